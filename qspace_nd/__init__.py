@@ -1,0 +1,29 @@
+"""Find abnormal tissue in diffusion MRI without lesion labels."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qspace_nd.errors import InputError, QspaceError, WorkError
+    from qspace_nd.gaussian import Gaussian
+    from qspace_nd.model import NoveltyModel
+
+__version__ = "0.1.0"
+__all__ = ["Gaussian", "InputError", "NoveltyModel", "QspaceError", "WorkError"]
+
+_HOMES = {
+    "Gaussian": "gaussian",
+    "InputError": "errors",
+    "NoveltyModel": "model",
+    "QspaceError": "errors",
+    "WorkError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: the command line's help needs none."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

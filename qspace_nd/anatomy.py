@@ -1,0 +1,188 @@
+"""The head that a simulated cohort shares: the ICBM152 tissue maps and what varies smoothly.
+
+Positions are millimetres in the world frame; the maps lie in ICBM152 (MNI) space.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.errors import InputError
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Maps on a lattice in the world frame, interpolated linearly.
+
+    Attributes
+    ----------
+    values : array (K, X, Y, Z)
+    affine : array (4, 4)
+        From lattice indices to mm.
+    """
+
+    values: Array
+    affine: Affine
+
+    def at(self, points: Array) -> Array:
+        """The maps at `points` (..., 3) in mm: (..., K); beyond the lattice its border goes on."""
+        from scipy import ndimage
+
+        inverse = np.linalg.inv(self.affine).astype(np.float32)
+        indices = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+        result = np.empty((*points.shape[:-1], len(self.values)), np.float32)
+        for k, values in enumerate(self.values):
+            ndimage.map_coordinates(values, indices, result[..., k], order=1, mode="nearest")
+        return result
+
+    def gradient(self) -> Field:
+        """The maps' derivatives per mm, on a lattice along the world axes: (3K, X, Y, Z)."""
+        spacing = np.diag(self.affine)[:3]
+        derivatives = [np.stack(np.gradient(values, *spacing)) for values in self.values]
+        return Field(np.concatenate(derivatives).astype(np.float32), self.affine)
+
+    def averaged(self, voxel_size: float) -> Field:
+        """Partial volume: every value becomes the mean over a cube of `voxel_size` mm around it."""
+        from scipy import ndimage
+
+        values = self.values
+        for axis, spacing in enumerate(np.linalg.norm(self.affine[:3, :3], axis=0), start=1):
+            taps = _box(max(voxel_size / spacing, 1.0))
+            values = ndimage.correlate1d(values, taps, axis=axis, mode="constant")
+        return Field(values, self.affine)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What all subjects of a cohort share.
+
+    Attributes
+    ----------
+    tissues : Field (3)
+        Fractions of white matter, grey matter and fluid, averaged over a voxel.
+    inward : Field (3)
+        Gradient of the smoothed white matter map; it points from the cortex into the depth.
+    regions : Field (10)
+        How the fibres' directions (3 + 3), their crossing (1), T2 (1), the diffusivity (1) and
+        the anisotropy (1) of tissue vary over the head; standard normal.
+    shape, affine
+        The voxel grid of the scans.
+    """
+
+    tissues: Field
+    inward: Field
+    regions: Field
+    shape: tuple[int, int, int]
+    affine: Affine
+    voxel_size: float
+
+    @classmethod
+    @lru_cache(maxsize=2)
+    def of_icbm152(cls, voxel_size: float = 3.0) -> Anatomy:
+        """Take the ICBM152 tissue maps that nilearn ships, for voxels of `voxel_size` mm.
+
+        The grid is the usual LAS one, with the middle of its box on the middle of the maps'.
+
+        Raises
+        ------
+        InputError
+            The voxel size is not between 1 and 10 mm.
+        """
+        from scipy import ndimage
+
+        require_voxel_size(voxel_size)
+        maps = icbm152_tissues()
+        white = ndimage.gaussian_filter(maps.values[0], 5.0)[::2, ::2, ::2]
+        halved = maps.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+        shape, affine = _grid_around(maps, voxel_size)
+        return cls(
+            tissues=maps.averaged(voxel_size),
+            inward=Field(white[None], halved).gradient(),
+            regions=smooth_field(np.random.default_rng(152), 10, length=22.0),
+            shape=shape,
+            affine=affine,
+            voxel_size=voxel_size,
+        )
+
+    def points(self) -> Array:
+        """The centres of the voxels in mm: (X, Y, Z, 3)."""
+        return lattice_points(self.shape, self.affine)
+
+
+def lattice_points(shape: tuple[int, ...], affine: Affine) -> Array:
+    """The positions of a lattice's nodes in mm: (X, Y, Z, 3)."""
+    indices = np.moveaxis(np.indices(shape, dtype=np.float32), 0, -1)
+    transform = affine.astype(np.float32)
+    return np.asarray(indices @ transform[:3, :3].T + transform[:3, 3])
+
+
+def require_voxel_size(voxel_size: float) -> None:
+    """Raise an InputError unless the voxel size is between 1 and 10 mm."""
+    if not 1.0 <= voxel_size <= 10.0:
+        raise InputError(f"The voxel size is {voxel_size} mm; choose one between 1 and 10 mm.")
+
+
+# --- maps ---
+
+
+@lru_cache(maxsize=1)
+def icbm152_tissues() -> Field:
+    """White matter, grey matter and fluid at 1 mm, cropped to the brain."""
+    from nilearn import datasets
+    from scipy import ndimage
+
+    images = [
+        datasets.load_mni152_wm_template(resolution=1),
+        datasets.load_mni152_gm_template(resolution=1),
+        datasets.load_mni152_brain_mask(resolution=1),
+    ]
+    white, grey, brain = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
+    box = ndimage.find_objects((brain > 0).astype(np.uint8))[0]
+    maps = np.stack([white, grey, brain])[:, *box] * (brain[box] > 0)
+    solid = maps[0] + maps[1]
+    maps[:2] /= np.maximum(solid, 1.0)
+    maps[2] -= np.minimum(solid, 1.0)
+    maps = np.pad(maps, ((0, 0), (6, 6), (6, 6), (6, 6)))
+    affine = np.asarray(images[0].affine, dtype=np.float64).copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([axis.start - 6 for axis in box])
+    return Field(maps, affine)
+
+
+def _grid_around(maps: Field, voxel_size: float) -> tuple[tuple[int, int, int], Affine]:
+    extent = np.array(maps.values.shape[1:])
+    x, y, z = (int(n) for n in np.ceil(extent / voxel_size))
+    middle = maps.affine[:3, :3] @ ((extent - 1) / 2) + maps.affine[:3, 3]
+    affine = np.diag([-voxel_size, voxel_size, voxel_size, 1.0])
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
+    return (x, y, z), affine
+
+
+def _box(width: float) -> NDArray[np.float64]:
+    """The taps of a mean over `width` samples, an odd number of them, the outer ones in part."""
+    reach = math.ceil((width - 1) / 2)
+    offsets = np.abs(np.arange(-reach, reach + 1))
+    return np.asarray(np.clip(width / 2 + 0.5 - offsets, 0, 1) / width)
+
+
+def smooth_field(rng: np.random.Generator, channels: int, length: float) -> Field:
+    """Standard normal maps over the head that vary over `length` mm."""
+    from scipy import ndimage
+
+    spacing = length / 2
+    low, high = np.array([-110.0, -150.0, -100.0]), np.array([110.0, 110.0, 130.0])
+    shape = np.ceil((high - low) / spacing).astype(int) + 1
+    white = rng.standard_normal((channels, *shape), np.float32)
+    smooth = ndimage.gaussian_filter(white, 1.0, axes=(1, 2, 3), mode="wrap")
+    smooth /= smooth.std(axis=(1, 2, 3), keepdims=True)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = low
+    return Field(smooth, affine)

@@ -1,0 +1,51 @@
+"""Passing many rows through a network in blocks, with one result whatever the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qspace_nd.gaussian import Gaussian, concatenate
+
+BLOCK = 4096
+"""Rows that pass through a network at once.
+
+Always as many, the last block filled up with zeros: a matrix product of another shape sums in
+another order, and scores would differ in the last bits with the number of voxels.
+"""
+
+
+@torch.no_grad()
+def apply_in_blocks(
+    network: Callable[[Tensor], Gaussian[Tensor]], rows: Tensor, device: torch.device
+) -> Gaussian[Tensor]:
+    """Apply `network`, which is on `device`, to `rows` (n, ...); the result is on the CPU.
+
+    Runs on as many threads as PyTorch may use.
+    """
+
+    def apply(block: Tensor) -> Gaussian[Tensor]:
+        missing = BLOCK - len(block)
+        padding = [0, 0] * (block.ndim - 1) + [0, missing]
+        result = network(functional.pad(block, padding).to(device))[: BLOCK - missing]
+        return Gaussian(result.mean.cpu(), result.std.cpu())
+
+    threads = torch.get_num_threads()
+    with single_thread(), ThreadPoolExecutor(threads) as pool:
+        return concatenate(list(pool.map(torch.no_grad()(apply), rows.split(BLOCK))))
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let PyTorch compute each operation on one thread, for the length of the block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,92 @@
+"""The command line: one file per command, each imported only when it is called."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+import click
+
+from qspace_nd import __version__
+from qspace_nd.errors import InputError, QspaceError
+
+# In the order of use; each name is also that of the file and the function of the command.
+COMMANDS = {
+    "fit": "Learn what healthy tissue looks like from scans of healthy people.",
+    "map": "Write novelty maps of patients' scans.",
+    "eval": "Compare novelty maps with lesion masks drawn by experts.",
+    "check": "Say what is wrong with scans; compute nothing.",
+    "scores": "List every novelty score with its equation.",
+    "simulate": "Write a cohort of simulated healthy controls and patients.",
+    "demo": "Simulate a small cohort, then fit, map and eval on it.",
+}
+
+
+_HELP = """Find abnormal tissue in diffusion MRI without lesion labels.
+
+\b
+The three lines of most studies:
+  qspace-nd fit healthy/*.nii.gz
+  qspace-nd map patient.nii.gz -o novelty.nii.gz
+  qspace-nd eval --labels lesions.nii.gz
+"""
+
+
+class _LazyCommands(click.Group):
+    """Imports a command when it is called, so that --help is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"qspace_nd.cli.{name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help=_HELP,
+    epilog="Start with `qspace-nd demo`. Every command has its own help: `qspace-nd fit -h`.",
+)
+@click.version_option(__version__, "-V", "--version", message="qspace-nd %(version)s")
+def cli() -> None:
+    """Hold the commands."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 all done, 2 wrong usage or input, 1 a failure at work."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = cli.main(prog_name="qspace-nd", standalone_mode=False) or 0
+    except QspaceError as error:
+        status = _report(str(error), 2 if isinstance(error, InputError) else 1)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        status = _report("Interrupted; no half-written file was left.", 130)
+    except MemoryError:
+        status = _report("Out of memory; use fewer or smaller scans, or a larger machine.", 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; nobody is left to tell
+        status = 1
+    sys.exit(status)
+
+
+def _report(message: str, status: int) -> int:
+    click.echo(f"qspace-nd: {message}", err=True)
+    return status
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,27 @@
+"""`qspace-nd demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qspace_nd.cli.options import PATH, common
+from qspace_nd.progress import Progress
+
+
+@click.command("demo", epilog="Example:  qspace-nd demo")
+@click.argument("folder", type=PATH, default=Path("qspace-nd-demo"))
+@common
+def command(folder: Path, force: bool, device: str, seed: int, progress: Progress) -> None:
+    """Simulate a small cohort, then fit, map and eval on it, in FOLDER (qspace-nd-demo).
+
+    Takes about three minutes on two cores.
+    """
+    from qspace_nd.cli.eval import show
+    from qspace_nd.demo import run_demo
+
+    demo = run_demo(folder, seed=seed, device=device, force=force, progress=progress)
+    show(demo.results)
+    for line in demo.summary():
+        click.echo(line)

@@ -1,0 +1,89 @@
+"""`qspace-nd eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qspace_nd.cli.options import DEFAULT_MAP, PATH, common
+from qspace_nd.progress import Progress
+
+DEFAULT_FOLDER = Path("qspace-nd-eval")
+
+
+@click.command("eval", epilog="Example:  qspace-nd eval novelty.nii.gz --labels lesions.nii.gz")
+@click.argument("maps", type=PATH, nargs=-1)
+@click.option(
+    "--labels",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="Lesion mask drawn by an expert: one for each patient, in the order of the maps, or a "
+    "folder of them.",
+)
+@click.option(
+    "--mask",
+    "masks",
+    type=PATH,
+    multiple=True,
+    help="Voxels to evaluate, for each patient.  [default: the mask beside the map]",
+)
+@click.option(
+    "--within",
+    type=PATH,
+    multiple=True,
+    help="Region, such as white matter, to evaluate beside the whole mask; for each patient.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="Folder for eval.json, eval.tsv and the figures.",
+)
+@common
+def command(
+    maps: tuple[Path, ...],
+    labels: tuple[Path, ...],
+    masks: tuple[Path, ...],
+    within: tuple[Path, ...],
+    output: Path,
+    force: bool,
+    device: str,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Compare novelty maps with lesion masks drawn by experts.
+
+    MAPS are novelty maps of one or many patients, or folders of them; novelty.nii.gz unless named.
+    Maps of several scores of one scan share its labels.
+    """
+    from qspace_nd.pipeline import evaluate_maps
+
+    evaluation = evaluate_maps(
+        maps or [DEFAULT_MAP],
+        labels,
+        output,
+        masks=masks,
+        within=within,
+        force=force,
+        progress=progress,
+    )
+    show(evaluation.results)
+    progress.say(f"Tables and figures are in {output}/")
+
+
+def show(results: list) -> None:  # type: ignore[type-arg]
+    """Print the tables of an evaluation to standard output."""
+    from rich.console import Console
+
+    from qspace_nd.cli.tables import render_recall, render_table
+
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else 100
+    for region in dict.fromkeys(result.region for result in results):
+        part = [result for result in results if result.region == region]
+        console.print(render_table(part, width=width, plain=not console.is_terminal))
+    console.print(render_recall(results))

@@ -1,0 +1,104 @@
+"""`qspace-nd fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qspace_nd.cli.options import SCANS, common, model_folder, scan_reading
+from qspace_nd.progress import Progress
+
+Widths = tuple[int, tuple[int, ...] | None]
+
+
+class _Latents(click.ParamType[Widths]):
+    """A number of latents, or a list of widths that ends in it."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: Any, context: Any) -> Widths:
+        if isinstance(value, tuple):
+            return value
+        try:
+            *hidden, latents = (int(width) for width in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither 8, 16 or 24 nor widths such as 64,32,16,8")
+        if min(latents, *hidden, latents) < 1:
+            self.fail(f"{value!r} has a width below 1")
+        if not hidden and latents not in (8, 16, 24):
+            self.fail(f"{value} latents need all widths, as in 64,32,{max(latents, 16)},{latents}")
+        return latents, tuple(hidden) or None
+
+
+@click.command(
+    "fit",
+    epilog="Example:  qspace-nd fit healthy/*.nii.gz  (or a BIDS folder of healthy controls)",
+)
+@SCANS
+@model_folder("Where to write the model.")
+@click.option(
+    "--latents",
+    type=_Latents(),
+    default="8",
+    show_default=True,
+    metavar="8|16|24|W,W,...",
+    help="Latent dimensions, with the paper's widths; or all widths of the encoder.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="How the network is trained: ours, or as the paper says.",
+)
+@click.option(
+    "--kl-weight",
+    type=click.FloatRange(min=0),
+    help="Weight of the KL term.  [default: 0.01; 1 with --preset paper]",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="The most passes through the scans.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.25,
+    show_default=True,
+    help="Share of the subjects held out to choose the weights by.",
+)
+@scan_reading
+@common
+def command(
+    scans: tuple[Path, ...],
+    model: Path,
+    latents: Widths,
+    preset: str,
+    kl_weight: float | None,
+    epochs: int | None,
+    validation: float,
+    options: Any,
+    force: bool,
+    device: str,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Learn what healthy tissue looks like from scans of healthy people.
+
+    SCANS are 4-D NIfTI files with .bval, .bvec and a brain mask beside them, or BIDS folders.
+    Masks and other derivatives among them are recognised by their names.
+    """
+    from qspace_nd.model import NoveltyModel
+    from qspace_nd.pipeline import fit_scans
+
+    novelty_model = NoveltyModel(
+        latents=latents[0],
+        hidden=latents[1],
+        kl_weight=kl_weight,
+        epochs=epochs,
+        validation=validation,
+        preset=preset,
+        seed=seed,
+        device=device,
+    )
+    fit_scans(scans, novelty_model, model, options=options, force=force, progress=progress)
+    progress.say(f"The model is in {model}/")

@@ -1,0 +1,67 @@
+"""`qspace-nd map`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qspace_nd.cli.options import DEFAULT_MAP, PATH, SCANS, common, model_folder, scan_reading
+from qspace_nd.progress import Progress
+
+
+@click.command("map", epilog="Example:  qspace-nd map patient.nii.gz -o novelty.nii.gz")
+@SCANS
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    default=DEFAULT_MAP,
+    show_default=True,
+    help="The map of one scan; a folder for several.",
+)
+@model_folder("The model that `qspace-nd fit` wrote.")
+@click.option(
+    "--score",
+    "scores",
+    multiple=True,
+    default=["latent-distance"],
+    show_default=True,
+    metavar="NAME",
+    help="Novelty score, see `qspace-nd scores`; may be repeated, or be all.",
+)
+@scan_reading
+@common
+def command(
+    scans: tuple[Path, ...],
+    output: Path,
+    model: Path,
+    scores: tuple[str, ...],
+    options: Any,
+    force: bool,
+    device: str,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Write novelty maps of patients' scans: the higher, the less like healthy tissue.
+
+    Beside each map lie the mask that was used and a JSON file that says how the map was made.
+    """
+    from qspace_nd.pipeline import map_scans
+    from qspace_nd.scores.catalogue import CATALOGUE
+
+    chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
+    written = map_scans(
+        scans,
+        model,
+        output,
+        scores=chosen,
+        options=options,
+        device=device,
+        force=force,
+        progress=progress,
+    )
+    for files in written:
+        for path in files.maps.values():
+            progress.say(f"Wrote {path}")

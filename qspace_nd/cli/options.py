@@ -1,0 +1,119 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qspace_nd.progress import Progress
+
+Function = Callable[..., Any]
+
+DEFAULT_MODEL = Path("qspace-nd-model")
+DEFAULT_MAP = Path("novelty.nii.gz")
+
+PATH = click.Path(path_type=Path)
+
+
+def common(function: Function) -> Function:
+    """Add what every command has; pass the set up `progress`, `force`, `device` and `seed` on."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+    @click.option("-v", "--verbose", count=True, help="Say more; -vv more still.")
+    @click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
+    @click.option(
+        "--nthreads",
+        type=click.IntRange(min=1),
+        envvar="SLURM_CPUS_PER_TASK",
+        help="Threads to use.  [default: SLURM_CPUS_PER_TASK, or all cores]",
+    )
+    @click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where networks run.",
+    )
+    @click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."
+    )
+    @functools.wraps(function)
+    def command(*, quiet: bool, verbose: int, nthreads: int | None, **options: Any) -> None:
+        from qspace_nd.cli.console import open_progress
+
+        logging.basicConfig(format="%(message)s", level=max(10, 30 - 10 * verbose))
+        _limit_threads(nthreads or _cores())
+        function(progress=open_progress(quiet=quiet), **options)
+
+    return command
+
+
+def scan_reading(function: Function) -> Function:
+    """Add how scans are found, accepted and read, as `options`, a `ScanOptions`."""
+
+    @click.option(
+        "--mask", type=PATH, help="Brain mask of the scan, in place of the one beside it."
+    )
+    @click.option("--bval", type=PATH, help="b-values of the scan, in place of the file beside it.")
+    @click.option("--bvec", type=PATH, help="b-vectors of the scan, likewise (FSL's convention).")
+    @click.option(
+        "--max-angle",
+        type=click.FloatRange(0, 90),
+        default=5.0,
+        show_default=True,
+        help="Degrees that a gradient direction may differ from the model's.",
+    )
+    @click.option(
+        "--ignore-nonfinite",
+        is_flag=True,
+        help="Leave voxels with NaN or infinity out, rather than refuse the scan.",
+    )
+    @functools.wraps(function)
+    def command(
+        *,
+        mask: Path | None,
+        bval: Path | None,
+        bvec: Path | None,
+        max_angle: float,
+        ignore_nonfinite: bool,
+        **options: Any,
+    ) -> None:
+        from qspace_nd.pipeline import ScanOptions
+
+        reading = ScanOptions(bval, bvec, mask, max_angle, ignore_nonfinite)
+        function(options=reading, **options)
+
+    return command
+
+
+def model_folder(help: str) -> Callable[[Function], Function]:
+    """Add --model, the folder of the model."""
+    return click.option(
+        "--model", type=PATH, default=DEFAULT_MODEL, show_default=True, help=help, metavar="FOLDER"
+    )
+
+
+SCANS = click.argument("scans", type=PATH, nargs=-1, required=True)
+
+
+def tell(progress: Progress, message: str) -> None:
+    """Say a command's result."""
+    progress.say(message)
+
+
+def _limit_threads(threads: int) -> None:
+    """Let every library use so many threads; those loaded later read the environment."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

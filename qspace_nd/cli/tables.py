@@ -1,0 +1,192 @@
+"""Tables of results in the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import rich.table
+import rich.text
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from qspace_nd.evaluate import BASELINE, Result, SizeBin
+from qspace_nd.tables import Cell, Row, Table, by_score, rounded, row_names, score_name, table
+
+_FOUND = "Found: lesions with a voxel above the novelty that 1 % of the healthy voxels exceed."
+_PRECISION = "AP: average precision."
+
+
+def render_table(
+    results: Iterable[Result], *, width: int = 80, plain: bool = False
+) -> rich.table.Table:
+    """Lay results out for a terminal of `width` columns.
+
+    One score: a row for each patient with all figures, and their mean. Several: the scores ×
+    patients of `table`, and beside them what else there is room for; where the patients do not
+    fit, their least and greatest AUC stand for them. What is at or above the baseline is bold, or,
+    for a terminal that shows no bold type (`plain`), marked by an asterisk.
+
+    Raises
+    ------
+    InputError
+        As `table`.
+    """
+    results = list(results)
+    summary = table(results)
+    if len({(row.score, row.latents) for row in summary.rows}) == 1:
+        return _patient_table(summary, results)
+    return _score_table(summary, width, plain)
+
+
+def _patient_table(summary: Table, results: Sequence[Result]) -> rich.table.Table:
+    several_regions = len({row.region for row in summary.rows}) > 1
+    names = ["Region", "Patient"] if several_regions else ["Patient"]
+    figures = ["AUC", *_MORE_HEADERS, "Lesion\nvoxels", "All\nvoxels"]
+    score = score_name(summary.rows[0].score, summary.rows[0].latents)
+    drawn = _empty_table(names, figures, title=score, caption=f"{_PRECISION} {_FOUND}")
+    for group, row in zip(by_score(results), summary.rows, strict=True):
+        region = [row.region] if several_regions else []
+        for one in group:
+            voxels = [f"{one.lesion_voxels:,}", f"{one.voxels:,}"]
+            drawn.add_row(*_plain([*region, one.patient, rounded(one.auc), *_more(one), *voxels]))
+            region = [""] if several_regions else []
+        if len(group) > 1:
+            mean = [*region, "mean", rounded(row.mean.auc), *_more(row)]
+            drawn.add_row(*_plain(mean), style="bold")
+        drawn.add_section()
+    return drawn
+
+
+def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
+    """Draw the fullest layout that fits."""
+    several = len(summary.patients) > 1
+    mean = _Columns(["Mean\nAUC" if several else "AUC"], lambda row: [_marked(row.mean, plain)])
+    patients = _Columns(
+        list(summary.patients), lambda row: [_marked(cell, plain) for cell in row.cells]
+    )
+    extremes = _Columns(["Least\nAUC", "Greatest\nAUC"], lambda row: _plain(_extremes(row)))
+    more = _Columns(_MORE_HEADERS, lambda row: _plain(_more(row)))
+    spread: tuple[tuple[_Columns, ...], ...] = (
+        ((patients, mean, more), (patients, mean), (extremes, mean, more), (extremes, mean))
+        if several
+        else ((mean, more),)
+    )
+    tables = (_filled_table(summary, layout, plain) for layout in (*spread, (mean,)))
+    for drawn in tables:
+        if _width(drawn) <= width:
+            break
+    return drawn
+
+
+class _Columns(NamedTuple):
+    """Neighbouring columns: their headers, and their texts in a row."""
+
+    headers: list[str]
+    texts: Callable[[Row], list[rich.text.Text]]
+
+
+_MORE_HEADERS = ["AP", "Best\nDice", "Lesions\nfound"]
+
+
+def _more(one: Result | Row) -> list[str]:
+    found = f"{one.lesions_found}/{one.lesions}"
+    return [rounded(one.average_precision), rounded(one.best_dice), found]
+
+
+def _extremes(row: Row) -> list[str]:
+    known = [cell.auc for cell in row.cells if cell.auc is not None]
+    return [rounded(min(known)), rounded(max(known))]
+
+
+def _marked(cell: Cell, plain: bool) -> rich.text.Text:
+    if plain:
+        return Text(("*" if cell.bold else "") + rounded(cell.auc))
+    return Text(rounded(cell.auc), style="bold" if cell.bold else "")
+
+
+def _filled_table(summary: Table, layout: Sequence[_Columns], plain: bool) -> rich.table.Table:
+    headers = [header for columns in layout for header in columns.headers]
+    caption = []
+    if any(row.score == BASELINE for row in summary.rows):
+        caption.append(f"{'*' if plain else 'Bold'}: at or above the baseline, {BASELINE}.")
+    if _MORE_HEADERS[-1] in headers:
+        caption += [_PRECISION, _FOUND]
+    named, names = row_names(summary)
+    drawn = _empty_table(named, headers, title="AUC", caption=" ".join(caption))
+    for row, name, following in zip(summary.rows, names, [*summary.rows[1:], None], strict=True):
+        texts = [text for columns in layout for text in columns.texts(row)]
+        drawn.add_row(*_plain(name), *texts, end_section=_closes(row, following))
+    return drawn
+
+
+def _closes(row: Row, following: Row | None) -> bool:
+    """Tell whether a space belongs below: after the baseline's rows and after a region's."""
+    if following is None or row.region != following.region:
+        return True
+    return row.score == BASELINE != following.score
+
+
+def _empty_table(
+    names: Sequence[str], figures: Sequence[str], *, title: str, caption: str
+) -> rich.table.Table:
+    drawn = RichTable(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+        caption_style="",
+        header_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in names:
+        drawn.add_column(name, overflow="fold", no_wrap=name == "Score")
+    for figure in figures:
+        drawn.add_column(figure, justify="right", overflow="fold")
+    return drawn
+
+
+def _width(drawn: rich.table.Table) -> int:
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, drawn).maximum
+
+
+def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
+    """Take the texts as they are: a patient's name may look like markup."""
+    return [Text(text) for text in texts]
+
+
+def render_recall(results: Iterable[Result]) -> rich.table.Table:
+    """Lay out for a terminal how many lesions of each size were found, over all patients.
+
+    Raises
+    ------
+    InputError
+        As `table`.
+    """
+    summary = table(results)
+    named, names = row_names(summary)
+    sizes = [_size(one) for one in summary.rows[0].recall_by_size]
+    drawn = _empty_table(
+        named, [*sizes, "All"], title="Lesions found, by their volume in mm³", caption=_FOUND
+    )
+    for row, name in zip(summary.rows, names, strict=True):
+        found = [f"{one.found}/{one.lesions}" if one.lesions else "–" for one in row.recall_by_size]
+        drawn.add_row(*_plain([*name, *found, f"{row.lesions_found}/{row.lesions}"]))
+    return drawn
+
+
+def _size(one: SizeBin) -> str:
+    if one.minimum == 0:
+        return f"<{one.maximum:g}"
+    if math.isinf(one.maximum):
+        return f"≥{one.minimum:g}"
+    return f"{one.minimum:g}–\n{one.maximum:g}"

@@ -1,0 +1,84 @@
+"""Where the voxels of an image lie in the world, and whether two images share their grid."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qspace_nd.errors import GridError
+
+Float64 = npt.NDArray[np.float64]
+
+_TOLERANCE = 0.05  # of the smallest voxel size
+_AXES = np.array(["LR", "PA", "IS"])  # the names of each world axis's two ends
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where an image's voxels lie in the world, and how its header says so.
+
+    Attributes
+    ----------
+    shape : (X, Y, Z)
+    affine : (4, 4) ndarray
+        Voxel to world (RAS+, mm).
+    qform_code, sform_code : int
+    qform, sform : (4, 4) ndarray or None
+        The header's two affines where they are not both `affine`.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Float64
+    qform_code: int = 1
+    sform_code: int = 1
+    qform: Float64 | None = None
+    sform: Float64 | None = None
+
+    @property
+    def voxel_sizes(self) -> Float64:
+        """(3,) mm."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    def describe(self) -> str:
+        """Say shape, voxel sizes, orientation and origin in a line."""
+        cosines = self.affine[:3, :3] / self.voxel_sizes  # a voxel axis a column
+        nearest = np.abs(cosines).argmax(axis=0)
+        along = cosines[nearest, range(3)]
+        axes = "".join(pair[int(c > 0)] for pair, c in zip(_AXES[nearest], along, strict=True))
+        tilt = np.degrees(np.arccos(np.clip(np.abs(along), 0, 1))).max()
+        oblique = f" tilted by {tilt:.1f}°" if tilt > 0.05 else ""
+        return (
+            f"{' x '.join(map(str, self.shape))} voxels of "
+            f"{' x '.join(f'{size:.3g}' for size in self.voxel_sizes)} mm, axes {axes}{oblique}, "
+            f"origin ({', '.join(f'{x:.2f}' for x in self.affine[:3, 3])})"
+        )
+
+    def same_as(self, other: Grid) -> bool:
+        """Tell whether the shapes are equal and the corners within 5 % of a voxel."""
+        return self.shape == other.shape and self.corners_agree(self.affine, other.affine)
+
+    def corners_agree(self, one: Float64, other: Float64) -> bool:
+        """Tell whether two affines (4, 4) place the corners within 5 % of a voxel."""
+        ends = [(0, size - 1) for size in self.shape]
+        corners = np.array([[*corner, 1.0] for corner in itertools.product(*ends)])
+        apart = np.linalg.norm(corners @ (one - other).T, axis=1).max()
+        return bool(apart <= _TOLERANCE * self.voxel_sizes.min())
+
+
+def require_same_grid(path: Path, found: Grid, expected: Grid) -> None:
+    """Check that the image at `path` lies on the grid of the scan.
+
+    Raises
+    ------
+    GridError
+        It does not; the message says both.
+    """
+    if not found.same_as(expected):
+        raise GridError(
+            f"{path} lies on another grid than the scan: found {found.describe()}; expected "
+            f"{expected.describe()}: resample it to the scan's grid, or name another file."
+        )

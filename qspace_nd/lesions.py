@@ -1,0 +1,148 @@
+"""Lesions: what they do to tissue, where they lie, and how severe each is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.anatomy import Affine, Field, Mask, icbm152_tissues
+from qspace_nd.errors import ArrayError
+
+_EDGE = 0.8  # mm: the standard deviation of the blur that makes edges soft
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What a lesion of full severity multiplies white and grey matter's properties by.
+
+    The severity of one lesion is drawn from Beta(`severity`); it falls towards the lesion's edge.
+    """
+
+    t2: float
+    parallel: float
+    perpendicular: float
+    severity: tuple[float, float] = (1.2, 2.4)
+
+
+LESIONS: Mapping[str, Lesion] = MappingProxyType(
+    {
+        "demyelinating": Lesion(t2=1.5, parallel=1.2, perpendicular=2.2),
+        "restricted": Lesion(t2=1.2, parallel=0.55, perpendicular=0.55),
+        "mild-t2": Lesion(t2=1.35, parallel=1.0, perpendicular=1.0),
+    }
+)
+"""The kinds of lesion by name: long T2 with raised diffusivity and lowered anisotropy as in
+multiple sclerosis; lowered diffusivity as in acute stroke; a change of T2 alone."""
+
+
+def draw_lesion_mask(rng: np.random.Generator) -> tuple[Mask, Affine]:
+    """Draw a patient's lesions in ICBM152 space: many small and few large, near the ventricles.
+
+    Returns
+    -------
+    array (X, Y, Z) bool, array (4, 4)
+        A mask on a lattice of 1 mm, and its affine.
+    """
+    maps = icbm152_tissues()
+    white = maps.values[0]
+    mask = np.zeros(white.shape, bool)
+    places, weights = _lesion_places()
+    volumes = rng.lognormal(math.log(90.0), 1.3, size=rng.integers(15, 40)).clip(8.0, 8000.0)
+    volumes[0] = 5000.0  # One confluent lesion, so that coarse voxels have a label too.
+    for volume in volumes:
+        centre = places[rng.choice(len(places), p=weights)]
+        _add_blob(mask, centre, (volume * 3 / (4 * math.pi)) ** (1 / 3), rng)
+    return mask & (white > 0.3), maps.affine
+
+
+def lesion_field(
+    mask: Mask, affine: Affine, lesion: Lesion, voxel_size: float, rng: np.random.Generator
+) -> Field:
+    """Give lesions soft edges and a severity each.
+
+    Parameters
+    ----------
+    mask : array (X, Y, Z) bool
+        In ICBM152 space.
+    affine : array (4, 4)
+    lesion : Lesion
+    voxel_size : float
+        Of the scan, in mm.
+    rng : Generator
+
+    Returns
+    -------
+    Field (2)
+        The fraction of a voxel that is lesion, and the fraction times its severity.
+
+    Raises
+    ------
+    ArrayError
+        The mask is not three-dimensional, or empty.
+    """
+    from scipy import ndimage
+
+    if mask.ndim != 3 or not mask.any():
+        raise ArrayError(
+            f"The lesion mask has the shape {mask.shape} and {np.count_nonzero(mask)} lesion "
+            "voxels; give a volume (X, Y, Z) with some."
+        )
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    margins = np.ceil((3 * _EDGE + voxel_size) / spacing).astype(int)
+    mask, affine = _cropped(mask, affine, margins)
+    lesions, count = ndimage.label(mask)
+    severity = np.append(0.0, rng.beta(*lesion.severity, size=count)).astype(np.float32)
+    soft = [
+        ndimage.gaussian_filter(values, _EDGE / spacing)
+        for values in (mask.astype(np.float32), severity[lesions])
+    ]
+    return Field(np.stack(soft), affine).averaged(voxel_size)
+
+
+def _cropped(mask: Mask, affine: Affine, margins: NDArray[np.int64]) -> tuple[Mask, Affine]:
+    """The part of a mask that is not empty, with a border of zeros."""
+    from scipy import ndimage
+
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    cropped = np.pad(mask[box], [(margin, margin) for margin in margins])
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ (np.array([axis.start for axis in box]) - margins)
+    return cropped, moved
+
+
+@lru_cache(maxsize=1)
+def _lesion_places() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Where lesions may lie, as indices (m, 3) of the 1 mm maps, and their probabilities (m,)."""
+    from scipy import ndimage
+
+    white, _, fluid = icbm152_tissues().values[:, ::2, ::2, ::2]
+    depth = ndimage.distance_transform_edt(icbm152_tissues().values.sum(0)[::2, ::2, ::2] > 0)
+    ventricles = (fluid > 0.5) & (depth > 15)
+    distance = 2.0 * ndimage.distance_transform_edt(~ventricles)
+    places = np.argwhere(white > 0.8)
+    weights = np.exp(-distance[tuple(places.T)] / 8.0) + 0.03
+    return 2 * places, weights / weights.sum()
+
+
+def _add_blob(
+    mask: Mask, centre: NDArray[np.int64], radius: float, rng: np.random.Generator
+) -> None:
+    """Add an irregular ellipsoid of about `radius` voxels to `mask`, in place."""
+    from scipy import ndimage
+
+    reach = math.ceil(1.8 * radius) + 1
+    low = np.maximum(centre - reach, 0)
+    high = np.minimum(centre + reach + 1, mask.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    offsets = np.moveaxis(np.indices(tuple(high - low)), 0, -1) + low - centre  # (x, y, z, 3)
+    axes, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    scales = np.exp(rng.normal(0.0, 0.2, size=3))
+    distance = np.linalg.norm(offsets @ axes / (radius * scales), axis=-1)
+    rough = ndimage.gaussian_filter(rng.standard_normal(distance.shape), max(radius / 3, 0.7))
+    mask[box] |= distance + 0.25 * rough / rough.std() < 1.0

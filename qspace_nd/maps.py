@@ -1,0 +1,196 @@
+"""Novelty maps as files: their names, their sidecars, writing them and finding them again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qspace_nd import __version__
+from qspace_nd.errors import InputError, ScanError
+from qspace_nd.layout import IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
+from qspace_nd.outputs import replacing
+
+# Entities that tell a derivative from its source, in their place in a BIDS name.
+_OWN_ENTITIES = ("model", "param", "desc")
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Where the novelty maps of one scan go.
+
+    Attributes
+    ----------
+    maps : dict of str to Path
+        The map of each score, a NIfTI file.
+    mask : Path
+        The mask that was used.
+    dataset : Path or None
+        The BIDS derivatives dataset that they belong to.
+    """
+
+    maps: dict[str, Path]
+    mask: Path
+    dataset: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Every file: the mask, the maps and their sidecars."""
+        return [self.mask, *self.maps.values(), *map(sidecar_path, self.maps.values())]
+
+
+@dataclass(frozen=True)
+class MapRecord:
+    """What is known of a novelty map from its sidecar and its name.
+
+    Attributes
+    ----------
+    path : Path
+        The map.
+    score : str
+        Its score, or its name where there is no sidecar.
+    patient : str
+        What to call the patient.
+    source : str
+        What the map was made of: maps of one scan share it.
+    scan, mask : Path or None
+        The scan and the mask that were used, where they still exist.
+    latents : int or None
+        Of the model.
+    """
+
+    path: Path
+    score: str
+    patient: str
+    source: str
+    scan: Path | None
+    mask: Path | None
+    latents: int | None
+
+
+def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -> list[MapFiles]:
+    """Name the maps of each of `scans`.
+
+    An `output` that ends in .nii or .nii.gz names the map of a single scan; any other is a folder,
+    in which BIDS scans get BIDS derivatives' names and others their own name in front.
+
+    Raises
+    ------
+    InputError
+        `output` names a file, but there are several scans, or two scans would get one name.
+    """
+    if output.name.lower().endswith(IMAGE_SUFFIXES):
+        if len(scans) > 1:
+            raise InputError(
+                f"{output} names one file, but there are {len(scans)} scans to map; name a folder "
+                f"with -o."
+            )
+        return [_name_plain(output.parent, stem(output), _suffix(output), scores)]
+    files = [_name_in_folder(scan, output, scores) for scan in scans]
+    taken: dict[Path, ScanFiles] = {}
+    for scan, names in zip(scans, files, strict=True):
+        other = taken.setdefault(names.mask, scan)
+        if other is not scan:
+            raise InputError(
+                f"The maps of {other.image} and {scan.image} would have one name, {names.mask}; "
+                f"map them into two folders."
+            )
+    return files
+
+
+def sidecar_path(image: Path) -> Path:
+    """The JSON file beside an image."""
+    return image.with_name(stem(image) + ".json")
+
+
+def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
+    """Write the facts about an image, and what it was made of, into the JSON file beside it."""
+    relative = [os.path.relpath(source, image.parent) for source in sources]
+    _write_json(sidecar_path(image), {**facts, "Sources": relative})
+
+
+def write_dataset_description(folder: Path) -> None:
+    """Describe a folder as a BIDS derivatives dataset, where it is not described already."""
+    path = folder / "dataset_description.json"
+    if not path.exists():
+        generator = {"Name": "qspace-nd", "Version": __version__}
+        facts = {
+            "Name": "qspace-nd novelty maps",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [generator],
+        }
+        _write_json(path, facts)
+
+
+def read_record(path: Path) -> MapRecord:
+    """Read what is known of a novelty map.
+
+    Raises
+    ------
+    ScanError
+        Its sidecar is not JSON.
+    """
+    facts = _read_sidecar(sidecar_path(path))
+    sources = [path.parent / source for source in facts.get("Sources", [])]
+    entities = parse_entities(path)
+    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _IDENTITY)
+    mask = path.parent / facts.get("Mask", stem(path) + "_mask" + _suffix(path))
+    return MapRecord(
+        path=path,
+        score=facts.get("Score", stem(path)),
+        patient=named or facts.get("Patient") or stem(path),
+        source=str(sources[0].resolve()) if sources else str(path.resolve()),
+        scan=next((source for source in sources if source.is_file()), None),
+        mask=mask if mask.is_file() else None,
+        latents=facts.get("Latents"),
+    )
+
+
+_IDENTITY = ("sub", "ses", "acq", "dir", "run", "space")
+
+
+def _suffix(path: Path) -> str:
+    return next(suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix))
+
+
+def _name_plain(folder: Path, name: str, suffix: str, scores: Sequence[str]) -> MapFiles:
+    maps = {score: folder / f"{name}_{score}{suffix}" for score in scores}
+    if len(scores) == 1:
+        maps = {scores[0]: folder / f"{name}{suffix}"}
+    return MapFiles(maps, folder / f"{name}_mask{suffix}")
+
+
+def _name_in_folder(scan: ScanFiles, folder: Path, scores: Sequence[str]) -> MapFiles:
+    if "sub" not in scan.entities:
+        return _name_plain(folder, f"{scan.name}_novelty", ".nii.gz", scores)
+    kept = {key: value for key, value in scan.entities.items() if key not in _OWN_ENTITIES}
+    prefix = "_".join(f"{key}-{value}" for key, value in kept.items())
+    sessions = [f"ses-{kept['ses']}"] if "ses" in kept else []
+    place = folder.joinpath(f"sub-{kept['sub']}", *sessions, "dwi")
+    maps = {
+        score: place / f"{prefix}_model-vae_param-{_camel_case(score)}_dwimap.nii.gz"
+        for score in scores
+    }
+    return MapFiles(maps, place / f"{prefix}_desc-brain_mask.nii.gz", dataset=folder)
+
+
+def _camel_case(score: str) -> str:
+    first, *rest = score.split("-")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ScanError(f"{path} is not a JSON sidecar ({error}); map the scan again.") from error

@@ -1,0 +1,337 @@
+"""The model: a VAE of healthy voxels, the reference of their latents, and scores against it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from qspace_nd import store
+from qspace_nd.acquisition import Acquisition
+from qspace_nd.errors import ArrayError
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.reference import Part, Reference
+from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
+from qspace_nd.training import PRESETS, History, Recipe, train
+from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.views import Views
+
+_CHUNK = 65_536  # voxels scored at once
+
+
+class NoveltyModel:
+    """Novelty of voxels against healthy ones, by a variational autoencoder.
+
+    Settings are stored unchanged; `fit` learns what ends in an underscore.
+
+    Parameters
+    ----------
+    latents : int
+        Number d of latent dimensions.
+    hidden : sequence of int, optional
+        Widths of the encoder's hidden layers; the decoder mirrors them. By default the paper's,
+        which exist for 8, 16 and 24 latents.
+    kl_weight : float, optional
+        Weight of the Kullback-Leibler term; by default the preset's (0.01, the paper's is 1).
+    epochs : int, optional
+        The most passes through the training voxels; by default the preset's budget of steps.
+    validation : float
+        Share of the subjects held out from training, to choose the weights by.
+    preset : str
+        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS`).
+    seed : int
+        Of the weights, the batches, the held-out subjects and the scores' samples.
+    device : str
+        "auto", "cpu", "cuda" or "mps", for the network.
+
+    Attributes
+    ----------
+    network_ : VectorVAE
+        The trained network.
+    reference_ : Reference
+        All healthy voxels, as the network sees them.
+    history_ : History
+        What training showed.
+    acquisition_ : Acquisition or None
+        Of the scans; None for a model of arrays.
+    """
+
+    network_: VectorVAE
+    reference_: Reference
+    history_: History
+    acquisition_: Acquisition | None
+
+    def __init__(
+        self,
+        latents: int = 8,
+        hidden: Sequence[int] | None = None,
+        kl_weight: float | None = None,
+        epochs: int | None = None,
+        validation: float = 0.25,
+        preset: str = "default",
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.latents = latents
+        self.hidden = hidden
+        self.kl_weight = kl_weight
+        self.epochs = epochs
+        self.validation = validation
+        self.preset = preset
+        self.seed = seed
+        self.device = device
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name."""
+        names = list(inspect.signature(type(self)).parameters)
+        return {name: getattr(self, name) for name in names}
+
+    def fit(
+        self,
+        X: ArrayLike,
+        groups: ArrayLike | None = None,
+        *,
+        acquisition: Acquisition | None = None,
+        progress: Progress = SILENT,
+    ) -> NoveltyModel:
+        """Learn what healthy voxels look like.
+
+        Parameters
+        ----------
+        X : (n, C) array of float
+            Healthy voxels, scan- and channel-normalised. All of them become the reference.
+        groups : (n,) array, optional
+            The subject of each row. Whole subjects are held out for validation; with one subject
+            the last rows are.
+        acquisition : Acquisition, optional
+            Of the scans that the voxels are from, to be kept with the model.
+
+        Returns
+        -------
+        NoveltyModel
+            This model.
+
+        Raises
+        ------
+        ArrayError
+            `X` or `groups` has a wrong shape, type or content, or a setting is out of range.
+        """
+        hidden, recipe = self._architecture(), self._recipe()
+        device = find_device(self.device)
+        x = _as_voxels(X)
+        subjects, group = _as_groups(groups, len(x))
+        if len(x) < 2:
+            raise ArrayError(f"X has {len(x)} row; a model needs at least 2 healthy voxels.")
+        training, validation = split_rows(group, self.validation, self.seed)
+        if self.epochs is not None:
+            batches = max(1, len(training) // recipe.batch_size)
+            recipe = replace(recipe, steps=min(recipe.steps, self.epochs * batches))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = VectorVAE(x.shape[1], self.latents, hidden, recipe.activation)
+        self.history_ = train(
+            network.to(device),
+            torch.from_numpy(x).to(device),
+            torch.from_numpy(training).to(device),
+            torch.from_numpy(validation).to(device),
+            recipe,
+            seed=self.seed,
+            progress=progress,
+        )
+        self.network_ = network.eval().requires_grad_(False)
+        self.acquisition_ = acquisition
+        with progress.task("Encoding the healthy reference", len(subjects)) as task:
+            parts = []
+            for number, subject in enumerate(subjects):
+                part = Views(self.network_, torch.from_numpy(x[group == number]))
+                parts.append(Part(subject, Views(self.network_, part.x, part.q)))
+                task.advance()
+        self.reference_ = Reference(parts)
+        return self
+
+    def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
+        """Posteriors q(z|x) of voxels `X` (n, C): a Gaussian of shape (n, d)."""
+        return self._views(X).q.numpy()
+
+    def decode(self, z: ArrayLike) -> Gaussian[np.ndarray]:
+        """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        latents = _as_matrix(z, "z", self.network_.latents, "latents")
+        empty = torch.empty(len(latents), 0)
+        q = Gaussian(torch.from_numpy(latents), torch.ones(latents.shape))
+        return Views(self.network_, empty, q).p.numpy()
+
+    def novelty(
+        self, X: ArrayLike, score: str = DEFAULT_SCORE, *, leave_out: str | None = None
+    ) -> NDArray[np.float32]:
+        """Novelty of voxels `X` (n, C) by one score: (n,), higher is more novel.
+
+        `leave_out` names a subject whose own voxels are left out of the reference.
+        """
+        return self.novelties(X, [score], leave_out=leave_out)[score]
+
+    def novelties(
+        self,
+        X: ArrayLike,
+        scores: Sequence[str],
+        *,
+        leave_out: str | None = None,
+        progress: Progress = SILENT,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Novelty of voxels `X` (n, C) by several scores, encoding once: (n,) for each name.
+
+        Raises
+        ------
+        ArrayError
+            `X` has a wrong shape, type or content.
+        InputError
+            A score's name is unknown, or the reference holds nobody but `leave_out`.
+        """
+        rules = {name: find_score(name).score for name in scores}
+        voxels = self._views(X)
+        healthy = self.reference_ if leave_out is None else self.reference_.without(leave_out)
+        novelty = {name: np.empty(len(voxels), np.float32) for name in rules}
+        with progress.task("Scoring voxels", len(voxels) * len(rules)) as task:
+            for start in range(0, len(voxels), _CHUNK):
+                rows = slice(start, min(start + _CHUNK, len(voxels)))
+                chunk = voxels[rows]
+                for name, rule in rules.items():
+                    novelty[name][rows] = rule(chunk, healthy)
+                    task.advance(len(chunk), note=name)
+        return novelty
+
+    def save(self, folder: str | Path, *, force: bool = False) -> str:
+        """Save the model to a folder; return its hash.
+
+        Raises
+        ------
+        OutputError
+            The folder exists and `force` is not set, or cannot be written.
+        """
+        return store.save(
+            Path(folder),
+            store.Stored(
+                settings=self.get_params(),
+                network=self.network_,
+                history=self.history_,
+                acquisition=self.acquisition_,
+                reference=self.reference_,
+            ),
+            force=force,
+        )
+
+    @staticmethod
+    def load(folder: str | Path, device: str = "auto") -> NoveltyModel:
+        """Read a saved model.
+
+        Raises
+        ------
+        ModelError
+            The folder is absent, incomplete, altered or of a newer schema.
+        """
+        target = find_device(device)
+        stored = store.load(Path(folder))
+        model = NoveltyModel(**stored.settings)
+        model.network_ = stored.network.eval().requires_grad_(False).to(target)
+        model.history_ = stored.history
+        model.acquisition_ = stored.acquisition
+        model.reference_ = stored.reference
+        return model
+
+    def _views(self, X: ArrayLike) -> Views:
+        x = _as_matrix(X, "X", self.network_.channels, "channels")
+        return Views(self.network_, torch.from_numpy(x))
+
+    def _architecture(self) -> Sequence[int]:
+        if self.hidden is not None:
+            return self.hidden
+        if self.latents not in PAPER_HIDDEN:
+            raise ArrayError(
+                f"No hidden widths are known for {self.latents} latents, only for "
+                f"{', '.join(map(str, PAPER_HIDDEN))}; name them, as in hidden=(64, 32, 16)."
+            )
+        return PAPER_HIDDEN[self.latents]
+
+    def _recipe(self) -> Recipe:
+        if self.preset not in PRESETS:
+            raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(PRESETS)}.")
+        if not 0.0 < self.validation < 1.0:
+            raise ArrayError(f"validation is {self.validation}; a share between 0 and 1 is wanted.")
+        recipe = PRESETS[self.preset]
+        return recipe if self.kl_weight is None else replace(recipe, kl_weight=self.kl_weight)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where PyTorch finds one.
+
+    Raises
+    ------
+    ArrayError
+        PyTorch finds no such device.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((device for device, found in present.items() if found), "cpu"))
+    if name != "cpu" and not present.get(name, False):
+        raise ArrayError(f"PyTorch finds no device {name!r} on this machine; use auto or cpu.")
+    return torch.device(name)
+
+
+def split_rows(
+    group: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split rows, by the number of each row's subject, into training and validation rows.
+
+    Whole subjects are held out, at least one; with a single subject the last `share` of its rows,
+    which for a scan are a block of neighbouring slices.
+    """
+    subjects = int(group.max()) + 1
+    rows = np.arange(len(group))
+    if subjects == 1:
+        held_out = rows >= min(len(rows) - 1, round(len(rows) * (1.0 - share)))
+    else:
+        number = min(max(1, round(subjects * share)), subjects - 1)
+        chosen = np.random.default_rng(seed).permutation(subjects)[:number]
+        held_out = np.isin(group, chosen)
+    return rows[~held_out], rows[held_out]
+
+
+def _as_voxels(X: ArrayLike) -> NDArray[np.float32]:
+    try:
+        x = np.ascontiguousarray(X, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ArrayError(f"X is not an array of numbers ({error}); give an (n, C) array.") from None
+    if x.ndim != 2 or x.shape[1] < 1:
+        raise ArrayError(f"X has shape {x.shape}; an (n, C) array of voxels is wanted.")
+    nonfinite = int((~np.isfinite(x)).any(axis=1).sum())
+    if nonfinite:
+        raise ArrayError(f"X holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them.")
+    return x
+
+
+def _as_matrix(values: ArrayLike, name: str, columns: int, what: str) -> NDArray[np.float32]:
+    matrix = _as_voxels(values)
+    if matrix.shape[1] != columns:
+        raise ArrayError(
+            f"{name} has {matrix.shape[1]} columns; the model was fitted with {columns} {what}."
+        )
+    return matrix
+
+
+def _as_groups(groups: ArrayLike | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:
+    if groups is None:
+        return ["reference"], np.zeros(rows, dtype=np.int64)
+    labels = np.asarray(groups)
+    if labels.shape != (rows,):
+        raise ArrayError(f"groups has shape {labels.shape}; one label for each of {rows} rows.")
+    # Rows of one subject lie together in scans: only the first of each run needs sorting.
+    starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
+    names, number = np.unique(labels[starts], return_inverse=True)
+    lengths = np.diff(np.append(starts, rows))
+    return [str(name) for name in names], np.repeat(number.astype(np.int64), lengths)

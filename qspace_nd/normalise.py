@@ -1,0 +1,24 @@
+"""The paper's normalisation: each scan by its mean, then each channel by its healthy mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def divide_by_scan_mean(values: NDArray[np.float32]) -> None:
+    """Divide a scan's voxels (n, C), in place, by the mean over all voxels and channels."""
+    values /= np.float32(values.mean(dtype=np.float64))
+
+
+def channel_means(scans: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of each channel over all voxels of the healthy `scans`, each (n, C): (C,)."""
+    total = sum(scan.sum(axis=0, dtype=np.float64) for scan in scans)
+    return np.asarray(total / sum(len(scan) for scan in scans), dtype=np.float32)
+
+
+def divide_by_channel_means(values: NDArray[np.float32], means: NDArray[np.float32]) -> None:
+    """Divide a scan's voxels (n, C), in place, by the healthy channel `means` (C,)."""
+    values /= means

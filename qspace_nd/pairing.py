@@ -1,0 +1,117 @@
+"""Which labels, masks and regions belong to which patient's maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from qspace_nd.errors import LabelError, ScanError
+from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
+from qspace_nd.maps import MapRecord, read_record
+
+_MASK_NAME = re.compile(r"(^|.*[_-])mask$", re.IGNORECASE)
+_LABEL_NAME = re.compile(r"lesion|label|roi", re.IGNORECASE)
+# What tells one scan of a patient from another; a label without one of them serves them all.
+_IDENTITY = ("sub", "ses", "acq", "dir", "run")
+
+
+def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
+    """Find novelty maps among files and folders, in order; masks beside them are passed over.
+
+    Raises
+    ------
+    ScanError
+        A path does not exist, or no map is left.
+    """
+    paths = list(paths)
+    images = [image for path in paths for image in _images(path, "*dwimap", "*novelty*")]
+    maps = [image for image in dict.fromkeys(images) if not _MASK_NAME.match(stem(image))]
+    if not maps:
+        raise ScanError(
+            f"There is no novelty map in {', '.join(map(str, paths))}; write one with qspace-nd "
+            f"map first."
+        )
+    return [read_record(path) for path in maps]
+
+
+def group_by_patient(records: Sequence[MapRecord]) -> list[list[MapRecord]]:
+    """Put the maps of one scan together, in the order in which scans come first."""
+    groups: dict[str, list[MapRecord]] = {}
+    for record in records:
+        groups.setdefault(record.source, []).append(record)
+    return list(groups.values())
+
+
+def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option: str) -> list[Path]:
+    """Choose for each patient the image, among the files and folders of an option, that is theirs.
+
+    BIDS names are matched by their entities, images of a folder by the patient's name, and files
+    named one by one by their order.
+
+    Raises
+    ------
+    LabelError
+        A patient has none or several, or the numbers differ.
+    """
+    files = [file for path in paths for file in _images(path, "*")]
+    from_folder = any(path.is_dir() for path in paths)
+    labels = [file for file in files if _LABEL_NAME.search(file.name)]
+    if from_folder and option == "--labels" and labels:
+        files = labels  # brain masks lie in the same folder
+    both_bids = all("sub" in parse_entities(file) for file in files) and all(
+        "sub" in parse_entities(maps[0].path) for maps in patients
+    )
+    if both_bids:
+        return [_only([f for f in files if _same_scan(f, m[0])], m[0], option) for m in patients]
+    if from_folder and len(patients) > 1:
+        return [_only([f for f in files if _named_for(f, m[0])], m[0], option) for m in patients]
+    if len(files) != len(patients):
+        raise LabelError(
+            f"There are maps of {_count(len(patients), 'patient')} but "
+            f"{_count(len(files), 'file')} for {option}; give {option} once for each patient, in "
+            f"the order of the maps, or name a folder."
+        )
+    return files
+
+
+def _images(path: Path, *patterns: str) -> list[Path]:
+    if path.is_dir():
+        found = {
+            image
+            for pattern in patterns
+            for suffix in IMAGE_SUFFIXES
+            for image in path.rglob(pattern + suffix)
+            if not image.name.startswith(".")
+        }
+        return sorted(found)
+    if not path.is_file():
+        raise ScanError(f"{path} does not exist; name a NIfTI file or a folder of them.")
+    if not path.name.lower().endswith(IMAGE_SUFFIXES):
+        raise ScanError(f"{path} is not a NIfTI file by its name; name a .nii or .nii.gz file.")
+    return [path]
+
+
+def _same_scan(file: Path, record: MapRecord) -> bool:
+    entities, wanted = parse_entities(file), parse_entities(record.path)
+    return all(entities[key] == wanted.get(key) for key in _IDENTITY if key in entities)
+
+
+def _named_for(file: Path, record: MapRecord) -> bool:
+    """Whether the patient's name stands in the file's name, not within a longer word or number."""
+    name = re.sub(r"_?(novelty|dwi)$", "", record.patient)
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", file.name) is not None
+
+
+def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:
+    if len(files) != 1:
+        found = "none" if not files else ", ".join(file.name for file in files)
+        raise LabelError(
+            f"For the map {record.path} one image of {option} is wanted, found: {found}; name one "
+            f"with {option} for each patient, in the order of the maps."
+        )
+    return files[0]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -1,0 +1,345 @@
+"""Simulated heads: ICBM152 anatomy, multi-tensor signal, healthy variation and lesions, in memory.
+
+A head is the ICBM152 tissue maps, seen through a smooth deformation, with two crossing fibre
+populations in white matter; grey matter and fluid are isotropic. Every compartment k has a
+fraction f_k, a b=0 signal and an axially symmetric tensor:
+
+    S(b, g) = Σ_k f_k S0_k exp(-b (d⊥_k + (d∥_k - d⊥_k) (g·n_k)²)),  S0_k = ρ_k exp(-TE / T2_k)
+
+Positions are millimetres in the world frame, diffusivities mm²/s, times milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qspace_nd.anatomy import Affine, Anatomy, Array, Field, Mask, lattice_points, smooth_field
+from qspace_nd.errors import InputError
+from qspace_nd.gradients import GradientTable
+from qspace_nd.lesions import LESIONS, Lesion, lesion_field
+
+Seed = int | np.random.SeedSequence
+
+ECHO_TIME = 90.0
+WHITE_MATTER_SIGNAL = 600.0
+"""What healthy white matter reads at b=0 where the receiver gain is 1."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A compartment: relative proton density, T2 (ms) and diffusivities (mm²/s)."""
+
+    proton_density: float
+    t2: float
+    parallel: float
+    perpendicular: float
+
+    @property
+    def unweighted(self) -> float:
+        """The signal at b=0 relative to fully relaxed water."""
+        return self.proton_density * math.exp(-ECHO_TIME / self.t2)
+
+
+WHITE = Tissue(proton_density=0.70, t2=78.0, parallel=1.65e-3, perpendicular=0.35e-3)
+GREY = Tissue(proton_density=0.82, t2=92.0, parallel=0.85e-3, perpendicular=0.85e-3)
+FLUID = Tissue(proton_density=1.00, t2=1500.0, parallel=3.0e-3, perpendicular=3.0e-3)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One simulated scan.
+
+    Attributes
+    ----------
+    signal : array (X, Y, Z, C) float32
+        0 where the brain is more than two voxels away.
+    mask, labels, white_matter : array (X, Y, Z) bool
+        The brain, lesions filling at least half of a voxel, and white matter likewise.
+    tissues : array (X, Y, Z, 3) float32
+        Fractions of white matter, grey matter and fluid.
+    lesion_fraction : array (X, Y, Z) float32
+    affine : array (4, 4)
+    """
+
+    signal: Array
+    mask: Mask
+    labels: Mask
+    white_matter: Mask
+    tissues: Array
+    lesion_fraction: Array
+    affine: Affine
+
+
+def simulate_subject(
+    anatomy: Anatomy,
+    table: GradientTable,
+    seed: Seed,
+    *,
+    lesions: tuple[Mask, Affine] | None = None,
+    lesion: Lesion = LESIONS["demyelinating"],
+    snr: float = 20.0,
+) -> Subject:
+    """Simulate one scan.
+
+    The body, the lesions' severities and the noise are drawn independently: a seed gives the same
+    head and the same noise with and without lesions.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+    table : GradientTable
+        Of the C volumes.
+    seed : int or SeedSequence
+    lesions : pair of array (X, Y, Z) bool and array (4, 4), optional
+        A lesion mask in ICBM152 space and its affine; None for a healthy subject.
+    lesion : Lesion
+        What the lesions do to tissue.
+    snr : float
+        Of white matter at b=0, before the receiver's gain varies.
+
+    Raises
+    ------
+    InputError
+        The signal-to-noise ratio is not positive.
+    """
+    require_snr(snr)
+    body, severities, noise = (np.random.default_rng(s) for s in _sequence(seed).spawn(3))
+    points = anatomy.points()
+    displacement = _displacement(body)
+    there = points + displacement.at(points)  # (X, Y, Z, 3), in the maps' space
+    tissues = np.clip(anatomy.tissues.at(there), 0.0, 1.0)
+    mask, visible = _brain(tissues)
+    altered = np.zeros((*anatomy.shape, 2), np.float32)
+    if lesions is not None:
+        lesion_map = lesion_field(*lesions, lesion, anatomy.voxel_size, severities)
+        altered = lesion_map.at(there) * (1 - tissues[..., 2:])  # fluid has no lesion
+
+    here, there = points[visible], there[visible]  # (n, 3)
+    regions, own = anatomy.regions.at(there), smooth_field(body, 10, length=30.0).at(there)
+    directions = _fibre_directions(
+        anatomy.inward.at(there), there, regions, own, displacement.gradient().at(here)
+    )
+    compartments = _compartments(regions, own, tissues[visible], directions, body)
+    voxels = compartments.with_lesion(lesion, altered[visible][:, 1]).signal(table)  # (n, C)
+    voxels *= _receiver(body, here)[:, None]
+    signal = np.zeros((*anatomy.shape, len(table.bvals)), np.float32)
+    signal[visible] = WHITE_MATTER_SIGNAL * rician(voxels, 1 / snr, noise)
+    return Subject(
+        signal=signal,
+        mask=mask,
+        labels=mask & (altered[..., 0] >= 0.5),
+        white_matter=mask & (tissues[..., 0] >= 0.5),
+        tissues=tissues,
+        lesion_fraction=altered[..., 0],
+        affine=anatomy.affine,
+    )
+
+
+def require_snr(snr: float) -> None:
+    """Raise an InputError unless the signal-to-noise ratio is positive."""
+    if not snr > 0:
+        raise InputError(f"The signal-to-noise ratio is {snr}; give a positive one.")
+
+
+def multi_tensor_signal(
+    table: GradientTable,
+    weights: Array,
+    parallel: Array,
+    perpendicular: Array,
+    directions: Array,
+) -> Array:
+    """The noise-free signal of axially symmetric tensors: Σ_k w_k exp(-b gᵀ D_k g).
+
+    Equal to the weighted sum of `dipy.reconst.dti.tensor_prediction`, with the quadratic form
+    written out for D = d⊥ I + (d∥ - d⊥) n nᵀ.
+
+    Parameters
+    ----------
+    table : GradientTable
+        Of C volumes, directions in the world frame.
+    weights, parallel, perpendicular : array (n, K)
+        b=0 signal times fraction; diffusivities along and across the axis, in mm²/s.
+    directions : array (n, K, 3)
+        The tensors' axes, unit vectors of the world frame.
+
+    Returns
+    -------
+    array (n, C) float32
+    """
+    b = table.bvals.astype(np.float32)
+    g = table.directions.astype(np.float32)
+    signal = np.zeros((len(weights), len(b)), np.float32)
+    for k in range(weights.shape[1]):
+        exponent = directions[:, k].astype(np.float32) @ g.T  # (n, C)
+        np.square(exponent, out=exponent)
+        exponent *= (parallel - perpendicular)[:, k, None]
+        exponent += perpendicular[:, k, None]
+        exponent *= -b
+        np.exp(exponent, out=exponent)
+        exponent *= weights[:, k, None]
+        signal += exponent
+    return signal
+
+
+def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+    """The magnitude of `signal` with complex Gaussian noise of standard deviation `sigma`."""
+    real = rng.standard_normal(signal.shape, np.float32) * np.float32(sigma) + signal
+    imaginary = rng.standard_normal(signal.shape, np.float32) * np.float32(sigma)
+    return np.asarray(np.hypot(real, imaginary))
+
+
+def standard_table(
+    *, unweighted: int = 6, directions: int = 40, bvalue: float = 1200.0
+) -> GradientTable:
+    """A single shell of evenly spread directions, with the b=0 volumes spread among them.
+
+    Raises
+    ------
+    InputError
+        There would be fewer than 1 unweighted volume or 6 directions, or b is not positive.
+    """
+    from dipy.core.sphere import HemiSphere, disperse_charges
+
+    if unweighted < 1 or directions < 6 or not bvalue > 0:
+        raise InputError(
+            f"{unweighted} b=0 volumes and {directions} directions at b={bvalue} s/mm² are no "
+            "usual protocol; choose at least 1 and 6, and a positive b-value."
+        )
+    # A Fibonacci spiral to start from makes the electrostatic repulsion deterministic.
+    turn = np.arange(directions)
+    z = (turn + 0.5) / directions
+    angle = turn * math.pi * (3 - math.sqrt(5))
+    radius = np.sqrt(1 - z**2)
+    spiral = HemiSphere(x=radius * np.cos(angle), y=radius * np.sin(angle), z=z)
+    spread, _ = disperse_charges(spiral, 200)
+    total = unweighted + directions
+    at = np.round(np.arange(unweighted) * total / unweighted).astype(int)
+    weighted = np.setdiff1d(np.arange(total), at)
+    bvals, vectors = np.zeros(total), np.zeros((total, 3))
+    bvals[weighted], vectors[weighted] = bvalue, spread.vertices
+    return GradientTable(bvals, vectors)
+
+
+def _displacement(rng: np.random.Generator) -> Field:
+    """A smooth deformation of a few mm: broad differences of shape and finer ones of folding."""
+    fine = smooth_field(rng, 3, length=14.0)
+    broad = smooth_field(rng, 3, length=50.0)
+    shape = broad.at(lattice_points(fine.values.shape[1:], fine.affine))
+    return Field(2.0 * np.moveaxis(shape, -1, 0) + 0.8 * fine.values, fine.affine)
+
+
+def _brain(tissues: Array) -> tuple[Mask, Mask]:
+    """The brain mask, and the voxels that have signal: the brain and two voxels around it."""
+    from scipy import ndimage
+
+    mask = ndimage.binary_fill_holes(tissues.sum(axis=-1) >= 0.5)
+    return mask, ndimage.binary_dilation(mask, iterations=2)
+
+
+# --- tissue ----------------------------------------------------------------------------------
+
+_TISSUES = (WHITE, WHITE, GREY, FLUID)
+_DENSITY, _T2, _PARALLEL, _PERPENDICULAR = (
+    np.array([getattr(tissue, name) for tissue in _TISSUES], np.float32)
+    for name in ("proton_density", "t2", "parallel", "perpendicular")
+)
+_SOLID = np.array([1, 1, 1, 0], np.float32)  # fluid neither varies nor has lesions
+_FIBRES = np.array([1, 1, 0, 0], np.float32)
+
+
+@dataclass(frozen=True)
+class _Compartments:
+    """Two fibre populations, grey matter and fluid in n voxels.
+
+    Attributes
+    ----------
+    fractions, t2, parallel, perpendicular : array (n, 4)
+    directions : array (n, 4, 3)
+    """
+
+    fractions: Array
+    t2: Array
+    parallel: Array
+    perpendicular: Array
+    directions: Array
+
+    def with_lesion(self, lesion: Lesion, amount: Array) -> _Compartments:
+        """The compartments where a lesion acts in the measure `amount` (n,), from 0 to 1."""
+        solid = amount[:, None] * _SOLID
+        return replace(
+            self,
+            t2=self.t2 * (1 + (lesion.t2 - 1) * solid),
+            parallel=self.parallel * (1 + (lesion.parallel - 1) * solid),
+            perpendicular=self.perpendicular * (1 + (lesion.perpendicular - 1) * solid),
+        )
+
+    def signal(self, table: GradientTable) -> Array:
+        """The noise-free signal (n, C), white matter at b=0 being about 1."""
+        relative = self.fractions * _DENSITY * np.exp(-ECHO_TIME / self.t2)
+        weights = relative / np.float32(WHITE.unweighted)
+        return multi_tensor_signal(
+            table, weights, self.parallel, self.perpendicular, self.directions
+        )
+
+
+def _compartments(
+    regions: Array, own: Array, tissues: Array, directions: Array, rng: np.random.Generator
+) -> _Compartments:
+    """Healthy tissue as it varies over the head (`regions`) and in one subject (`own`)."""
+    crossing = 0.3 * (1 + np.tanh(regions[:, 6] + 0.3 * own[:, 6]))
+    white, grey, fluid = tissues.T
+    globally = rng.normal(0.0, 0.03, size=3).astype(np.float32)
+    variation = np.exp(0.05 * regions[:, 7:] + 0.04 * own[:, 7:] + globally)  # (n, 3)
+    t2, diffusivity, anisotropy = np.moveaxis(variation[:, :, None], 1, 0)
+    return _Compartments(
+        fractions=np.stack([white * (1 - crossing), white * crossing, grey, fluid], axis=1),
+        t2=_T2 * t2**_SOLID,
+        parallel=_PARALLEL * diffusivity**_SOLID,
+        perpendicular=_PERPENDICULAR * diffusivity**_SOLID * anisotropy**_FIBRES,
+        directions=directions,
+    )
+
+
+def _fibre_directions(
+    inward: Array, there: Array, regions: Array, own: Array, gradient: Array
+) -> Array:
+    """Axes of the compartments: (n, 4, 3); those of grey matter and fluid do not matter.
+
+    The first population runs along the sheets of white matter, sideways near the midline and
+    lengthwise else; the second fans out from the depth to the cortex. Both wander.
+    """
+    steepness = np.linalg.norm(inward, axis=1, keepdims=True)
+    radial = inward / (steepness + 0.02)
+    midline = np.exp(-np.square(there[:, :1] / 20.0))
+    along = np.array([0, 1, 0], np.float32) * (1 - midline)
+    across = np.array([2, 0, 0], np.float32) * midline
+    first = along + across + 0.6 * regions[:, :3] + 0.15 * own[:, :3]
+    first = first - radial * np.sum(first * radial, axis=1, keepdims=True)
+    upward = np.array([0, 0, 0.7], np.float32)
+    second = 1.5 * radial + upward + 0.3 * regions[:, 3:6] + 0.15 * own[:, 3:6]
+
+    # The maps' direction d is J⁻¹ d in the subject where p lies at p + u(p) in them, J = I + ∇u.
+    turn = np.eye(3, dtype=np.float32) + gradient.reshape(-1, 3, 3)
+    bent = np.linalg.solve(turn, np.stack([first, second], axis=-1))  # (n, 3, 2)
+    fibres = np.swapaxes(bent, 1, 2)
+    directions = np.zeros((len(there), 4, 3), np.float32)
+    directions[..., 0] = 1.0
+    directions[:, :2] = fibres / np.linalg.norm(fibres, axis=-1, keepdims=True).clip(1e-6)
+    return directions
+
+
+def _receiver(rng: np.random.Generator, points: Array) -> Array:
+    """The receiver's gain, one for the scan, and its bias field of about ±15 %: (n,)."""
+    gain = rng.normal(0.0, 0.2)
+    bias = smooth_field(rng, 1, length=90.0).at(points)[:, 0]
+    return np.asarray(np.exp(np.float32(0.075) * bias + np.float32(gain)))
+
+
+def _sequence(seed: Seed) -> np.random.SeedSequence:
+    """A fresh sequence: `spawn` counts, so a used one would give other children."""
+    if isinstance(seed, np.random.SeedSequence):
+        return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
+    return np.random.SeedSequence(seed)

@@ -1,0 +1,491 @@
+"""From files to files: what the commands call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd import __version__, plots, store
+from qspace_nd.acquisition import Acquisition, HealthyScan
+from qspace_nd.errors import GradientError, InputError, LabelError, ScanError
+from qspace_nd.evaluate import Case, Result, evaluate
+from qspace_nd.gradients import GradientTable, channel_order
+from qspace_nd.grid import Grid, require_same_grid
+from qspace_nd.layout import find_scans, stem
+from qspace_nd.maps import (
+    MapFiles,
+    MapRecord,
+    name_maps,
+    write_dataset_description,
+    write_sidecar,
+)
+from qspace_nd.model import NoveltyModel
+from qspace_nd.normalise import channel_means, divide_by_channel_means, divide_by_scan_mean
+from qspace_nd.outputs import replacing, require_writable
+from qspace_nd.pairing import find_maps, group_by_patient, pair
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.scans import (
+    Scan,
+    Voxels,
+    open_scan,
+    read_mask,
+    read_volume,
+    read_voxels,
+    write_volume,
+)
+from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
+from qspace_nd.tables import to_json, to_tsv
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How scans are found, accepted and read.
+
+    Attributes
+    ----------
+    bval, bvec, mask : Path or None
+        Named for a single scan, in place of the files beside it.
+    max_angle : float
+        Degrees that a gradient direction may differ from the model's.
+    ignore_nonfinite : bool
+        Leave voxels with NaN or infinity out, rather than refuse the scan.
+    """
+
+    bval: Path | None = None
+    bvec: Path | None = None
+    mask: Path | None = None
+    max_angle: float = 5.0
+    ignore_nonfinite: bool = False
+
+
+DEFAULT_OPTIONS = ScanOptions()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What every scan of a model agrees in: its channels and their gradients."""
+
+    channels: int
+    gradients: GradientTable | None
+
+
+def open_scans(
+    paths: Iterable[str | Path], options: ScanOptions, progress: Progress = SILENT
+) -> list[Scan]:
+    """Find scans and check their headers, gradients and masks, reading no voxel.
+
+    Raises
+    ------
+    InputError
+        The first thing that is wrong with any of them.
+    """
+    found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
+    for note in found.notes:
+        progress.say(note)
+    scans = [open_scan(files) for files in found.scans]
+    for scan in scans:
+        for warning in scan.warnings:
+            progress.warn(warning)
+    return scans
+
+
+def bring_to(scan: Scan, protocol: Protocol, options: ScanOptions) -> NDArray[np.intp] | None:
+    """The volume of `scan` that serves as each channel of `protocol`; None for all in order.
+
+    Raises
+    ------
+    InputError
+        The scan has other channels or another gradient table.
+    """
+    path = scan.files.image
+    if protocol.gradients is not None and scan.gradients is not None:
+        return channel_order(
+            protocol.gradients, scan.gradients, name=str(path), max_angle=options.max_angle
+        )
+    if protocol.gradients is not None:
+        raise GradientError(
+            f"{path} has no b-values beside it, the scans it is to be compared with have; put its "
+            f".bval and .bvec files beside it, or name them with --bval and --bvec."
+        )
+    if scan.gradients is not None:
+        raise GradientError(
+            f"{path} has b-values, the scans it is to be compared with have none; give all of them "
+            f"b-values, or none."
+        )
+    if scan.channels != protocol.channels:
+        raise ScanError(
+            f"{path} has {scan.channels} channels, {protocol.channels} are expected; give scans of "
+            f"one protocol."
+        )
+    return None
+
+
+def read_scan(
+    scan: Scan, protocol: Protocol, options: ScanOptions, progress: Progress = SILENT
+) -> Voxels:
+    """Read a scan's voxels in the protocol's order of channels.
+
+    Raises
+    ------
+    InputError
+        The scan does not fit the protocol, or its signal cannot be used.
+    """
+    order = bring_to(scan, protocol, options)
+    return read_voxels(
+        scan, order=order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
+    )
+
+
+def fit_scans(
+    paths: Iterable[str | Path],
+    model: NoveltyModel,
+    folder: Path,
+    *,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """Fit `model` on healthy scans and save it to `folder`.
+
+    Masks that had to be computed are saved in the folder's `masks/`.
+
+    Raises
+    ------
+    InputError
+        The scans are wrong or unlike each other, or the folder is taken; nothing was written.
+    """
+    store.require_new(folder, force=force)
+    scans = open_scans(paths, options, progress)
+    protocol = Protocol(scans[0].channels, scans[0].gradients)
+    for scan in scans:
+        bring_to(scan, protocol, options)
+    voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
+    _require_distinct(voxels)
+    for one in voxels:
+        _warn_of(one, progress)
+    masks = [(v.scan, v.mask) for v in voxels if v.computed_mask]
+    healthy = tuple(
+        HealthyScan(v.scan.files.name, v.scan.files.subject, v.digest, len(v.values))
+        for v in voxels
+    )
+    subjects = {scan.subject for scan in healthy}
+    if len(subjects) == 1:
+        progress.warn(
+            f"All healthy voxels are of one subject, {healthy[0].subject}: a block of its slices "
+            f"is held out for validation, and differences between people look like disease; fit "
+            f"on scans of several people."
+        )
+    signals = [v.values for v in voxels]
+    del voxels
+    for signal in signals:
+        divide_by_scan_mean(signal)
+    means = channel_means(signals)
+    for signal in signals:
+        divide_by_channel_means(signal, means)
+    progress.say(
+        f"{sum(map(len, signals)):,} healthy voxels of {_count(len(subjects), 'subject')} in "
+        f"{protocol.channels} channels"
+    )
+    groups = np.repeat(
+        np.array([scan.subject for scan in healthy], dtype=object), [len(s) for s in signals]
+    )
+    model.fit(
+        _stack(signals),
+        groups,
+        acquisition=Acquisition(means, protocol.gradients, healthy),
+        progress=progress,
+    )
+    model.save(folder, force=force)
+    for scan, mask in masks:
+        path = folder / "masks" / f"{scan.files.name}_mask.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        write_volume(path, mask, scan.grid)
+        progress.say(f"{scan.files.image} had no brain mask; the one computed is {path}")
+
+
+def map_scans(
+    paths: Iterable[str | Path],
+    folder: Path,
+    output: Path,
+    *,
+    scores: Sequence[str],
+    options: ScanOptions = DEFAULT_OPTIONS,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> list[MapFiles]:
+    """Write the novelty maps of scans by the model in `folder`.
+
+    Raises
+    ------
+    InputError
+        A scan, the model or the output is wrong; of this scan nothing was written.
+    """
+    for score in scores:
+        find_score(score)
+    model_hash = store.read_index(folder)["hash"]
+    scans = open_scans(paths, options, progress)
+    outputs = name_maps([scan.files for scan in scans], output, scores)
+    require_writable([path for files in outputs for path in files.paths()], force=force)
+    model = NoveltyModel.load(folder, device=device)
+    acquisition = _acquisition_of(model, folder)
+    protocol = protocol_of(model, folder)
+    for scan in scans:
+        bring_to(scan, protocol, options)
+    for scan, files in zip(scans, outputs, strict=True):
+        voxels = read_scan(scan, protocol, options, progress)
+        _warn_of(voxels, progress)
+        divide_by_scan_mean(voxels.values)
+        divide_by_channel_means(voxels.values, acquisition.channel_means)
+        subject = acquisition.subject_of(voxels.digest)
+        if subject is not None:
+            progress.say(
+                f"{scan.files.image} is one of the healthy scans of the model: the voxels of its "
+                f"subject, {subject}, are left out of the reference"
+            )
+        novelties = model.novelties(voxels.values, scores, leave_out=subject, progress=progress)
+        _write_maps(files, voxels, novelties, model, model_hash, subject)
+    return outputs
+
+
+def protocol_of(model: NoveltyModel, folder: Path) -> Protocol:
+    """The protocol of the scans that the model in `folder` was fitted on.
+
+    Raises
+    ------
+    InputError
+        It was fitted on arrays.
+    """
+    acquisition = _acquisition_of(model, folder)
+    return Protocol(len(acquisition.channel_means), acquisition.gradients)
+
+
+def _acquisition_of(model: NoveltyModel, folder: Path) -> Acquisition:
+    if model.acquisition_ is None:
+        raise InputError(
+            f"The model in {folder} was fitted on arrays, not on scans; fit one on scans."
+        )
+    return model.acquisition_
+
+
+def _write_maps(
+    files: MapFiles,
+    voxels: Voxels,
+    novelties: dict[str, NDArray[np.float32]],
+    model: NoveltyModel,
+    model_hash: str,
+    left_out: str | None,
+) -> None:
+    """Write a scan's mask, sidecars and maps; the maps last: each has all it needs."""
+    scan = voxels.scan
+    write_volume(files.mask, voxels.mask, scan.grid)
+    if files.dataset is not None:
+        write_dataset_description(files.dataset)
+    for name, path in files.maps.items():
+        entry = find_score(name)
+        facts = {
+            "Score": name,
+            "Symbol": entry.symbol,
+            "Equation": entry.equation,
+            "Patient": scan.files.name,
+            "Model": model_hash,
+            "Latents": model.latents,
+            "LeftOut": left_out,
+            "Mask": files.mask.name,
+            "MaskComputed": voxels.computed_mask,
+            "Voxels": len(voxels.values),
+            "SourceDigest": voxels.digest,
+            "SoftwareVersion": __version__,
+        }
+        write_sidecar(path, facts, [scan.files.image])
+        write_volume(path, voxels.fill(novelties[name]), scan.grid)
+
+
+def _warn_of(voxels: Voxels, progress: Progress) -> None:
+    for warning in voxels.warnings:
+        progress.warn(warning)
+
+
+def _require_distinct(voxels: Sequence[Voxels]) -> None:
+    seen: dict[str, Path] = {}
+    for one in voxels:
+        path = one.scan.files.image
+        other = seen.setdefault(one.digest, path)
+        if other != path:
+            raise ScanError(f"{path} holds the same scan as {other}; give each scan once.")
+
+
+def _stack(signals: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Join scans along the first axis, letting go of each as it is copied."""
+    rows = sum(map(len, signals))
+    stacked = np.empty((rows, signals[0].shape[1]), np.float32)
+    while signals:
+        last = signals.pop()
+        stacked[rows - len(last) : rows] = last
+        rows -= len(last)
+    return stacked
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_maps` found and where it lies.
+
+    Attributes
+    ----------
+    results : list of Result
+        One for each map and region.
+    files : list of Path
+        The tables and figures.
+    """
+
+    results: list[Result]
+    files: list[Path]
+
+
+def evaluate_maps(
+    maps: Sequence[Path],
+    labels: Sequence[Path],
+    folder: Path,
+    *,
+    masks: Sequence[Path] = (),
+    within: Sequence[Path] = (),
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Compare novelty maps with lesion labels; write tables and figures to `folder`.
+
+    Parameters
+    ----------
+    maps, labels : sequence of Path
+        Files or folders; see `qspace_nd.pairing.pair`.
+    folder : Path
+        For eval.json, eval.tsv, roc.png, histograms.png and slices of each patient.
+    masks : sequence of Path
+        Voxels to evaluate, in place of the masks beside the maps.
+    within : sequence of Path
+        A region, white matter for example, that is evaluated beside the whole mask.
+
+    Raises
+    ------
+    InputError
+        Something does not fit together, or an output exists; nothing was written.
+    """
+    patients = group_by_patient(find_maps(maps))
+    label_paths = pair(patients, labels, "--labels")
+    mask_paths = pair(patients, masks, "--mask") if masks else [_own_mask(m) for m in patients]
+    within_paths = pair(patients, within, "--within") if within else [None] * len(patients)
+    names = _distinct_names(patients)
+    figures = [folder / f"slices_{name}.png" for name in names]
+    files = [folder / name for name in ("eval.json", "eval.tsv", "roc.png", "histograms.png")]
+    require_writable([*files, *figures], force=force)
+
+    results: list[Result] = []
+    shown: list[tuple[Case, Grid, NDArray[np.float32] | None]] = []
+    with progress.task("Evaluating maps", sum(map(len, patients))) as task:
+        for records, name, label_path, mask_path, within_path in zip(
+            patients, names, label_paths, mask_paths, within_paths, strict=True
+        ):
+            _, grid = read_volume(records[0].path)
+            voxel_volume = float(abs(np.linalg.det(grid.affine[:3, :3])))  # mm³
+            mask = read_mask(mask_path, grid)
+            lesion = _read_labels(label_path, grid)
+            cases = [_case(record, name, grid, lesion, mask) for record in records]
+            for case in cases:
+                results.append(evaluate(case, voxel_volume))
+                if within_path is not None:
+                    region = mask & read_mask(within_path, grid)
+                    part = replace(case, mask=region, region="within")
+                    results.append(evaluate(part, voxel_volume))
+                task.advance(note=name)
+            outside = int((lesion & ~mask).sum())
+            if outside:
+                progress.warn(
+                    f"{label_path} marks {outside} lesion voxels outside the mask {mask_path}; "
+                    f"they are not evaluated"
+                )
+            best = next((c for c in cases if c.score == DEFAULT_SCORE), cases[0])
+            shown.append((best, grid, _background(records[0].scan, mask_path, grid)))
+
+    _write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
+    _write_text(files[1], to_tsv(results))
+    plots.roc_plot(files[2], results)
+    plots.histograms(files[3], results)
+    for path, (case, grid, background) in zip(figures, shown, strict=True):
+        plots.slices(path, case, grid.affine, background)
+    return Evaluation(results, [*files, *figures])
+
+
+def _case(
+    record: MapRecord,
+    patient: str,
+    grid: Grid,
+    lesion: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
+) -> Case:
+    novelty, found = read_volume(record.path)
+    require_same_grid(record.path, found, grid)
+    return Case(patient, record.score, novelty, lesion, mask, latents=record.latents)
+
+
+def _read_labels(path: Path, grid: Grid) -> NDArray[np.bool_]:
+    values, found = read_volume(path)
+    require_same_grid(path, found, grid)
+    nonfinite = int((~np.isfinite(values)).sum())
+    if nonfinite:
+        raise LabelError(f"{path} holds NaN or infinity in {nonfinite} voxels; give 0 and 1.")
+    lesion = np.asarray(values > 0)
+    if not lesion.any():
+        raise LabelError(f"{path} marks no voxel as lesion; give labels with at least one above 0.")
+    if lesion.all():
+        raise LabelError(
+            f"{path} marks every voxel as lesion; give labels in which healthy tissue is 0."
+        )
+    return lesion
+
+
+def _own_mask(records: Sequence[MapRecord]) -> Path:
+    mask = records[0].mask
+    if mask is None:
+        raise ScanError(
+            f"The mask of {records[0].path} is not beside it; name the voxels to evaluate with "
+            f"--mask."
+        )
+    return mask
+
+
+def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
+    """Name each patient, by the map's file where two would be called the same."""
+    names = [records[0].patient for records in patients]
+    return [
+        name if names.count(name) == 1 else stem(records[0].path)
+        for name, records in zip(names, patients, strict=True)
+    ]
+
+
+def _background(scan: Path | None, mask: Path, grid: Grid) -> NDArray[np.float32] | None:
+    """The mean b=0 volume of the scan that a map was made of, None where it is not at hand."""
+    if scan is None:
+        return None
+    try:
+        opened = open_scan(replace(find_scans([scan]).scans[0], mask=mask))
+        if not opened.grid.same_as(grid):
+            return None
+        voxels = read_voxels(opened, ignore_nonfinite=True)
+    except InputError:  # the figure does without
+        return None
+    shown = slice(None) if opened.gradients is None else opened.gradients.b0
+    return voxels.fill(voxels.values[:, shown].mean(axis=1))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

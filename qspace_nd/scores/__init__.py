@@ -1,0 +1,1 @@
+"""Novelty scores: views of a voxel, measures between them, families that combine them."""

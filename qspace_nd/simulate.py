@@ -1,0 +1,422 @@
+"""Simulated cohorts: healthy controls and patients with lesions, in memory or as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+
+import qspace_nd
+from qspace_nd.anatomy import Affine, Anatomy, Mask, require_voxel_size
+from qspace_nd.errors import InputError, LabelError
+from qspace_nd.gradients import GradientTable, read_gradients
+from qspace_nd.grid import Grid
+from qspace_nd.lesions import LESIONS, Lesion, draw_lesion_mask
+from qspace_nd.outputs import replacing, require_writable
+from qspace_nd.phantom import ECHO_TIME, Subject, require_snr, simulate_subject, standard_table
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.scans import read_volume, write_gradients, write_scan, write_volume
+
+Choice = TypeVar("Choice")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A cohort to be: every subject of it can be simulated by its index alone.
+
+    A subject depends on the seed and its own index, not on how many others there are.
+
+    Attributes
+    ----------
+    voxel_size : float
+        mm.
+    table : GradientTable
+    lesion_masks : sequence of pairs of array (X, Y, Z) bool and array (4, 4)
+        Masks in ICBM152 space with their affines, for the patients in turn; empty to draw lesions.
+    lesion : Lesion
+    snr : float
+        Of white matter at b=0.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        The voxel size, the signal-to-noise ratio or the seed is out of range.
+    """
+
+    voxel_size: float = 3.0
+    table: GradientTable = field(default_factory=standard_table)
+    lesion_masks: Sequence[tuple[Mask, Affine]] = ()
+    lesion: Lesion = LESIONS["demyelinating"]
+    snr: float = 20.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_voxel_size(self.voxel_size)
+        require_snr(self.snr)
+        if self.seed < 0:
+            raise InputError(f"The seed is {self.seed}; give one from 0 up.")
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What all subjects share."""
+        return Anatomy.of_icbm152(self.voxel_size)
+
+    def control(self, index: int) -> Subject:
+        """Simulate a healthy subject."""
+        return simulate_subject(self.anatomy, self.table, self._seed(0, index), snr=self.snr)
+
+    def patient(self, index: int) -> Subject:
+        """Simulate a patient."""
+        return simulate_subject(
+            self.anatomy,
+            self.table,
+            self._seed(1, index),
+            lesions=self._lesions(index),
+            lesion=self.lesion,
+            snr=self.snr,
+        )
+
+    def _lesions(self, index: int) -> tuple[Mask, Affine]:
+        if self.lesion_masks:
+            return self.lesion_masks[index % len(self.lesion_masks)]
+        return draw_lesion_mask(np.random.default_rng(self._seed(2, index)))
+
+    def _seed(self, purpose: int, index: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self.seed, spawn_key=(purpose, index))
+
+
+@dataclass(frozen=True)
+class SubjectFiles:
+    """Where one subject's files lie; what only patients have is None for controls."""
+
+    name: str
+    scan: Path
+    bval: Path
+    bvec: Path
+    mask: Path
+    labels: Path | None = None
+    white_matter: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Every file."""
+        required = [self.scan, self.bval, self.bvec, self.mask]
+        return [*required, *(path for path in (self.labels, self.white_matter) if path)]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The files of a simulated cohort.
+
+    Attributes
+    ----------
+    controls, patients : tuple of Path
+        Scans.
+    control_masks, patient_masks : tuple of Path
+        Brain masks in the same order.
+    labels, white_matter : tuple of Path
+        Lesion and white matter masks of the patients.
+    """
+
+    controls: tuple[Path, ...]
+    patients: tuple[Path, ...]
+    control_masks: tuple[Path, ...]
+    patient_masks: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    white_matter: tuple[Path, ...]
+
+
+def simulate_cohort(
+    folder: Path,
+    *,
+    controls: int = 6,
+    patients: int = 1,
+    layout: str = "bids",
+    voxel_size: float = 3.0,
+    table: GradientTable | None = None,
+    lesion_masks: Sequence[Path] = (),
+    kind: str = "demyelinating",
+    snr: float = 20.0,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Cohort:
+    """Simulate a cohort and write it to `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    controls, patients : int
+        How many subjects.
+    layout : "bids" or "flat"
+        A BIDS dataset with the masks under `derivatives/masks`; or `healthy/control-01.nii.gz` and
+        so on, `patient.nii.gz`, `lesions.nii.gz` and `white_matter.nii.gz` (numbered where there
+        are several patients), each scan with its mask beside it.
+    voxel_size : float
+        mm.
+    table : GradientTable, optional
+        6 b=0 volumes and 40 directions at b=1200 s/mm² unless given.
+    lesion_masks : sequence of Path
+        Lesion masks in MNI space, taken in turn; lesions are drawn where none is given.
+    kind : str
+        One of `lesions.LESIONS`.
+    snr : float
+        Of white matter at b=0.
+    seed : int
+    force : bool
+        Replace files that exist.
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        A setting is unknown or out of range, or a lesion mask cannot be used.
+    OutputError
+        A file exists and `force` is not set, or cannot be written.
+    """
+    chosen = _choose(LAYOUTS, layout, "layout")
+    if controls < 0 or patients < 0 or controls + patients == 0:
+        raise InputError(
+            f"{controls} controls and {patients} patients make no cohort; ask for at least one."
+        )
+    simulation = Simulation(
+        voxel_size=voxel_size,
+        table=standard_table() if table is None else table,
+        lesion_masks=[_read_lesion_mask(path) for path in lesion_masks],
+        lesion=_choose(LESIONS, kind, "kind of lesion"),
+        snr=snr,
+        seed=seed,
+    )
+    healthy = [chosen.control(folder, number) for number in range(1, controls + 1)]
+    ill = [chosen.patient(folder, number, patients) for number in range(1, patients + 1)]
+    texts = chosen.texts(folder, healthy, ill, {"Kind": kind, "SNR": snr, "Seed": seed})
+    subjects = [*healthy, *ill]
+    require_writable(
+        [*(path for subject in subjects for path in subject.paths()), *texts], force=force
+    )
+    simulated = chain(
+        map(simulation.control, range(controls)), map(simulation.patient, range(patients))
+    )
+    with progress.task("Simulating", len(subjects)) as task:
+        for files, subject in zip(subjects, simulated, strict=True):
+            _write_subject(files, subject, simulation.table)
+            if files.labels is not None and not subject.labels.any():
+                progress.warn(_no_label(files.labels, voxel_size))
+            task.advance(note=files.name)
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+    return Cohort(
+        controls=tuple(files.scan for files in healthy),
+        patients=tuple(files.scan for files in ill),
+        control_masks=tuple(files.mask for files in healthy),
+        patient_masks=tuple(files.mask for files in ill),
+        labels=tuple(files.labels for files in ill if files.labels is not None),
+        white_matter=tuple(files.white_matter for files in ill if files.white_matter is not None),
+    )
+
+
+def read_table(bval: Path, bvec: Path) -> GradientTable:
+    """Read a protocol to simulate from FSL's files, for scans that are stored as these are.
+
+    Raises
+    ------
+    GradientError
+        See `gradients.read_gradients`.
+    """
+    try:
+        volumes = len(bval.read_text().replace(",", " ").split())
+    except (OSError, UnicodeDecodeError):
+        volumes = 0  # what is wrong is for the reader to say
+    return read_gradients(bval, bvec, np.diag([-1.0, 1.0, 1.0, 1.0]), volumes)
+
+
+def _write_subject(files: SubjectFiles, subject: Subject, table: GradientTable) -> None:
+    grid = Grid(subject.mask.shape, subject.affine)
+    # Whole numbers in 16 bits, as scanners store them.
+    signal = np.minimum(np.rint(subject.signal), np.iinfo(np.int16).max).astype(np.int16)
+    write_scan(files.scan, signal, grid)
+    write_gradients(files.bval, files.bvec, table, subject.affine)
+    write_volume(files.mask, subject.mask, grid)
+    if files.labels is not None:
+        write_volume(files.labels, subject.labels, grid)
+    if files.white_matter is not None:
+        write_volume(files.white_matter, subject.white_matter, grid)
+
+
+def _read_lesion_mask(path: Path) -> tuple[Mask, Affine]:
+    values, grid = read_volume(path)
+    mask = values > 0
+    if not mask.any():
+        raise LabelError(f"{path} has no lesion voxel; expected a lesion mask in MNI space.")
+    return mask, np.asarray(grid.affine, dtype=np.float64)
+
+
+def _no_label(labels: Path, voxel_size: float) -> str:
+    return (
+        f"{labels} has no lesion voxel, as no voxel of {voxel_size:g} mm is lesion by half; take "
+        "smaller voxels, or lesion masks in MNI space that hold larger lesions."
+    )
+
+
+def _choose(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
+    try:
+        return choices[name]
+    except KeyError:
+        raise InputError(
+            f"There is no {what} {name!r}; choose one of {', '.join(choices)}."
+        ) from None
+
+
+# --- layouts ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where files lie, and the texts that go with them.
+
+    Attributes
+    ----------
+    control : callable
+        (folder, number from 1) -> SubjectFiles.
+    patient : callable
+        (folder, number from 1, number of patients) -> SubjectFiles.
+    texts : callable
+        (folder, controls, patients, settings) -> text by path.
+    """
+
+    control: Callable[[Path, int], SubjectFiles]
+    patient: Callable[[Path, int, int], SubjectFiles]
+    texts: Callable[
+        [Path, Sequence[SubjectFiles], Sequence[SubjectFiles], Mapping[str, Any]], dict[Path, str]
+    ]
+
+
+def _bids_subject(folder: Path, name: str) -> SubjectFiles:
+    stem = folder / name / "dwi" / f"{name}_dwi"
+    return SubjectFiles(
+        name=name,
+        scan=stem.with_suffix(".nii.gz"),
+        bval=stem.with_suffix(".bval"),
+        bvec=stem.with_suffix(".bvec"),
+        mask=_bids_mask(folder, name, "desc-brain"),
+    )
+
+
+def _bids_mask(folder: Path, name: str, entity: str) -> Path:
+    return folder / "derivatives" / "masks" / name / "dwi" / f"{name}_{entity}_mask.nii.gz"
+
+
+def _bids_control(folder: Path, number: int) -> SubjectFiles:
+    return _bids_subject(folder, f"sub-control{number:02d}")
+
+
+def _bids_patient(folder: Path, number: int, of: int) -> SubjectFiles:
+    name = f"sub-patient{number:02d}"
+    return replace(
+        _bids_subject(folder, name),
+        labels=_bids_mask(folder, name, "desc-lesion"),
+        white_matter=_bids_mask(folder, name, "label-WM"),
+    )
+
+
+def _bids_texts(
+    folder: Path,
+    controls: Sequence[SubjectFiles],
+    patients: Sequence[SubjectFiles],
+    settings: Mapping[str, Any],
+) -> dict[Path, str]:
+    generator = {"Name": "qspace-nd simulate", "Version": qspace_nd.__version__}
+    described = {"BIDSVersion": "1.10.0", "GeneratedBy": [generator]}
+    groups = [(files.name, "control") for files in controls]
+    groups += [(files.name, "patient") for files in patients]
+    rows = [("participant_id", "group"), *groups]
+    levels = {"control": "healthy", "patient": "with lesions"}
+    sidecar = {
+        "MagneticFieldStrength": 3,
+        "EchoTime": ECHO_TIME / 1000,
+        "RepetitionTime": 8.0,
+        "PhaseEncodingDirection": "j",
+        "TotalReadoutTime": 0.05,
+        "SkullStripped": True,
+        "Simulation": dict(settings),
+    }
+    masks = folder / "derivatives" / "masks"
+    return {
+        **{
+            files.scan.with_name(f"{files.name}_dwi.json"): _as_json(sidecar)
+            for files in (*controls, *patients)
+        },
+        folder / "README": _README,
+        folder / "participants.tsv": "".join("\t".join(row) + "\n" for row in rows),
+        folder / "participants.json": _as_json({"group": {"Levels": levels}}),
+        masks / "dataset_description.json": _as_json(
+            {"Name": "Masks of the simulated scans", "DatasetType": "derivative", **described}
+        ),
+        folder / "dataset_description.json": _as_json(
+            {"Name": "Simulated diffusion MRI", "DatasetType": "raw", **described}
+        ),
+    }
+
+
+_README = """\
+Simulated diffusion MRI of healthy controls and of patients with lesions.
+
+The anatomy is that of the ICBM152 grey and white matter maps, deformed for each subject; the signal
+is that of several tensors in each voxel, with Rician noise. No person was scanned.
+
+derivatives/masks holds each scan's brain (desc-brain), and of patients the lesions (desc-lesion)
+and white matter (label-WM).
+"""
+
+
+def _as_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _flat_subject(stem: Path) -> SubjectFiles:
+    return SubjectFiles(
+        name=stem.name,
+        scan=stem.with_name(f"{stem.name}.nii.gz"),
+        bval=stem.with_name(f"{stem.name}.bval"),
+        bvec=stem.with_name(f"{stem.name}.bvec"),
+        mask=stem.with_name(f"{stem.name}_mask.nii.gz"),
+    )
+
+
+def _flat_control(folder: Path, number: int) -> SubjectFiles:
+    return _flat_subject(folder / "healthy" / f"control-{number:02d}")
+
+
+def _flat_patient(folder: Path, number: int, of: int) -> SubjectFiles:
+    ending = "" if of == 1 else f"-{number:02d}"
+    return replace(
+        _flat_subject(folder / f"patient{ending}"),
+        labels=folder / f"lesions{ending}.nii.gz",
+        white_matter=folder / f"white_matter{ending}.nii.gz",
+    )
+
+
+def _no_texts(
+    folder: Path,
+    controls: Sequence[SubjectFiles],
+    patients: Sequence[SubjectFiles],
+    settings: Mapping[str, Any],
+) -> dict[Path, str]:
+    return {}
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        "bids": Layout(_bids_control, _bids_patient, _bids_texts),
+        "flat": Layout(_flat_control, _flat_patient, _no_texts),
+    }
+)
+"""The ways to lay a cohort out, by name."""

@@ -1,0 +1,255 @@
+"""The model folder: complete or absent, checked against its hashes, nothing in it is run.
+
+    model.json                          what the model is, and every other file with its hash
+    weights-<hash>.safetensors          the network's weights
+    reference/x-<hash>.npy              a subject's voxels (n, C), a plain array
+    reference/q_mean-<hash>.npy, q_std-<hash>.npy   their posteriors, each (n, d)
+
+Files are named by their content, so that a model is replaced without touching the one that is
+there; `model.json` is replaced last, and what it no longer names is removed after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from qspace_nd.acquisition import Acquisition
+from qspace_nd.errors import ModelError, OutputError
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.outputs import replacing, require_writable
+from qspace_nd.reference import Part, Reference
+from qspace_nd.training import History
+from qspace_nd.vae import VectorVAE
+from qspace_nd.views import Views
+
+SCHEMA = 1
+_INDEX = "model.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a model folder holds."""
+
+    settings: dict[str, Any]
+    network: VectorVAE
+    history: History
+    acquisition: Acquisition | None
+    reference: Reference
+
+
+def require_new(folder: Path, *, force: bool) -> None:
+    """Check, before any work, that a model can be saved to `folder`.
+
+    Raises
+    ------
+    OutputError
+        The folder holds a model and `force` is not set, holds anything else, or cannot be written.
+    """
+    index = folder / _INDEX
+    if index.exists() and not force:
+        raise OutputError(
+            f"{folder} holds a model already; name another folder with --model, or overwrite it "
+            f"with --force."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; name a folder for the model.")
+    if folder.is_dir() and not index.exists():
+        strangers = [path.name for path in folder.iterdir() if not _is_ours(path)]
+        if strangers:
+            raise OutputError(
+                f"{folder} holds other files, {sorted(strangers)[0]} for one; name a new folder "
+                f"for the model."
+            )
+    require_writable([index], force=True)
+
+
+def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
+    """Write a model to `folder`; return its hash.
+
+    Raises
+    ------
+    OutputError
+        The folder holds a model and `force` is not set, or cannot be written.
+    """
+    require_new(folder, force=force)
+    files: dict[str, int] = {}
+
+    def add(name: str, write: Callable[[Path], None]) -> str:
+        path = _write_by_content(folder / name, write)
+        relative = path.relative_to(folder).as_posix()
+        files[relative] = path.stat().st_size
+        return relative
+
+    def add_array(name: str, array: torch.Tensor) -> str:
+        plain = np.ascontiguousarray(array.numpy())
+        return add(f"reference/{name}-.npy", lambda path: _save_array(path, plain))
+
+    state = {name: tensor.cpu() for name, tensor in stored.network.state_dict().items()}
+    weights = add("weights-.safetensors", lambda path: save_file(state, path))
+    parts = [
+        {
+            "subject": part.subject,
+            "x": add_array("x", part.views.x),
+            "q_mean": add_array("q_mean", part.views.q.mean),
+            "q_std": add_array("q_std", part.views.q.std),
+        }
+        for part in stored.reference.parts
+    ]
+    index: dict[str, Any] = {
+        "schema": SCHEMA,
+        "software": _versions(),
+        "settings": stored.settings,
+        "network": stored.network.settings,
+        "weights": weights,
+        "training": stored.history.to_json(),
+        "acquisition": None if stored.acquisition is None else stored.acquisition.to_json(),
+        "reference": parts,
+        "files": files,
+    }
+    index["hash"] = _hash_of_index(index)
+    with replacing(folder / _INDEX) as path:
+        path.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _remove_unlisted(folder, set(files))
+    return str(index["hash"])
+
+
+def load(folder: Path) -> Stored:
+    """Read a model from `folder`, its reference memory-mapped.
+
+    Raises
+    ------
+    ModelError
+        The folder is absent, incomplete, altered or of a newer schema.
+    """
+    index = read_index(folder)
+    for name, size in index["files"].items():
+        _check_file(folder, name, size)
+    network = VectorVAE(**index["network"])
+    try:
+        network.load_state_dict(load_file(folder / index["weights"]))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{folder / index['weights']} holds no weights ({error}).") from error
+    parts = [
+        Part(
+            part["subject"],
+            Views(
+                network,
+                _map_array(folder / part["x"]),
+                Gaussian(_map_array(folder / part["q_mean"]), _map_array(folder / part["q_std"])),
+            ),
+        )
+        for part in index["reference"]
+    ]
+    acquisition = index["acquisition"]
+    return Stored(
+        settings=index["settings"],
+        network=network,
+        history=History.from_json(index["training"]),
+        acquisition=None if acquisition is None else Acquisition.from_json(acquisition),
+        reference=Reference(parts),
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read `model.json` and check its hash and its schema.
+
+    Raises
+    ------
+    ModelError
+        The folder is absent, incomplete, altered or of a newer schema.
+    """
+    path = folder / _INDEX
+    if not path.is_file():
+        found = "has no model.json" if folder.is_dir() else "does not exist"
+        raise ModelError(
+            f"There is no model in {folder}: it {found}; fit one first (qspace-nd fit), or name "
+            f"its folder with --model."
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        schema, written = int(index["schema"]), str(index["hash"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{path} is not a model's index; fit the model again.") from error
+    if schema > SCHEMA:
+        raise ModelError(
+            f"{path} has schema {schema}, this version of qspace-nd reads up to {SCHEMA}; "
+            f"upgrade qspace-nd."
+        )
+    if _hash_of_index(index) != written:
+        raise ModelError(f"{path} was altered after it was written; fit the model again.")
+    return dict(index)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name == "reference" or path.name.startswith(("weights-", "masks", "."))
+
+
+def _write_by_content(template: Path, write: Callable[[Path], None]) -> Path:
+    """Write a file beside `template` and insert its content's hash into its name."""
+    incoming = template.with_name(f".incoming{template.suffix}")
+    with replacing(incoming) as temporary:
+        write(temporary)
+    path = template.with_name(template.stem + _hash_of_file(incoming) + template.suffix)
+    return incoming.replace(path)
+
+
+def _save_array(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def _map_array(path: Path) -> torch.Tensor:
+    try:
+        # Copy on write: PyTorch warns of read-only memory, and nothing is ever written.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} holds no array ({error}); fit the model again.") from error
+    return torch.from_numpy(array)
+
+
+def _check_file(folder: Path, name: str, size: int) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(f"{folder} is incomplete: {name} is missing; fit the model again.")
+    if path.stat().st_size != size or _hash_of_file(path) not in path.name:
+        raise ModelError(f"{path} was altered after it was written; fit the model again.")
+
+
+def _remove_unlisted(folder: Path, listed: set[str]) -> None:
+    for path in [*folder.glob("weights-*"), *(folder / "reference").iterdir()]:
+        if path.relative_to(folder).as_posix() not in listed:
+            path.unlink(missing_ok=True)
+
+
+def _hash_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, _digest).hexdigest()
+
+
+def _hash_of_index(index: dict[str, Any]) -> str:
+    rest = {key: value for key, value in index.items() if key != "hash"}
+    return str(_digest(json.dumps(rest, sort_keys=True).encode()).hexdigest())
+
+
+def _digest(data: bytes = b"") -> Any:
+    return hashlib.blake2b(data, digest_size=16)
+
+
+def _versions() -> dict[str, str]:
+    packages = ["qspace-nd", "torch", "numpy", "scipy", "faiss-cpu", "nibabel", "dipy"]
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in packages
+    }

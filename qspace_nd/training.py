@@ -1,0 +1,278 @@
+"""Fitting the VAE: the objective, the two recipes, early stopping, what is reported."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qspace_nd.blocks import BLOCK, apply_in_blocks, single_thread
+from qspace_nd.errors import WorkError
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.vae import VectorVAE
+
+ALIVE = 0.01
+"""Least variance of a latent's posterior mean over the data for the latent to count as alive.
+
+Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (arXiv 1509.00519), section 5.2.
+"""
+
+_VALIDATION_ROWS = 65_536  # enough for a loss to three digits, few enough to cost little
+_STANDARDISED_ROWS = 1_000_000  # likewise for the channels' means and standard deviations
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    kl_weight : float
+        Weight of the Kullback-Leibler term of the objective; 1 is the evidence lower bound.
+    batch_size : int
+        Voxels of a step.
+    rate : float
+        Learning rate of Adam; the highest one where `one_cycle` is set.
+    steps : int
+        The most steps that training takes.
+    check_every : int
+        Steps between two looks at the validation loss.
+    patience : int or None
+        Looks without a better validation loss after which training ends; None for never.
+    one_cycle : bool
+        Raise the rate to `rate` and lower it to nearly 0 over the budget of steps
+        (Smith & Topin, arXiv 1708.07120), rather than keep it constant.
+    standardise : bool
+        Standardise the channels inside the network.
+    activation : str
+        The networks' non-linearity.
+    gradient_norm : float
+        Norm that gradients are clipped to; `inf` for no clipping.
+    """
+
+    kl_weight: float
+    batch_size: int
+    rate: float
+    steps: int
+    check_every: int
+    patience: int | None
+    one_cycle: bool
+    standardise: bool
+    activation: str
+    gradient_norm: float
+
+
+PRESETS = {
+    "default": Recipe(
+        kl_weight=0.01,
+        batch_size=4096,
+        rate=4e-3,
+        steps=3000,
+        check_every=100,
+        patience=None,
+        one_cycle=True,
+        standardise=True,
+        activation="silu",
+        gradient_norm=100.0,
+    ),
+    "paper": Recipe(
+        kl_weight=1.0,
+        batch_size=32_768,
+        rate=1e-3,
+        steps=5000,
+        check_every=25,
+        patience=20,
+        one_cycle=False,
+        standardise=False,
+        activation="relu",
+        gradient_norm=math.inf,
+    ),
+}
+"""The recipes by name; "paper" is that of Vasilev et al., section 3.1."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What training showed.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken.
+    best_step : int
+        Step whose weights were kept, the one of least validation loss.
+    losses : list of (step, training loss, validation loss)
+        Nats per voxel, one entry a look; the training loss is the mean since the look before.
+    latent_kl : list of float, length d
+        Kullback-Leibler divergence of each latent on the validation voxels, in nats.
+    latents_alive : int
+        Latents whose posterior mean has a variance above `ALIVE`.
+    """
+
+    steps: int
+    best_step: int
+    losses: list[tuple[int, float, float]]
+    latent_kl: list[float]
+    latents_alive: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the history as plain data."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> History:
+        """Read what `to_json` returned."""
+        losses = [(int(step), float(a), float(b)) for step, a, b in data["losses"]]
+        return History(**(data | {"losses": losses}))
+
+    @property
+    def validation_loss(self) -> float:
+        """The least validation loss, in nats per voxel."""
+        return min(validation for _, _, validation in self.losses)
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the validation loss fell by over 0.05 nats in the last tenth of training."""
+        late = [validation for step, _, validation in self.losses if step > 0.9 * self.steps]
+        before = [validation for step, _, validation in self.losses if step <= 0.9 * self.steps]
+        return bool(late and before) and min(before) - min(late) > 0.05
+
+
+def train(
+    network: VectorVAE,
+    x: Tensor,
+    training: Tensor,
+    validation: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int,
+    progress: Progress = SILENT,
+) -> History:
+    """Train `network` on the rows `training` of voxels `x` (n, C); keep the best weights.
+
+    The best weights are those of least loss on the rows `validation`; both are index tensors.
+
+    The objective is that of Kingma & Welling (arXiv 1312.6114), equation 10, with one sample a
+    voxel and the Kullback-Leibler term weighted:  -log p(z)[x] + kl_weight KL(q(x)), z ~ q(x).
+
+    Computation runs on one thread, so that weights do not depend on the number of threads.
+
+    Raises
+    ------
+    WorkError
+        The loss was never finite.
+    """
+    with single_thread():
+        return _train(network, x, training, validation, recipe, seed, progress)
+
+
+def _train(
+    network: VectorVAE,
+    x: Tensor,
+    training: Tensor,
+    validation: Tensor,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+) -> History:
+    device = x.device
+    noise = torch.Generator(device).manual_seed(seed)
+    held_out = x[_spread(validation, _VALIDATION_ROWS)]
+    held_out_noise = torch.randn(len(held_out), network.latents, generator=noise, device=device)
+    if recipe.standardise:
+        network.standardise(x[_spread(training, _STANDARDISED_ROWS)])
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
+    schedule = (
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, recipe.rate, total_steps=recipe.steps, cycle_momentum=False
+        )
+        if recipe.one_cycle
+        else None
+    )
+    best, best_step, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
+    losses: list[tuple[int, float, float]] = []
+    recent: list[Tensor] = []
+    step = 0
+    with progress.task("Training", recipe.steps) as task:
+        for rows in _batches(len(training), recipe.batch_size, noise):
+            batch = x.index_select(0, training[rows])
+            z_noise = torch.randn(len(batch), network.latents, generator=noise, device=device)
+            loss = _objective(network, batch, z_noise, recipe.kl_weight).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
+            optimiser.step()
+            if schedule is not None:
+                schedule.step()
+            recent.append(loss.detach())
+            step += 1
+            if step % recipe.check_every and step < recipe.steps:
+                task.advance()
+                continue
+            loss_now = _validation_loss(network, held_out, held_out_noise, recipe.kl_weight)
+            losses.append((step, float(torch.stack(recent).mean()), loss_now))
+            recent = []
+            if loss_now < best:
+                best, best_step, best_weights = loss_now, step, copy.deepcopy(network.state_dict())
+            alive = _latents_alive(network, held_out)
+            task.advance(
+                note=f"loss {losses[-1][1]:.2f}, validation {loss_now:.2f}, "
+                f"latents alive {alive}/{network.latents}"
+            )
+            impatient = (
+                recipe.patience is not None
+                and step - best_step >= recipe.patience * recipe.check_every
+            )
+            if step == recipe.steps or impatient:
+                break
+    if not math.isfinite(best):
+        raise WorkError(
+            "Training did not converge: the validation loss was never finite; look for extreme "
+            "values in the healthy scans."
+        )
+    network.load_state_dict(best_weights)
+    posterior = apply_in_blocks(network.encode, held_out, network.device)
+    return History(
+        steps=step,
+        best_step=best_step,
+        losses=losses,
+        latent_kl=[round(float(kl), 6) for kl in posterior.kl().mean(0)],
+        latents_alive=_latents_alive(network, held_out),
+    )
+
+
+def _latents_alive(network: VectorVAE, x: Tensor) -> int:
+    return int((apply_in_blocks(network.encode, x, network.device).mean.var(0) > ALIVE).sum())
+
+
+def _spread(rows: Tensor, most: int) -> Tensor:
+    """At most `most` of the `rows`, evenly spread."""
+    return rows[:: math.ceil(len(rows) / most)]
+
+
+def _objective(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+    posterior = network.encode(x)
+    likelihood = network.decode(posterior.sample(noise))
+    return kl_weight * posterior.kl().sum(-1) - likelihood.log_prob(x)  # (n,)
+
+
+@torch.no_grad()
+def _validation_loss(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
+    total = sum(
+        float(_objective(network, part, part_noise, kl_weight).sum(dtype=torch.float64))
+        for part, part_noise in zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
+    )
+    return total / len(x)
+
+
+def _batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Random batches without end, each epoch a fresh permutation; the ragged rest is dropped."""
+    size = min(size, rows)
+    while True:
+        order = torch.randperm(rows, generator=generator, device=generator.device)
+        yield from order[: rows - rows % size].split(size)

@@ -1,0 +1,97 @@
+"""The variational autoencoder: networks whose `encode` and `decode` return Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from qspace_nd.gaussian import Gaussian
+
+STD_FLOOR = 0.01
+"""Least standard deviation of the decoder, as a fraction of a channel's own over the training data.
+
+Without a floor a channel that the network reproduces exactly, a constant one above all, drives its
+likelihood to infinity and the other channels are forgotten.
+"""
+
+PAPER_HIDDEN = {8: (64, 32, 16), 16: (128, 64, 32), 24: (128, 64, 48)}
+"""Widths of the hidden layers for each number of latents in the paper (section 3.1)."""
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
+
+_LOG_STD_LIMIT = 12.0  # exp of it neither over- nor underflows, squared, in float32
+
+
+class VectorVAE(nn.Module):
+    """A fully connected VAE for vectors: C - hidden - latents and its mirror.
+
+    Inputs are standardised inside the network by `shift` and `scale`, which are 0 and 1 until
+    `standardise` sets them; the decoder's Gaussian is in the units of the input again.
+
+    Parameters
+    ----------
+    channels : int
+        Length C of an input vector.
+    latents : int
+        Number d of latent dimensions.
+    hidden : sequence of int
+        Widths of the encoder's hidden layers, from the input on.
+    activation : str
+        A key of `ACTIVATIONS`.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, channels: int, latents: int, hidden: Sequence[int], activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.latents = latents
+        self.settings = {
+            "channels": channels,
+            "latents": latents,
+            "hidden": list(hidden),
+            "activation": activation,
+        }
+        self.encoder = _layers([channels, *hidden, 2 * latents], activation)
+        self.decoder = _layers([latents, *reversed(hidden), 2 * channels], activation)
+        self.register_buffer("shift", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return self.shift.device
+
+    def standardise(self, x: Tensor) -> None:
+        """Take each channel's mean and standard deviation over `x` (n, C) as its shift and scale.
+
+        A channel that is constant keeps a scale of 1.
+        """
+        scale = x.std(0, correction=0)
+        constant = scale <= 1e-6 * x.abs().mean(0)
+        self.shift.copy_(x.mean(0))
+        self.scale.copy_(torch.where(constant, torch.ones_like(scale), scale))
+
+    def encode(self, x: Tensor) -> Gaussian[Tensor]:
+        """Posterior q(z|x) of voxels `x` (n, C): a Gaussian of shape (n, d)."""
+        mean, log_std = self.encoder((x - self.shift) / self.scale).chunk(2, dim=-1)
+        return Gaussian(mean, log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp())
+
+    def decode(self, z: Tensor) -> Gaussian[Tensor]:
+        """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        mean, log_std = self.decoder(z).chunk(2, dim=-1)
+        std = STD_FLOOR + log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp()
+        return Gaussian(mean * self.scale + self.shift, std * self.scale)
+
+
+def _layers(widths: Sequence[int], activation: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])
