@@ -14,6 +14,7 @@ from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.simulate import simulate_cohort
+from qspace_nd.store import require_new
 
 CONTROLS, PATIENTS = 6, 2
 
@@ -62,8 +63,14 @@ def run_demo(
     cohort_folder, model_folder = folder / "cohort", folder / "model"
     maps_folder, evaluation_folder = folder / "maps", folder / "eval"
     require_writable(
-        [cohort_folder / "dataset_description.json", evaluation_folder / "eval.json"], force=force
+        [
+            cohort_folder / "dataset_description.json",
+            maps_folder / "dataset_description.json",
+            evaluation_folder / "eval.json",
+        ],
+        force=force,
     )
+    require_new(model_folder, force=force)
     cohort = simulate_cohort(
         cohort_folder,
         controls=CONTROLS,

@@ -37,8 +37,8 @@ class MapFiles:
     dataset: Path | None = None
 
     def paths(self) -> list[Path]:
-        """Every file: the mask, the maps and their sidecars."""
-        return [self.mask, *self.maps.values(), *map(sidecar_path, self.maps.values())]
+        """Every file: the maps, their mask and their sidecars."""
+        return [*self.maps.values(), self.mask, *map(sidecar_path, self.maps.values())]
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ def read_record(path: Path) -> MapRecord:
         Its sidecar is not JSON.
     """
     facts = _read_sidecar(sidecar_path(path))
-    sources = [path.parent / source for source in facts.get("Sources", [])]
+    sources = [path.parent / source for source in facts.get("Sources") or []]
     entities = parse_entities(path)
     named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _IDENTITY)
-    mask = path.parent / facts.get("Mask", stem(path) + "_mask" + _suffix(path))
+    mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{_suffix(path)}")
     return MapRecord(
         path=path,
         score=facts.get("Score", stem(path)),
@@ -153,7 +153,7 @@ _IDENTITY = ("sub", "ses", "acq", "dir", "run", "space")
 
 
 def _suffix(path: Path) -> str:
-    return next(suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix))
+    return path.name[len(stem(path)) :]
 
 
 def _name_plain(folder: Path, name: str, suffix: str, scores: Sequence[str]) -> MapFiles:

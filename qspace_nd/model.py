@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qspace_nd import store
 from qspace_nd.acquisition import Acquisition
-from qspace_nd.errors import ArrayError
+from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
@@ -24,6 +24,7 @@ from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
+_LEAST = {"latents": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
 
 
 class NoveltyModel:
@@ -123,20 +124,22 @@ class NoveltyModel:
         ArrayError
             `X` or `groups` has a wrong shape, type or content, or a setting is out of range.
         """
-        hidden, recipe = self._architecture(), self._recipe()
+        recipe, hidden = self._recipe(), self._architecture()
         device = find_device(self.device)
         x = _as_voxels(X)
-        subjects, group = _as_groups(groups, len(x))
         if len(x) < 2:
-            raise ArrayError(f"X has {len(x)} row; a model needs at least 2 healthy voxels.")
+            raise ArrayError(f"X has shape {x.shape}; a model needs at least 2 healthy voxels.")
+        subjects, group = _as_groups(groups, len(x))
         training, validation = split_rows(group, self.validation, self.seed)
         if self.epochs is not None:
             batches = max(1, len(training) // recipe.batch_size)
             recipe = replace(recipe, steps=min(recipe.steps, self.epochs * batches))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = VectorVAE(x.shape[1], self.latents, hidden, recipe.activation)
-        self.history_ = train(
+            network = VectorVAE(
+                x.shape[1], self.latents, hidden, recipe.activation, recipe.standardise
+            )
+        history = train(
             network.to(device),
             torch.from_numpy(x).to(device),
             torch.from_numpy(training).to(device),
@@ -145,15 +148,15 @@ class NoveltyModel:
             seed=self.seed,
             progress=progress,
         )
-        self.network_ = network.eval().requires_grad_(False)
-        self.acquisition_ = acquisition
+        network.eval().requires_grad_(False)
         with progress.task("Encoding the healthy reference", len(subjects)) as task:
             parts = []
             for number, subject in enumerate(subjects):
-                part = Views(self.network_, torch.from_numpy(x[group == number]))
-                parts.append(Part(subject, Views(self.network_, part.x, part.q)))
+                part = Views(network, torch.from_numpy(x[group == number]))
+                parts.append(Part(subject, Views(network, part.x, part.q)))
                 task.advance()
-        self.reference_ = Reference(parts)
+        self.network_, self.history_ = network, history
+        self.reference_, self.acquisition_ = Reference(parts), acquisition
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -162,6 +165,7 @@ class NoveltyModel:
 
     def decode(self, z: ArrayLike) -> Gaussian[np.ndarray]:
         """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        self._require_fitted()
         latents = _as_matrix(z, "z", self.network_.latents, "latents")
         empty = torch.empty(len(latents), 0)
         q = Gaussian(torch.from_numpy(latents), torch.ones(latents.shape))
@@ -191,11 +195,11 @@ class NoveltyModel:
         ArrayError
             `X` has a wrong shape, type or content.
         InputError
-            A score's name is unknown, or the reference holds nobody but `leave_out`.
+            A score's name is unknown, or the reference holds nobody but `leave_out`, or not them.
         """
         rules = {name: find_score(name).score for name in scores}
         voxels = self._views(X)
-        healthy = self.reference_ if leave_out is None else self.reference_.without(leave_out)
+        healthy = self._reference_without(leave_out)
         novelty = {name: np.empty(len(voxels), np.float32) for name in rules}
         with progress.task("Scoring voxels", len(voxels) * len(rules)) as task:
             for start in range(0, len(voxels), _CHUNK):
@@ -214,6 +218,7 @@ class NoveltyModel:
         OutputError
             The folder exists and `force` is not set, or cannot be written.
         """
+        self._require_fitted()
         return store.save(
             Path(folder),
             store.Stored(
@@ -244,12 +249,29 @@ class NoveltyModel:
         model.reference_ = stored.reference
         return model
 
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "reference_"):
+            raise InputError("The model is not fitted; call fit first, or load a fitted model.")
+
+    def _reference_without(self, subject: str | None) -> Reference:
+        if subject is None:
+            return self.reference_
+        if str(subject) not in self.reference_.subjects:
+            raise InputError(
+                f"The reference holds no subject {subject!r} to leave out, only "
+                f"{', '.join(sorted(self.reference_.subjects))}."
+            )
+        return self.reference_.without(str(subject))
+
     def _views(self, X: ArrayLike) -> Views:
+        self._require_fitted()
         x = _as_matrix(X, "X", self.network_.channels, "channels")
-        return Views(self.network_, torch.from_numpy(x))
+        return Views(self.network_, torch.from_numpy(x), seed=self.seed)
 
     def _architecture(self) -> Sequence[int]:
         if self.hidden is not None:
+            if min(self.hidden, default=1) < 1:
+                raise ArrayError(f"hidden is {self.hidden}; widths of 1 or more are wanted.")
             return self.hidden
         if self.latents not in PAPER_HIDDEN:
             raise ArrayError(
@@ -261,6 +283,10 @@ class NoveltyModel:
     def _recipe(self) -> Recipe:
         if self.preset not in PRESETS:
             raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(PRESETS)}.")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ArrayError(f"{name} is {value}; {least} or more is wanted.")
         if not 0.0 < self.validation < 1.0:
             raise ArrayError(f"validation is {self.validation}; a share between 0 and 1 is wanted.")
         recipe = PRESETS[self.preset]
@@ -294,7 +320,7 @@ def split_rows(
     subjects = int(group.max()) + 1
     rows = np.arange(len(group))
     if subjects == 1:
-        held_out = rows >= min(len(rows) - 1, round(len(rows) * (1.0 - share)))
+        held_out = rows >= min(max(1, round(len(rows) * (1.0 - share))), len(rows) - 1)
     else:
         number = min(max(1, round(subjects * share)), subjects - 1)
         chosen = np.random.default_rng(seed).permutation(subjects)[:number]
@@ -302,21 +328,25 @@ def split_rows(
     return rows[~held_out], rows[held_out]
 
 
-def _as_voxels(X: ArrayLike) -> NDArray[np.float32]:
+def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
     try:
-        x = np.ascontiguousarray(X, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite below
+            # Copied where it is read-only, as a memory map may be: PyTorch warns of such memory.
+            x = np.require(values, np.float32, ["C", "W", "E"])
     except (TypeError, ValueError) as error:
-        raise ArrayError(f"X is not an array of numbers ({error}); give an (n, C) array.") from None
+        raise ArrayError(f"{name} is not an array of numbers ({error}); give numbers.") from None
     if x.ndim != 2 or x.shape[1] < 1:
-        raise ArrayError(f"X has shape {x.shape}; an (n, C) array of voxels is wanted.")
+        raise ArrayError(f"{name} has shape {x.shape}; an array of rows and columns is wanted.")
     nonfinite = int((~np.isfinite(x)).any(axis=1).sum())
     if nonfinite:
-        raise ArrayError(f"X holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them.")
+        raise ArrayError(
+            f"{name} holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them."
+        )
     return x
 
 
 def _as_matrix(values: ArrayLike, name: str, columns: int, what: str) -> NDArray[np.float32]:
-    matrix = _as_voxels(values)
+    matrix = _as_voxels(values, name)
     if matrix.shape[1] != columns:
         raise ArrayError(
             f"{name} has {matrix.shape[1]} columns; the model was fitted with {columns} {what}."
@@ -332,6 +362,6 @@ def _as_groups(groups: ArrayLike | None, rows: int) -> tuple[list[str], NDArray[
         raise ArrayError(f"groups has shape {labels.shape}; one label for each of {rows} rows.")
     # Rows of one subject lie together in scans: only the first of each run needs sorting.
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    names, number = np.unique(labels[starts], return_inverse=True)
+    names, number = np.unique([str(label) for label in labels[starts]], return_inverse=True)
     lengths = np.diff(np.append(starts, rows))
-    return [str(name) for name in names], np.repeat(number.astype(np.int64), lengths)
+    return names.tolist(), np.repeat(number.astype(np.int64), lengths)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qspace_nd.errors import OutputError, WorkError
@@ -21,25 +22,28 @@ def require_writable(paths: Iterable[Path], *, force: bool) -> None:
     """
     paths = list(paths)
     for path in paths:
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name a file to write to.")
-        if path.exists() and not force:
-            raise OutputError(
-                f"{path} exists already; name another output, or overwrite it with --force."
-            )
+        with _refusing(path):
+            if path.is_dir():
+                raise OutputError(f"{path} is a folder; name a file to write to.")
+            if path.exists() and not force:
+                raise OutputError(
+                    f"{path} exists already; name another output, or overwrite it with --force."
+                )
     for folder in dict.fromkeys(path.parent for path in paths):
-        _require_writable_folder(folder)
+        with _refusing(folder):
+            there = next(place for place in [folder, *folder.absolute().parents] if place.exists())
+            with tempfile.TemporaryFile(dir=there):
+                pass
 
 
-def _require_writable_folder(folder: Path) -> None:
-    there = next(place for place in [folder, *folder.absolute().parents] if place.exists())
+@contextmanager
+def _refusing(place: Path) -> Iterator[None]:
     try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"Nothing can be written to {folder} ({reason}); choose another folder."
+            f"Nothing can be written to {place} ({reason}); choose another folder."
         ) from error
 
 
@@ -57,16 +61,13 @@ def replacing(path: Path) -> Iterator[Path]:
         The file could not be written, because the disk is full for instance.
     """
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        os.close(handle)
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -74,11 +75,5 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path} could not be written ({reason}); what was there before is unchanged."
         ) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):  # what went wrong before is what the user wants to know
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

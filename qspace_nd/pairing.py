@@ -11,7 +11,8 @@ from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.maps import MapRecord, read_record
 
 _MASK_NAME = re.compile(r"(^|.*[_-])mask$", re.IGNORECASE)
-_LABEL_NAME = re.compile(r"lesion|label|roi", re.IGNORECASE)
+# What labels are called, the surest first: BIDS names tissue classes with `label` too.
+_LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))
 # What tells one scan of a patient from another; a label without one of them serves them all.
 _IDENTITY = ("sub", "ses", "acq", "dir", "run")
 
@@ -56,9 +57,8 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
     """
     files = [file for path in paths for file in _images(path, "*")]
     from_folder = any(path.is_dir() for path in paths)
-    labels = [file for file in files if _LABEL_NAME.search(file.name)]
-    if from_folder and option == "--labels" and labels:
-        files = labels  # brain masks lie in the same folder
+    if from_folder and option == "--labels":
+        files = _labels_among(files)
     both_bids = all("sub" in parse_entities(file) for file in files) and all(
         "sub" in parse_entities(maps[0].path) for maps in patients
     )
@@ -90,6 +90,12 @@ def _images(path: Path, *patterns: str) -> list[Path]:
     if not path.name.lower().endswith(IMAGE_SUFFIXES):
         raise ScanError(f"{path} is not a NIfTI file by its name; name a .nii or .nii.gz file.")
     return [path]
+
+
+def _labels_among(files: Sequence[Path]) -> list[Path]:
+    """Leave brain and tissue masks out, which lie in the same folder, where names tell."""
+    by_name = ([file for file in files if name.search(file.name)] for name in _LABEL_NAMES)
+    return next((labels for labels in by_name if labels), list(files))
 
 
 def _same_scan(file: Path, record: MapRecord) -> bool:

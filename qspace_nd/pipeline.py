@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qspace_nd import __version__, plots, store
 from qspace_nd.acquisition import Acquisition, HealthyScan
-from qspace_nd.errors import GradientError, InputError, LabelError, ScanError
+from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.gradients import GradientTable, channel_order
 from qspace_nd.grid import Grid, require_same_grid
@@ -87,11 +87,7 @@ def open_scans(
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
     for note in found.notes:
         progress.say(note)
-    scans = [open_scan(files) for files in found.scans]
-    for scan in scans:
-        for warning in scan.warnings:
-            progress.warn(warning)
-    return scans
+    return [open_scan(files) for files in found.scans]
 
 
 def bring_to(scan: Scan, protocol: Protocol, options: ScanOptions) -> NDArray[np.intp] | None:
@@ -161,7 +157,9 @@ def fit_scans(
     """
     store.require_new(folder, force=force)
     scans = open_scans(paths, options, progress)
-    protocol = Protocol(scans[0].channels, scans[0].gradients)
+    # Where b-values are missing, the message is to name the scan that lacks them.
+    first = next((scan for scan in scans if scan.gradients is not None), scans[0])
+    protocol = Protocol(first.channels, first.gradients)
     for scan in scans:
         bring_to(scan, protocol, options)
     voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
@@ -224,19 +222,24 @@ def map_scans(
     Raises
     ------
     InputError
-        A scan, the model or the output is wrong; of this scan nothing was written.
+        A scan, the model or the output is wrong; nothing was written.
     """
     for score in scores:
         find_score(score)
     model_hash = store.read_index(folder)["hash"]
     scans = open_scans(paths, options, progress)
     outputs = name_maps([scan.files for scan in scans], output, scores)
-    require_writable([path for files in outputs for path in files.paths()], force=force)
+    written = [path for files in outputs for path in files.paths()]
+    _require_apart(written, scans)
+    require_writable(written, force=force)
     model = NoveltyModel.load(folder, device=device)
     acquisition = _acquisition_of(model, folder)
     protocol = protocol_of(model, folder)
     for scan in scans:
         bring_to(scan, protocol, options)
+    if len(scans) > 1:  # the last scan's faults are told before the first one's map is written
+        for scan in scans:
+            read_scan(scan, protocol, options, progress)
     for scan, files in zip(scans, outputs, strict=True):
         voxels = read_scan(scan, protocol, options, progress)
         _warn_of(voxels, progress)
@@ -307,8 +310,21 @@ def _write_maps(
 
 
 def _warn_of(voxels: Voxels, progress: Progress) -> None:
-    for warning in voxels.warnings:
+    for warning in (*voxels.scan.warnings, *voxels.warnings):
         progress.warn(warning)
+
+
+def _require_apart(outputs: Iterable[Path], scans: Iterable[Scan]) -> None:
+    """Check that no scan, mask or gradient file would be overwritten, whatever `--force` says."""
+    files = [scan.files for scan in scans]
+    read = {path for one in files for path in (one.image, one.mask, one.bval, one.bvec) if path}
+    inputs = {path.resolve() for path in read}
+    for path in outputs:
+        if path.resolve() in inputs:
+            raise OutputError(
+                f"{path} would be overwritten by the output, but it is an input; name another "
+                f"output with -o."
+            )
 
 
 def _require_distinct(voxels: Sequence[Voxels]) -> None:
@@ -397,7 +413,7 @@ def evaluate_maps(
             _, grid = read_volume(records[0].path)
             voxel_volume = float(abs(np.linalg.det(grid.affine[:3, :3])))  # mm³
             mask = read_mask(mask_path, grid)
-            lesion = _read_labels(label_path, grid)
+            lesion = _read_labels(label_path, grid, mask)
             cases = [_case(record, name, grid, lesion, mask) for record in records]
             for case in cases:
                 results.append(evaluate(case, voxel_volume))
@@ -410,7 +426,7 @@ def evaluate_maps(
             if outside:
                 progress.warn(
                     f"{label_path} marks {outside} lesion voxels outside the mask {mask_path}; "
-                    f"they are not evaluated"
+                    f"they are not evaluated."
                 )
             best = next((c for c in cases if c.score == DEFAULT_SCORE), cases[0])
             shown.append((best, grid, _background(records[0].scan, mask_path, grid)))
@@ -433,21 +449,31 @@ def _case(
 ) -> Case:
     novelty, found = read_volume(record.path)
     require_same_grid(record.path, found, grid)
+    nonfinite = int((~np.isfinite(novelty[mask])).sum())
+    if nonfinite:
+        raise ScanError(
+            f"{record.path} holds NaN or infinity in {nonfinite} voxels of its mask; map the scan "
+            f"again, or name a mask without them with --mask."
+        )
     return Case(patient, record.score, novelty, lesion, mask, latents=record.latents)
 
 
-def _read_labels(path: Path, grid: Grid) -> NDArray[np.bool_]:
+def _read_labels(path: Path, grid: Grid, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     values, found = read_volume(path)
     require_same_grid(path, found, grid)
     nonfinite = int((~np.isfinite(values)).sum())
     if nonfinite:
         raise LabelError(f"{path} holds NaN or infinity in {nonfinite} voxels; give 0 and 1.")
     lesion = np.asarray(values > 0)
-    if not lesion.any():
-        raise LabelError(f"{path} marks no voxel as lesion; give labels with at least one above 0.")
-    if lesion.all():
+    if not lesion[mask].any():
         raise LabelError(
-            f"{path} marks every voxel as lesion; give labels in which healthy tissue is 0."
+            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it; give "
+            f"labels with at least one above 0 there."
+        )
+    if lesion[mask].all():
+        raise LabelError(
+            f"{path} marks every voxel of the mask as lesion; give labels in which healthy tissue "
+            f"is 0."
         )
     return lesion
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qspace_nd.errors import InputError
 from qspace_nd.search import NearestNeighbours
-from qspace_nd.views import Views
+from qspace_nd.views import PointView, Views
+
+_CHUNK = 65_536  # healthy voxels whose reconstructions are held at once
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,14 @@ class Reference:
             )
         return Reference(parts)
 
-    def nearest(self, view: str) -> NearestNeighbours:
+    def chunks(self) -> Iterator[Views]:
+        """All voxels in chunks, always the same ones: what is computed of one goes with it."""
+        for part in self.parts:
+            yield from part.views.chunks(_CHUNK)
+
+    def nearest(self, view: PointView) -> NearestNeighbours:
         """Return the search for nearest neighbours among all voxels as seen by a view (n, D)."""
         if view not in self._nearest:
-            points = [getattr(part.views, view).numpy() for part in self.parts]
+            points = [chunk.point(view).numpy() for chunk in self.chunks()]
             self._nearest[view] = NearestNeighbours(np.concatenate(points))
         return self._nearest[view]

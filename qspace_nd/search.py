@@ -32,8 +32,8 @@ class NearestNeighbours:
 
     def __init__(self, points: NDArray[np.float32]) -> None:
         # Centred, because squared distances by a matrix product cancel where the mean is large.
-        self._centre = points.mean(axis=0, dtype=np.float64)
-        self._points = np.ascontiguousarray(points - self._centre, dtype=np.float32)
+        self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._points = np.ascontiguousarray(points - self._centre)
         self._tree: cKDTree | None = None
         self._engine = ""
 
@@ -42,7 +42,7 @@ class NearestNeighbours:
 
     def distances(self, queries: NDArray[np.float32], k: int = 1) -> NDArray[np.float64]:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, k)."""
-        centred = np.ascontiguousarray(queries - self._centre, dtype=np.float32)
+        centred = np.ascontiguousarray(queries - self._centre)
         k = min(k, len(self))
         if not self._engine:
             self._engine = self._faster_engine(centred, k)
@@ -88,20 +88,12 @@ class NearestNeighbours:
         squared, neighbours = faiss.knn(queries, self._points, kept)
         distances = np.sort(self._measure(queries, neighbours), axis=1)[:, :k]
         if kept < len(self):
-            certain = distances[:, -1] ** 2 <= squared[:, -1] - self._rounding(queries)
-            distances[~certain] = self._by_differences(queries[~certain], k)
+            farthest = distances[:, -1]
+            hidden = farthest**2 > squared[:, -1] - _rounding(queries, farthest)
+            overflowed = neighbours[:, -1] < 0
+            unsure = (hidden & (farthest > 0)) | overflowed
+            distances[unsure] = self._by_differences(queries[unsure], k)
         return distances
-
-    def _rounding(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Bound on the error of |x - y|² = |x|² + |y|² - 2 x·y in float32: (n,).
-
-        Higham, "Accuracy and Stability of Numerical Algorithms", equation 3.5, for each term.
-        """
-        largest = float(np.einsum("ij,ij->i", self._points, self._points).max())
-        norms = np.einsum("ij,ij->i", queries.astype(np.float64), queries)
-        terms = queries.shape[1] + 3
-        bound: NDArray[np.float64] = terms * 2.0**-24 * (np.sqrt(norms) + np.sqrt(largest)) ** 2
-        return bound
 
     def _by_differences(self, queries: NDArray[np.float32], k: int) -> NDArray[np.float64]:
         """The k least distances in float64, with every point: slow, for the few left open."""
@@ -123,6 +115,18 @@ class NearestNeighbours:
             difference = self._points[neighbours[rows]].astype(np.float64) - queries[rows, None]
             distances[rows] = np.sqrt((difference**2).sum(axis=-1))
         return distances
+
+
+def _rounding(queries: NDArray[np.float32], distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bound on the error of |x - y|² = |x|² + |y|² - 2 x·y in float32: (n,).
+
+    For `queries` x (n, d) and every point y within `distances` r (n,), so that |y| <= |x| + r.
+    Higham, "Accuracy and Stability of Numerical Algorithms", equation 3.5, for each term.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+    terms = queries.shape[1] + 3
+    bound: NDArray[np.float64] = terms * 2.0**-24 * (2.0 * norms + distances) ** 2
+    return bound
 
 
 def _threads() -> int:

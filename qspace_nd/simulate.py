@@ -196,7 +196,7 @@ def simulate_cohort(
     )
     healthy = [chosen.control(folder, number) for number in range(1, controls + 1)]
     ill = [chosen.patient(folder, number, patients) for number in range(1, patients + 1)]
-    texts = chosen.texts(folder, healthy, ill, {"Kind": kind, "SNR": snr, "Seed": seed})
+    texts = chosen.texts(folder, healthy, ill, {"Lesions": kind, "SNR": snr, "Seed": seed})
     subjects = [*healthy, *ill]
     require_writable(
         [*(path for subject in subjects for path in subject.paths()), *texts], force=force

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,8 +25,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as weights_to_bytes
 
+from qspace_nd import __version__
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
@@ -37,6 +40,12 @@ from qspace_nd.views import Views
 
 SCHEMA = 1
 _INDEX = "model.json"
+
+_CONTENT = re.compile(
+    r"weights-[0-9a-f]{32}\.safetensors|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"
+)
+# What a save that was killed leaves: a file under way, or its temporary one.
+_LEFT_OVER = re.compile(r"(reference/)?\.{1,2}(incoming|model\.json)\..*")
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,12 @@ def require_new(folder: Path, *, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; name a folder for the model.")
     if folder.is_dir() and not index.exists():
-        strangers = [path.name for path in folder.iterdir() if not _is_ours(path)]
+        # Hidden files are the system's, .DS_Store for one.
+        strangers = [n for n in _names(folder) if not (_is_ours(n) or n.startswith("."))]
         if strangers:
             raise OutputError(
-                f"{folder} holds other files, {sorted(strangers)[0]} for one; name a new folder "
-                f"for the model."
+                f"{folder} holds other files, {strangers[0]} for one; name a new folder for the "
+                f"model."
             )
     require_writable([index], force=True)
 
@@ -87,7 +97,7 @@ def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
     require_new(folder, force=force)
     files: dict[str, int] = {}
 
-    def add(name: str, write: Callable[[Path], None]) -> str:
+    def add(name: str, write: Callable[[Path], object]) -> str:
         path = _write_by_content(folder / name, write)
         relative = path.relative_to(folder).as_posix()
         files[relative] = path.stat().st_size
@@ -98,7 +108,9 @@ def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
         return add(f"reference/{name}-.npy", lambda path: _save_array(path, plain))
 
     state = {name: tensor.cpu() for name, tensor in stored.network.state_dict().items()}
-    weights = add("weights-.safetensors", lambda path: save_file(state, path))
+    # As bytes: safetensors reports a full disk by an error that is no OSError.
+    plain_weights = weights_to_bytes(state)
+    weights = add("weights-.safetensors", lambda path: path.write_bytes(plain_weights))
     parts = [
         {
             "subject": part.subject,
@@ -119,6 +131,7 @@ def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
         "reference": parts,
         "files": files,
     }
+    index = json.loads(json.dumps(index, default=_as_plain))
     index["hash"] = _hash_of_index(index)
     with replacing(folder / _INDEX) as path:
         path.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -193,11 +206,19 @@ def read_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.name == "reference" or path.name.startswith(("weights-", "masks", "."))
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder and in its `reference/`, sorted."""
+    paths = [*folder.iterdir(), *(folder / "reference").glob("*")]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def _write_by_content(template: Path, write: Callable[[Path], None]) -> Path:
+def _is_ours(name: str) -> bool:
+    """Whether a save wrote the file: nothing else may ever be removed."""
+    known = name == "reference" or _CONTENT.fullmatch(name) or _LEFT_OVER.fullmatch(name)
+    return bool(known)
+
+
+def _write_by_content(template: Path, write: Callable[[Path], object]) -> Path:
     """Write a file beside `template` and insert its content's hash into its name."""
     incoming = template.with_name(f".incoming{template.suffix}")
     with replacing(incoming) as temporary:
@@ -207,8 +228,10 @@ def _write_by_content(template: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _save_array(path: Path, array: NDArray[Any]) -> None:
+    header = np.lib.format.header_data_from_array_1_0(array)
     with path.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(array.data)  # np.save does not notice that the last bytes found no room
 
 
 def _map_array(path: Path) -> torch.Tensor:
@@ -229,9 +252,9 @@ def _check_file(folder: Path, name: str, size: int) -> None:
 
 
 def _remove_unlisted(folder: Path, listed: set[str]) -> None:
-    for path in [*folder.glob("weights-*"), *(folder / "reference").iterdir()]:
-        if path.relative_to(folder).as_posix() not in listed:
-            path.unlink(missing_ok=True)
+    for name in _names(folder):
+        if name != "reference" and _is_ours(name) and name not in listed:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _hash_of_file(path: Path) -> str:
@@ -248,8 +271,21 @@ def _digest(data: bytes = b"") -> Any:
     return hashlib.blake2b(data, digest_size=16)
 
 
+def _as_plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, which settings may hold, for JSON."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be stored in {_INDEX}")
+
+
 def _versions() -> dict[str, str]:
-    packages = ["qspace-nd", "torch", "numpy", "scipy", "faiss-cpu", "nibabel", "dipy"]
-    return {"python": platform.python_version()} | {
-        name: metadata.version(name) for name in packages
-    }
+    packages = ["torch", "numpy", "scipy", "faiss-cpu", "nibabel", "dipy"]
+    own = {"python": platform.python_version(), "qspace-nd": __version__}
+    return own | {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # FAISS has other names on conda
+        return "unknown"

@@ -184,7 +184,7 @@ def _train(
     noise = torch.Generator(device).manual_seed(seed)
     held_out = x[_spread(validation, _VALIDATION_ROWS)]
     held_out_noise = torch.randn(len(held_out), network.latents, generator=noise, device=device)
-    if recipe.standardise:
+    if network.standardised:
         network.standardise(x[_spread(training, _STANDARDISED_ROWS)])
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
     schedule = (
@@ -228,7 +228,8 @@ def _train(
                 recipe.patience is not None
                 and step - best_step >= recipe.patience * recipe.check_every
             )
-            if step == recipe.steps or impatient:
+            diverged = math.isnan(losses[-1][1])  # the weights are NaN too, and stay so
+            if step == recipe.steps or impatient or diverged:
                 break
     if not math.isfinite(best):
         raise WorkError(
@@ -247,7 +248,8 @@ def _train(
 
 
 def _latents_alive(network: VectorVAE, x: Tensor) -> int:
-    return int((apply_in_blocks(network.encode, x, network.device).mean.var(0) > ALIVE).sum())
+    means = apply_in_blocks(network.encode, x, network.device).mean
+    return int((means.var(0, correction=0) > ALIVE).sum())
 
 
 def _spread(rows: Tensor, most: int) -> Tensor:
@@ -264,7 +266,7 @@ def _objective(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -
 @torch.no_grad()
 def _validation_loss(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
     total = sum(
-        float(_objective(network, part, part_noise, kl_weight).sum(dtype=torch.float64))
+        float(_objective(network, part, part_noise, kl_weight).cpu().sum(dtype=torch.float64))
         for part, part_noise in zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
     )
     return total / len(x)

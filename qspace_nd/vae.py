@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qspace_nd.gaussian import Gaussian
 
 STD_FLOOR = 0.01
-"""Least standard deviation of the decoder, as a fraction of a channel's own over the training data.
+"""Least standard deviation of the decoder, as a fraction of a channel's scale (see `standardise`).
 
 Without a floor a channel that the network reproduces exactly, a constant one above all, drives its
 likelihood to infinity and the other channels are forgotten.
@@ -22,6 +22,7 @@ PAPER_HIDDEN = {8: (64, 32, 16), 16: (128, 64, 32), 24: (128, 64, 48)}
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
 
+_QUARTILES_APART = 1.349  # of the unit Gaussian
 _LOG_STD_LIMIT = 12.0  # exp of it neither over- nor underflows, squared, in float32
 
 
@@ -29,7 +30,9 @@ class VectorVAE(nn.Module):
     """A fully connected VAE for vectors: C - hidden - latents and its mirror.
 
     Inputs are standardised inside the network by `shift` and `scale`, which are 0 and 1 until
-    `standardise` sets them; the decoder's Gaussian is in the units of the input again.
+    `standardise` sets them, and their far tails compressed: the encoder sees
+    asinh((x - shift) / scale), linear over tissue and logarithmic over fluid, which would otherwise
+    take up most of the latents' range. The decoder's Gaussian is in the units of the input.
 
     Parameters
     ----------
@@ -41,13 +44,20 @@ class VectorVAE(nn.Module):
         Widths of the encoder's hidden layers, from the input on.
     activation : str
         A key of `ACTIVATIONS`.
+    standardised : bool
+        Without it the encoder sees the input as it is.
     """
 
     shift: Tensor
     scale: Tensor
 
     def __init__(
-        self, channels: int, latents: int, hidden: Sequence[int], activation: str = "silu"
+        self,
+        channels: int,
+        latents: int,
+        hidden: Sequence[int],
+        activation: str = "silu",
+        standardised: bool = True,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -57,7 +67,9 @@ class VectorVAE(nn.Module):
             "latents": latents,
             "hidden": list(hidden),
             "activation": activation,
+            "standardised": standardised,
         }
+        self.standardised = standardised
         self.encoder = _layers([channels, *hidden, 2 * latents], activation)
         self.decoder = _layers([latents, *reversed(hidden), 2 * channels], activation)
         self.register_buffer("shift", torch.zeros(channels))
@@ -69,18 +81,25 @@ class VectorVAE(nn.Module):
         return self.shift.device
 
     def standardise(self, x: Tensor) -> None:
-        """Take each channel's mean and standard deviation over `x` (n, C) as its shift and scale.
+        """Take each channel's median and quartiles over `x` (n, C) as its shift and scale.
 
-        A channel that is constant keeps a scale of 1.
+        The scale is the standard deviation of a Gaussian with these quartiles. Moments would be
+        set by fluid, few voxels but many times brighter than tissue, and tissue, where disease
+        shows, would fill a small part of the scale. Where the quartiles are equal the scale is the
+        standard deviation, and 1 where the channel is constant.
         """
-        scale = x.std(0, correction=0)
-        constant = scale <= 1e-6 * x.abs().mean(0)
-        self.shift.copy_(x.mean(0))
-        self.scale.copy_(torch.where(constant, torch.ones_like(scale), scale))
+        levels = torch.tensor([0.25, 0.5, 0.75], device=x.device)
+        lower, median, upper = torch.stack([torch.quantile(c, levels) for c in x.T], dim=1)
+        scale = (upper - lower) / _QUARTILES_APART
+        for other in (x.std(0, correction=0), torch.ones_like(scale)):
+            scale = torch.where(scale <= 1e-6 * x.abs().mean(0), other, scale)
+        self.shift.copy_(median)
+        self.scale.copy_(scale)
 
     def encode(self, x: Tensor) -> Gaussian[Tensor]:
         """Posterior q(z|x) of voxels `x` (n, C): a Gaussian of shape (n, d)."""
-        mean, log_std = self.encoder((x - self.shift) / self.scale).chunk(2, dim=-1)
+        inputs = ((x - self.shift) / self.scale).asinh() if self.standardised else x
+        mean, log_std = self.encoder(inputs).chunk(2, dim=-1)
         return Gaussian(mean, log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp())
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:

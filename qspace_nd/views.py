@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from qspace_nd.blocks import apply_in_blocks
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.vae import VectorVAE
 
+PointView = Literal["x", "q_bar", "p_bar"]
+"""The views by which a voxel is a point."""
+
+GaussianView = Literal["q", "p"]
+"""The views by which a voxel is a Gaussian."""
+
+SAMPLES = 45
+"""How many samples z_i ~ q(x) and x_i ~ p(z_i) a score draws: S in the paper."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal noise that samples are made of, the same for every voxel.
+
+    Shared, so that the score of a voxel does not depend on the voxels that are scored with it.
+
+    Attributes
+    ----------
+    z : (S, d)
+        Of the samples z_i ~ q(x).
+    x : (S, C)
+        Of the samples x_i ~ p(z_i).
+    """
+
+    z: Tensor
+    x: Tensor
+
+    @staticmethod
+    def draw(seed: int, latents: int, channels: int) -> Noise:
+        """Draw the noise of `SAMPLES` samples."""
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.randn(SAMPLES, latents, generator=generator)
+        return Noise(z, torch.randn(SAMPLES, channels, generator=generator))
+
 
 class Views:
     """The views of n voxels, each computed once, when it is first looked at.
 
-    Attributes
+    Parameters
     ----------
+    network : VectorVAE
+        The trained network.
     x : (n, C)
         The signals.
-    q : Gaussian (n, d)
-        Posteriors q(z|x); `q_bar` (n, d) are their means.
-    p : Gaussian (n, C)
-        Likelihoods p(x|z) at z = `q_bar`; `p_bar` (n, C) are their means.
+    q : Gaussian (n, d), optional
+        Their posteriors, where they are known.
+    seed : int
+        Of the samples' noise.
     """
 
-    def __init__(self, network: VectorVAE, x: Tensor, q: Gaussian[Tensor] | None = None) -> None:
+    def __init__(
+        self, network: VectorVAE, x: Tensor, q: Gaussian[Tensor] | None = None, seed: int = 0
+    ) -> None:
         self.network = network
         self.x = x
+        self.seed = seed
         if q is not None:
             self.q = q
 
@@ -34,11 +77,11 @@ class Views:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Views:
-        return Views(self.network, self.x[rows], self.q[rows])
+        return Views(self.network, self.x[rows], self.q[rows], self.seed)
 
     @cached_property
     def q(self) -> Gaussian[Tensor]:
-        """Posteriors of the signals: (n, d)."""
+        """Posteriors q(z|x) of the signals: (n, d)."""
         return apply_in_blocks(self.network.encode, self.x, self.network.device)
 
     @property
@@ -48,10 +91,34 @@ class Views:
 
     @cached_property
     def p(self) -> Gaussian[Tensor]:
-        """Likelihoods at the means of the posteriors: (n, C)."""
-        return apply_in_blocks(self.network.decode, self.q_bar, self.network.device)
+        """Likelihoods p(x|z) at the means of the posteriors: (n, C)."""
+        return self.decode(self.q_bar)
 
     @property
     def p_bar(self) -> Tensor:
         """Means of the likelihoods: (n, C)."""
         return self.p.mean
+
+    def point(self, view: PointView) -> Tensor:
+        """The voxels as points: (n, C), or (n, d) for `q_bar`."""
+        points: Tensor = getattr(self, view)
+        return points
+
+    def gaussian(self, view: GaussianView) -> Gaussian[Tensor]:
+        """The voxels as Gaussians: (n, C), or (n, d) for `q`."""
+        gaussians: Gaussian[Tensor] = getattr(self, view)
+        return gaussians
+
+    def decode(self, z: Tensor) -> Gaussian[Tensor]:
+        """Likelihoods p(x|z) at latents `z` (n, d): (n, C)."""
+        return apply_in_blocks(self.network.decode, z, self.network.device)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise of the voxels' samples."""
+        return Noise.draw(self.seed, self.network.latents, self.network.channels)
+
+    def chunks(self, size: int) -> Iterator[Views]:
+        """The voxels in chunks of at most `size`; what is computed for one goes with it."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]

@@ -80,6 +80,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; nobody is left to tell
         status = 1
+    except OSError as error:
+        status = _report(f"The system refused: {error}.", 1)
     sys.exit(status)
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import rich.progress
 from rich.console import Console as RichConsole
-from rich.markup import escape
+from rich.text import Text
 
 from qspace_nd.progress import Progress, Task
 
@@ -17,10 +17,10 @@ _LOG_EVERY = 20.0  # seconds between two lines about one task in a log
 
 def open_progress(*, quiet: bool) -> Progress:
     """Return bars on a terminal, lines in a log, only warnings when quiet; all on stderr."""
-    console = RichConsole(stderr=True, highlight=False)
+    console = RichConsole(stderr=True, highlight=False, emoji=False)
     if quiet:
         return _Quiet(console)
-    return _Terminal(console) if console.is_terminal else _Log(console)
+    return _Terminal(console) if console.is_interactive else _Log(console)
 
 
 class _Quiet:
@@ -36,7 +36,7 @@ class _Quiet:
         pass
 
     def warn(self, message: str) -> None:
-        self._console.print(f"[yellow]Warning:[/] {escape(message)}", soft_wrap=True)
+        self._console.print(Text.assemble(("Warning:", "yellow"), " ", message), soft_wrap=True)
 
 
 class _Unseen:
@@ -57,7 +57,7 @@ class _Log(_Quiet):
         self.say(f"{name}: done in {_duration(time.monotonic() - logged.start)}{logged.last_note}")
 
     def say(self, message: str) -> None:
-        self._console.print(escape(message), soft_wrap=True)
+        self._console.print(Text(message), soft_wrap=True)
 
 
 class _Logged:
@@ -82,16 +82,19 @@ class _Logged:
 
 
 class _Terminal(_Quiet):
-    """A bar with the time left for each task; tasks inside tasks share one display."""
+    """A bar with the time left for each task; tasks inside tasks share one display.
+
+    What is done stays on the screen, and is let go of: the next display begins with its own bars.
+    """
 
     def __init__(self, console: RichConsole) -> None:
         super().__init__(console)
         self._bars = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(bar_width=24),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("[dim]{task.fields[note]}"),
+            rich.progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
         )
         self._open = 0
@@ -104,16 +107,18 @@ class _Terminal(_Quiet):
         if not self._open:
             self._bars.start()
         self._open += 1
-        bar = self._bars.add_task(escape(name), total=total, note="")
+        bar = self._bars.add_task(name, total=total, note="")
         try:
             yield _Bar(self._bars, bar)
         finally:
             self._open -= 1
             if not self._open:
                 self._bars.stop()
+                for shown in self._bars.task_ids:
+                    self._bars.remove_task(shown)
 
     def say(self, message: str) -> None:
-        self._console.print(escape(message), soft_wrap=True)
+        self._console.print(Text(message), soft_wrap=True)
 
 
 class _Bar:
@@ -123,7 +128,7 @@ class _Bar:
     def advance(self, steps: int = 1, note: str = "") -> None:
         self._bars.advance(self._bar, steps)
         if note:
-            self._bars.update(self._bar, note=escape(note))
+            self._bars.update(self._bar, note=note)
 
 
 def _duration(seconds: float) -> str:

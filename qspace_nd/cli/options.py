@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 
-from qspace_nd.progress import Progress
-
 Function = Callable[..., Any]
 
 DEFAULT_MODEL = Path("qspace-nd-model")
@@ -24,13 +22,17 @@ PATH = click.Path(path_type=Path)
 def common(function: Function) -> Function:
     """Add what every command has; pass the set up `progress`, `force`, `device` and `seed` on."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+    @click.option(
+        "-q", "--quiet", is_flag=True, help="Say nothing but results, warnings and errors."
+    )
     @click.option("-v", "--verbose", count=True, help="Say more; -vv more still.")
     @click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
     @click.option(
         "--nthreads",
         type=click.IntRange(min=1),
         envvar="SLURM_CPUS_PER_TASK",
+        callback=_limit_threads,
+        expose_value=False,
         help="Threads to use.  [default: SLURM_CPUS_PER_TASK, or all cores]",
     )
     @click.option(
@@ -44,11 +46,10 @@ def common(function: Function) -> Function:
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."
     )
     @functools.wraps(function)
-    def command(*, quiet: bool, verbose: int, nthreads: int | None, **options: Any) -> None:
+    def command(*, quiet: bool, verbose: int, **options: Any) -> None:
         from qspace_nd.cli.console import open_progress
 
         logging.basicConfig(format="%(message)s", level=max(10, 30 - 10 * verbose))
-        _limit_threads(nthreads or _cores())
         function(progress=open_progress(quiet=quiet), **options)
 
     return command
@@ -102,15 +103,13 @@ def model_folder(help: str) -> Callable[[Function], Function]:
 SCANS = click.argument("scans", type=PATH, nargs=-1, required=True)
 
 
-def tell(progress: Progress, message: str) -> None:
-    """Say a command's result."""
-    progress.say(message)
+def _limit_threads(context: click.Context, option: click.Parameter, threads: int | None) -> None:
+    """Let every library use so many threads, or as many as there are cores.
 
-
-def _limit_threads(threads: int) -> None:
-    """Let every library use so many threads; those loaded later read the environment."""
+    The libraries read the environment when they are loaded: this must come before any of them.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
+        os.environ[name] = str(threads or _cores())
 
 
 def _cores() -> int:

@@ -7,20 +7,28 @@ import click
 from qspace_nd.cli.options import common
 from qspace_nd.progress import Progress
 
+_PLAIN_WIDTH = 140  # where there is no terminal: wide enough for every row
+
 
 @click.command("scores", epilog="Example:  qspace-nd scores")
 @common
 def command(force: bool, device: str, seed: int, progress: Progress) -> None:
-    """List every novelty score: its name, its symbol in the paper, its equation."""
+    """List every novelty score: its name, its symbol in the paper, its equation, what it costs."""
     from rich.console import Console
     from rich.table import Table
 
     from qspace_nd.scores.catalogue import CATALOGUE
+    from qspace_nd.scores.families import Cost
 
-    table = Table("Name", "In the paper", "Definition", box=None, header_style="bold")
+    table = Table(
+        "Name", "In the paper", "Definition", "Family", "Cost", box=None, header_style="bold"
+    )
     for name, entry in CATALOGUE.items():
-        table.add_row(name, entry.symbol, entry.equation)
-    console = Console(highlight=False)
+        table.add_row(name, entry.symbol, entry.equation, entry.family, entry.cost.label)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 120
+        console.width = _PLAIN_WIDTH
     console.print(table)
+    console.print("\nCost, for each voxel:")
+    for cost in Cost:
+        console.print(f"  {cost.label:8}{cost.meaning}")

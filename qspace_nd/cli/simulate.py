@@ -62,15 +62,17 @@ def command(
     crossing fibre tensors, grey matter and fluid, with Rician noise. Patients have lesions, and
     label files that say where.
     """
-    from qspace_nd.simulate import simulate_cohort
+    from qspace_nd.simulate import read_table, simulate_cohort
 
+    if (bval is None) != (bvec is None):
+        raise click.UsageError("--bval and --bvec belong together; name both files or neither.")
     cohort = simulate_cohort(
         folder,
         controls=controls,
         patients=patients,
         layout=layout,
         voxel_size=voxel_size,
-        table=None,
+        table=None if bval is None or bvec is None else read_table(bval, bvec),
         lesion_masks=lesion_masks,
         kind=kind,
         snr=snr,
@@ -79,5 +81,6 @@ def command(
         progress=progress,
     )
     progress.say(
-        f"Wrote {len(cohort.controls)} controls and {len(cohort.patients)} patients to {folder}/"
+        f"Scans of controls: {len(cohort.controls)}; of patients: {len(cohort.patients)}; "
+        f"all are in {folder}/"
     )

@@ -1,14 +1,35 @@
+# ruff: noqa: E501  the catalogue reads as a table, one line a score
 """The catalogue: every score by its name. A new score is one line here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.families import Nearest, Score
+from qspace_nd.scores.families import (
+    Cost,
+    Density,
+    Generated,
+    Nearest,
+    NearestGaussian,
+    Reconstruction,
+    Regulariser,
+    Score,
+    bar,
+    error_bar,
+    error_hat,
+    hat,
+    least,
+    likelihood,
+)
+from qspace_nd.scores.optimise import ERROR, LIKELIHOOD
 
 DEFAULT_SCORE = "latent-distance"
 BASELINE_SCORE = "input-distance"
+
+_BOX = (10.0,)  # latents in the paper's box
+_ALL = (10.0, inf)  # all latents, its box first
 
 
 @dataclass(frozen=True)
@@ -29,11 +50,48 @@ class Entry:
     equation: str
     score: Score
 
+    @property
+    def family(self) -> str:
+        """What kind of score it is."""
+        return self.score.family
 
+    @property
+    def cost(self) -> Cost:
+        """What its time grows with."""
+        return self.score.cost
+
+
+# fmt: off
 CATALOGUE: dict[str, Entry] = {
-    "input-distance": Entry("N x-y", "min_y |x - y|", Nearest("x")),
-    "latent-distance": Entry("N q̄-q̄y", "min_y |qm(x) - qm(y)|", Nearest("q_bar")),
+    "input-distance": Entry("N x-y", "min_y |x - y|", Nearest("x", "x")),
+    "latent-kl": Entry("N VAE-reg", "KL(q(x))", Regulariser()),
+    "latent-distance": Entry("N q̄-q̄y", "min_y |qm(x) - qm(y)|", Nearest("q_bar", "q_bar")),
+    "latent-bhattacharyya": Entry("N q-qy", "min_y D_B(q(x), q(y))", NearestGaussian("q")),
+    "latent-density": Entry("N qY", "-log mean_y q(y)[qm(x)]", Density("q_bar", "q")),
+    "recon-error": Entry("N x-p̄(q̄)", "|x - pm(qm(x))|", Reconstruction(bar, error_bar, samples=1)),
+    "recon-likelihood": Entry("N p̄(q̄)", "-log p(qm(x))[x]", Reconstruction(bar, likelihood, samples=1)),
+    "recon-error-qhat": Entry("N x-p̄(q̂)", "mean_i |x - pm(z_i)|", Reconstruction(hat, error_bar)),
+    "recon-likelihood-qhat": Entry("N p̄(q̂)", "mean_i -log p(z_i)[x]", Reconstruction(hat, likelihood)),
+    "recon-error-phat": Entry("N x-p̂(q̄)", "mean_i |x - x_i|, x_i ~ p(qm(x))", Reconstruction(bar, error_hat)),
+    "recon-error-qhat-phat": Entry("N x-p̂(q̂)", "mean_i |x - x_i|, x_i ~ p(z_i)", Reconstruction(hat, error_hat)),
+    "recon-error-qhat-min": Entry("N min x-p̄(q̂)", "min_i |x - pm(z_i)|", Reconstruction(hat, error_bar, least)),
+    "recon-likelihood-qhat-min": Entry("N min p̄(q̂)", "min_i -log p(z_i)[x]", Reconstruction(hat, likelihood, least)),
+    "recon-error-phat-min": Entry("N min x-p̂(q̄)", "min_i |x - x_i|, x_i ~ p(qm(x))", Reconstruction(bar, error_hat, least)),
+    "recon-error-qhat-phat-min": Entry("N min x-p̂(q̂)", "min_i |x - x_i|, x_i ~ p(z_i)", Reconstruction(hat, error_hat, least)),
+    "output-distance": Entry("N p̄(q̄)-p̄(q̄y)", "min_y |pm(qm(x)) - pm(qm(y))|", Nearest("p_bar", "p_bar")),
+    "output-bhattacharyya": Entry("N p(q̄)-p(q̄y)", "min_y D_B(p(qm(x)), p(qm(y)))", NearestGaussian("p")),
+    "output-density": Entry("N p(q̄)Y", "-log mean_y p(qm(y))[pm(qm(x))]", Density("p_bar", "p")),
+    "input-output-distance": Entry("N x-p̄(q̄y)", "min_y |x - pm(qm(y))|", Nearest("x", "p_bar")),
+    "input-output-density": Entry("N p(q̄)Y(x)", "-log mean_y p(qm(y))[x]", Density("x", "p")),
+    "output-input-distance": Entry("N p̄(q̄)-y", "min_y |pm(qm(x)) - y|", Nearest("p_bar", "x")),
+    "generated-error": Entry("N x-p̂", "min_z |x - pm(z)|", Generated(ERROR, _ALL)),
+    "generated-error-bounded": Entry("N x-p̂b", "min_z |x - pm(z)|, z in [-10, 10]^d", Generated(ERROR, _BOX)),
+    "generated-likelihood": Entry("N p̂", "min_z -log p(z)[x]", Generated(LIKELIHOOD, _ALL)),
+    "generated-likelihood-bounded": Entry("N p̂b", "min_z -log p(z)[x], z in [-10, 10]^d", Generated(LIKELIHOOD, _BOX)),
+    "neg-elbo": Entry("N -ELBO", "KL(q(x)) - log p(z)[x], z ~ q(x)", Regulariser() + Reconstruction(hat, likelihood, samples=1)),
+    "neg-elbo-qhat": Entry("N -ELBO(q̂)", "KL(q(x)) + mean_i -log p(z_i)[x]", Regulariser() + Reconstruction(hat, likelihood)),
 }
+# fmt: on
 
 
 def find_score(name: str) -> Entry:
@@ -50,3 +108,18 @@ def find_score(name: str) -> Entry:
             f"(see qspace-nd scores)."
         )
     return CATALOGUE[name]
+
+
+def markdown_table() -> str:
+    """Return the catalogue as a table in Markdown, as the documentation shows it."""
+    header = ["name", "in the paper", "definition", "family", "cost"]
+    rows = [
+        [f"`{name}`", entry.symbol, f"`{_escape(entry.equation)}`", entry.family, entry.cost.label]
+        for name, entry in CATALOGUE.items()
+    ]
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")

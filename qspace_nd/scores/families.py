@@ -1,30 +1,264 @@
-"""The families of scores: each a rule that turns views of voxels into a novelty."""
+"""The families of scores: each a rule that turns views of voxels into a novelty.
+
+A family is composed of views (`qspace_nd.views`) and measures (`qspace_nd.scores.measures`). The
+novelty of a voxel depends on that voxel, the model and the healthy reference alone: samples are
+made of noise that all voxels share, and what is searched or optimised is so for each by itself.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from functools import reduce
+from itertools import repeat
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from qspace_nd.gaussian import Gaussian
 from qspace_nd.reference import Reference
-from qspace_nd.views import Views
+from qspace_nd.scores.density import log_mean_density
+from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
+from qspace_nd.scores.optimise import Objective, closest_latents
+from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.views import SAMPLES, GaussianView, PointView, Views
 
 
-class Score(Protocol):
-    """A rule that gives each of n voxels its novelty; higher is more novel."""
+class Cost(Enum):
+    """How dear a score is: what its time grows with.
 
-    def __call__(self, voxels: Views, healthy: Reference) -> NDArray[np.float64]:
-        """Novelty of `voxels` against the `healthy` reference: (n,)."""
+    Attributes
+    ----------
+    label : str
+        One word.
+    meaning : str
+        What the time of a voxel is spent on.
+    """
+
+    CHEAP = ("cheap", "passes through the network")
+    SEARCH = ("search", "a search for neighbours, which a larger reference slows down little")
+    DEAR = ("dear", "a good part of the reference, or an optimiser, for each voxel")
+
+    def __init__(self, label: str, meaning: str) -> None:
+        self.label = label
+        self.meaning = meaning
+
+
+class Score(ABC):
+    """A rule that gives each voxel its novelty; higher is more novel."""
+
+    cost: Cost
+
+    @abstractmethod
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Novelty of n `voxels` against the `healthy` reference: (n,)."""
+
+    @property
+    def family(self) -> str:
+        """What kind of score it is: the name of its class."""
+        return type(self).__name__
+
+    def __add__(self, other: Score) -> Sum:
+        return Sum(self, other)
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """Euclidean distance to the nearest healthy voxel by a view v: min_y |v(x) - v(y)|."""
+class Sum(Score):
+    """The sum of two scores."""
 
-    view: str
+    first: Score
+    second: Score
 
-    def __call__(self, voxels: Views, healthy: Reference) -> NDArray[np.float64]:
-        """Distance of each voxel to its nearest healthy one: (n,)."""
-        return healthy.nearest(self.view).distances(getattr(voxels, self.view).numpy())[:, 0]
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Add both: (n,)."""
+        return self.first(voxels, healthy) + self.second(voxels, healthy)
+
+    @property
+    def family(self) -> str:
+        """The families of both."""
+        return f"{self.first.family} + {self.second.family}"
+
+    @property
+    def cost(self) -> Cost:  # type: ignore[override]
+        """The higher of both costs."""
+        return max(self.first.cost, self.second.cost, key=list(Cost).index)
+
+
+@dataclass(frozen=True)
+class Nearest(Score):
+    """Euclidean distance from a view v to the nearest healthy voxel's view w: min_y |v(x) - w(y)|.
+
+    Attributes
+    ----------
+    view, healthy_view : PointView
+        v and w.
+    """
+
+    view: PointView
+    healthy_view: PointView
+    cost = Cost.SEARCH
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Search: (n,)."""
+        search = healthy.nearest(self.healthy_view)
+        return search.distances(voxels.point(self.view).numpy())[:, 0]
+
+
+@dataclass(frozen=True)
+class NearestGaussian(Score):
+    """Bhattacharyya distance to the nearest healthy voxel by a view v: min_y D_B(v(x), v(y)).
+
+    Attributes
+    ----------
+    view : GaussianView
+        v.
+    """
+
+    view: GaussianView
+    cost = Cost.DEAR
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Search: (n,)."""
+        gaussians = (chunk.gaussian(self.view) for chunk in healthy.chunks())
+        return nearest_gaussians(voxels.gaussian(self.view), gaussians)
+
+
+@dataclass(frozen=True)
+class Density(Score):
+    """Negative logarithm of the healthy voxels' mean density at a view v: -ln mean_y w(y)[v(x)].
+
+    Attributes
+    ----------
+    view : PointView
+        v.
+    healthy_view : GaussianView
+        w.
+    """
+
+    view: PointView
+    healthy_view: GaussianView
+    cost = Cost.DEAR
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Sum over all healthy voxels: (n,)."""
+        gaussians = (chunk.gaussian(self.healthy_view) for chunk in healthy.chunks())
+        return -log_mean_density(voxels.point(self.view), gaussians)
+
+
+Latents = Callable[[Views], Iterable[Gaussian[Tensor]]]
+"""Where a reconstruction is decoded at: the p(z_i), each (n, C), of as many z_i as are taken."""
+
+
+def bar(voxels: Views) -> Iterable[Gaussian[Tensor]]:
+    """Decode at the posterior's mean: every p(z_i) is p(qm(x))."""
+    return repeat(voxels.p)
+
+
+def hat(voxels: Views) -> Iterable[Gaussian[Tensor]]:
+    """Decode at samples z_i ~ q(x)."""
+    return (voxels.decode(voxels.q.sample(noise)) for noise in voxels.noise.z)
+
+
+Comparison = Callable[[Tensor, Gaussian[Tensor], Tensor], Values]
+"""How far voxels x (n, C) are from p(z_i) (n, C), whose sample is made of noise (C,): (n,)."""
+
+
+def error_bar(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+    """|x - pm(z_i)|."""
+    return euclidean(x, p.mean)
+
+
+def error_hat(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+    """|x - x_i| for a sample x_i ~ p(z_i)."""
+    return euclidean(x, p.sample(noise))
+
+
+def likelihood(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+    """-log p(z_i)[x]."""
+    return negative_log_likelihood(p, x)
+
+
+Summary = Callable[[list[Values]], Values]
+"""One value of a voxel's samples."""
+
+
+def mean(terms: list[Values]) -> Values:
+    """The mean over the samples."""
+    total: Values = reduce(np.add, terms) / len(terms)
+    return total
+
+
+def least(terms: list[Values]) -> Values:
+    """The least of the samples."""
+    return reduce(np.minimum, terms)
+
+
+@dataclass(frozen=True)
+class Reconstruction(Score):
+    """How far a voxel is from what it is reconstructed as, over samples z_i and x_i.
+
+    Attributes
+    ----------
+    latents : Latents
+        Where it is decoded at: `bar` or `hat`.
+    compare : Comparison
+        What is compared: `error_bar`, `error_hat` or `likelihood`.
+    summary : Summary
+        What is made of the samples: their `mean` or the `least`.
+    samples : int
+        How many, at most `SAMPLES`.
+    """
+
+    latents: Latents
+    compare: Comparison
+    summary: Summary = mean
+    samples: int = SAMPLES
+    cost = Cost.CHEAP
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Reconstruct and compare: (n,)."""
+        taken = zip(voxels.noise.x[: self.samples], self.latents(voxels), strict=False)
+        return self.summary([self.compare(voxels.x, p, noise) for noise, p in taken])
+
+
+@dataclass(frozen=True)
+class Generated(Score):
+    """How far a voxel is from the closest that the decoder generates, by a local search from qm(x).
+
+    Attributes
+    ----------
+    objective : Objective
+        What is least there: `ERROR` or `LIKELIHOOD`.
+    boxes : tuple of float
+        The latents searched are in [-b, b]. Boxes are searched one after the other, each larger
+        than the last from where that one ended: so what is found in all latents is never farther
+        than what is found in the paper's box.
+    """
+
+    objective: Objective
+    boxes: tuple[float, ...]
+    cost = Cost.DEAR
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Search: (n,)."""
+        largest = self.boxes[-1]
+        ends = [voxels.q_bar.clamp(-largest, largest)]
+        z = voxels.q_bar
+        for box in self.boxes:
+            z = closest_latents(voxels.network, voxels.x, z, self.objective, box)
+            ends.append(z)
+        # The start counts too: the search and this decode in other blocks, and round differently.
+        return least([self.objective.distance(voxels.decode(end), voxels.x) for end in ends])
+
+
+@dataclass(frozen=True)
+class Regulariser(Score):
+    """Kullback-Leibler divergence of the posterior from the unit Gaussian: KL(q(x))."""
+
+    cost = Cost.CHEAP
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Compute: (n,)."""
+        return divergence(voxels.q)

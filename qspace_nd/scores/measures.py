@@ -1,0 +1,60 @@
+"""Measures: how far a voxel is from what it is compared with, row by row, in float64.
+
+They are in NumPy, which sums each row by itself: a row's result is the same to the last bit
+whatever rows are beside it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qspace_nd.gaussian import Gaussian
+
+Values = NDArray[np.float64]
+
+
+def euclidean(a: Tensor, b: Tensor) -> Values:
+    """Euclidean distance |a - b| between points (n, D): (n,)."""
+    difference = double(a) - double(b)
+    distance: Values = np.sqrt((difference**2).sum(axis=-1))
+    return distance
+
+
+def negative_log_likelihood(p: Gaussian[Tensor], x: Tensor) -> Values:
+    """Negative logarithm of the density of Gaussians `p` (n, C) at points `x` (n, C): (n,)."""
+    return -double_gaussian(p).log_prob(double(x))
+
+
+def divergence(q: Gaussian[Tensor]) -> Values:
+    """Kullback-Leibler divergence of Gaussians `q` (n, d) from the unit Gaussian: (n,)."""
+    total: Values = double_gaussian(q).kl().sum(axis=-1)
+    return total
+
+
+def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Values:
+    """Bhattacharyya distance between diagonal Gaussians (..., D), in float64: (...).
+
+    sum_i (m_i - n_i)² / (4 (s_i² + t_i²)) + ½ ln((s_i² + t_i²) / (2 s_i t_i))
+
+    for means m, n and standard deviations s, t: -ln of the integral of sqrt(p q) (Bhattacharyya,
+    "On a measure of divergence between two statistical populations", 1943). Both terms are at
+    least 0, and exactly 0 between equal Gaussians.
+    """
+    variances = p.std**2 + q.std**2
+    distance: Values = (
+        0.25 * (p.mean - q.mean) ** 2 / variances + 0.5 * np.log(variances / (2.0 * p.std * q.std))
+    ).sum(axis=-1)
+    return distance
+
+
+def double(values: Tensor) -> Values:
+    """Return a tensor on the CPU as a contiguous float64 array."""
+    array: Values = values.double().contiguous().numpy()
+    return array
+
+
+def double_gaussian(gaussian: Gaussian[Tensor]) -> Gaussian[np.ndarray]:
+    """Return Gaussians on the CPU as contiguous float64 arrays."""
+    return Gaussian(double(gaussian.mean), double(gaussian.std))

@@ -1,0 +1,270 @@
+"""The closest sample that the decoder can generate: an optimiser for each voxel by itself.
+
+Levenberg-Marquardt with the decoder's own derivatives: each voxel has its own damping, accepts
+its own steps and stops by itself, so that its result does not depend on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qspace_nd.blocks import single_thread
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
+from qspace_nd.vae import STD_FLOOR, VectorVAE
+
+_ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
+_SHARE = 4096  # voxels that a thread works through at a time
+_MOST_STEPS = 100
+_LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that ends the search
+_FIRST_DAMPING, _MOST_DAMPING = 1e-3, 1e9
+
+
+class Output(NamedTuple):
+    """The decoder's Gaussian at n latents, and how it changes with them."""
+
+    p: Gaussian[Tensor]  # (n, C)
+    mean_slopes: Tensor  # (n, d, C): derivatives of the means
+    log_std_slopes: Tensor  # (n, d, C): derivatives of the logarithms of the standard deviations
+
+
+class Expansion(NamedTuple):
+    """An objective about n latents, to second order."""
+
+    value: Tensor  # (n,)
+    gradient: Tensor  # (n, d)
+    curvature: Tensor  # (n, d, d), positive semi-definite
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is least at the closest generated sample.
+
+    Attributes
+    ----------
+    distance : callable
+        How far voxels (n, C) are from Gaussians (n, C): (n,).
+    expand : callable
+        Something that grows with it, for voxels (n, C) about the decoder's output.
+    """
+
+    distance: Callable[[Gaussian[Tensor], Tensor], Values]
+    expand: Callable[[Output, Tensor], Expansion]
+
+
+def _expand_error(output: Output, x: Tensor) -> Expansion:
+    """½ |x - pm(z)|², its curvature by Gauss and Newton."""
+    residual = output.p.mean - x
+    slopes = output.mean_slopes
+    return Expansion(
+        0.5 * (residual.double() ** 2).sum(-1),
+        torch.bmm(slopes, residual[:, :, None])[:, :, 0].double(),
+        torch.bmm(slopes, slopes.mT).double(),
+    )
+
+
+def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
+    """-log p(z)[x] but for its constant: with e = (pm(z) - x) / s(z), sum_i ½ e_i² + ln s_i.
+
+    The curvature is Fisher's, but for outliers: the second derivative by ln s_i is 2 e_i², whose
+    expectation is 2; the larger of both is taken.
+    """
+    residual = (output.p.mean - x) / output.p.std
+    mean_slopes = output.mean_slopes / output.p.std[:, None]
+    log_std_slopes = output.log_std_slopes
+    weight = (2.0 * (residual**2).clamp(min=1.0)).sqrt()
+    slopes = torch.cat([mean_slopes, log_std_slopes * weight[:, None]], 2)
+    gradient = torch.bmm(mean_slopes, residual[:, :, None]) + torch.bmm(
+        log_std_slopes, (1.0 - residual**2)[:, :, None]
+    )
+    terms = 0.5 * residual.double() ** 2 + output.p.std.double().log()
+    return Expansion(
+        terms.sum(-1), gradient[:, :, 0].double(), torch.bmm(slopes, slopes.mT).double()
+    )
+
+
+def _error(p: Gaussian[Tensor], x: Tensor) -> Values:
+    return euclidean(p.mean, x)
+
+
+ERROR = Objective(_error, _expand_error)
+"""|x - pm(z)|."""
+
+LIKELIHOOD = Objective(negative_log_likelihood, _expand_likelihood)
+"""-log p(z)[x]."""
+
+
+@torch.no_grad()
+def closest_latents(
+    network: VectorVAE, x: Tensor, start: Tensor, objective: Objective, bound: float
+) -> Tensor:
+    """Latents at which the decoder's output is closest to voxels, each in [-bound, bound].
+
+    The search is local; it never ends higher than at the start.
+
+    Parameters
+    ----------
+    network : VectorVAE
+        Its decoder.
+    x : (n, C)
+        The voxels.
+    start : (n, d)
+        Where to begin; what is out of bounds is moved to the nearest bound.
+    objective : Objective
+        What shall be least.
+    bound : float
+        May be infinite.
+
+    Returns
+    -------
+    (n, d)
+        The latents.
+    """
+    search = _Search(network, objective, bound)
+    threads = torch.get_num_threads()
+    with single_thread(), ThreadPoolExecutor(threads) as pool:
+        return torch.cat(list(pool.map(search, x.split(_SHARE), start.split(_SHARE))))
+
+
+def decode_with_slopes(network: VectorVAE, z: Tensor) -> Output:
+    """Decode latents `z` (n, d) with the derivatives of what is decoded: forward differentiation.
+
+    Every latent's tangent passes through the layers beside the value. (That of `torch.func` is not
+    for several threads.)
+    """
+    tangents = torch.eye(z.shape[1], device=z.device).expand(len(z), -1, -1)  # (n, d, width)
+    values = z
+    for layer in network.decoder:
+        if isinstance(layer, nn.Linear):
+            values, tangents = layer(values), functional.linear(tangents, layer.weight)
+        else:
+            values, slopes = _apply_elementwise(layer, values)
+            tangents = tangents * slopes[:, None]
+    mean_slopes, log_std_slopes = tangents.chunk(2, dim=-1)
+    p = network.decode(z)
+    rising = 1.0 - STD_FLOOR * network.scale / p.std  # the share of it that is not its floor
+    return Output(p, mean_slopes * network.scale, log_std_slopes * rising[:, None])
+
+
+def _apply_elementwise(layer: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of an activation, and its derivatives."""
+    with torch.enable_grad():
+        inputs = values.detach().requires_grad_()
+        outputs = layer(inputs)
+        (slopes,) = torch.autograd.grad(outputs, inputs, torch.ones_like(outputs))
+    return outputs.detach(), slopes
+
+
+class _State(NamedTuple):
+    """Where the search of each of n voxels is."""
+
+    z: Tensor  # (n, d)
+    value: Tensor  # (n,)
+    gradient: Tensor  # (n, d)
+    curvature: Tensor  # (n, d, d)
+    damping: Tensor  # (n,)
+    ended: Tensor  # (n,) of bool
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The searches of some voxels."""
+
+    network: VectorVAE
+    objective: Objective
+    bound: float
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, start: Tensor) -> Tensor:
+        """Search for voxels `x` (n, C) from `start` (n, d): latents (n, d)."""
+        z = start.clamp(-self.bound, self.bound)
+        state = self._in_blocks(self._begin, x, z)
+        for _ in range(_MOST_STEPS):
+            going = (~state.ended).nonzero()[:, 0]
+            if not len(going):
+                break
+            stepped = self._in_blocks(self._step, x[going], *(part[going] for part in state))
+            for part, new in zip(state, stepped, strict=True):
+                part[going] = new
+        return state.z
+
+    @staticmethod
+    def _in_blocks(step: Callable[..., _State], *parts: Tensor) -> _State:
+        """Apply `step` to blocks of `_ROWS` rows of all `parts` (n, ...)."""
+        blocks = [
+            _State(*(new[: len(block[0])] for new in step(*map(_fill_up, block))))
+            for block in zip(*(part.split(_ROWS) for part in parts), strict=True)
+        ]
+        return _State(*map(torch.cat, zip(*blocks, strict=True)))
+
+    def _expand(self, z: Tensor, x: Tensor) -> Expansion:
+        device = self.network.device
+        output = decode_with_slopes(self.network, z.to(device))
+        return Expansion(*(part.cpu() for part in self.objective.expand(output, x.to(device))))
+
+    def _begin(self, x: Tensor, z: Tensor) -> _State:
+        here = self._expand(z, x)
+        damping = torch.full_like(here.value, _FIRST_DAMPING)
+        return _State(z, *here, damping, ~here.value.isfinite())
+
+    def _step(
+        self,
+        x: Tensor,
+        z: Tensor,
+        value: Tensor,
+        gradient: Tensor,
+        curvature: Tensor,
+        damping: Tensor,
+        ended: Tensor,
+    ) -> _State:
+        """Try one step of each voxel; take it where it leads down."""
+        step, promised = self._propose(z, gradient, curvature, damping)
+        trial = (z + step.to(z.dtype)).clamp(-self.bound, self.bound)
+        there = self._expand(trial, x)
+        gain = value - there.value
+        down = gain > 0.0
+        little = _LITTLE * value.abs().clamp(min=1.0)
+        ended = (down & (gain <= little)) | (promised <= 0.01 * little) | (damping > _MOST_DAMPING)
+        good = gain > 0.5 * promised
+        damping = torch.where(down, torch.where(good, 0.1 * damping, damping), 8.0 * damping)
+        return _State(
+            torch.where(down[:, None], trial, z),
+            torch.where(down, there.value, value),
+            torch.where(down[:, None], there.gradient, gradient),
+            torch.where(down[:, None, None], there.curvature, curvature),
+            damping.clamp(min=1e-9),
+            ended,
+        )
+
+    def _propose(
+        self, z: Tensor, gradient: Tensor, curvature: Tensor, damping: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return a damped step (n, d), and the gain that the expansion promises of it (n,).
+
+        Latents at a bound that would leave it stay (Kanzow et al., "Levenberg-Marquardt methods
+        with strong local convergence properties for solving nonlinear equations with convex
+        constraints", 2004).
+        """
+        stuck = ((z >= self.bound) & (gradient < 0.0)) | ((z <= -self.bound) & (gradient > 0.0))
+        gradient = gradient.masked_fill(stuck, 0.0)
+        curvature = curvature.masked_fill(stuck[:, :, None] | stuck[:, None, :], 0.0)
+        diagonal = curvature.diagonal(dim1=1, dim2=2)
+        # A latent that changes nothing has no curvature of its own, but must not divide by zero.
+        scale = diagonal + 1e-6 * diagonal.amax(1, keepdim=True) + 1e-12
+        factor, _ = torch.linalg.cholesky_ex(curvature + torch.diag_embed(damping[:, None] * scale))
+        step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        curving = torch.bmm(curvature, step[:, :, None])[:, :, 0]
+        promised = -(step * (gradient + 0.5 * curving)).sum(1)
+        return step, promised
+
+
+def _fill_up(rows: Tensor) -> Tensor:
+    """Repeat the last row until there are `_ROWS`."""
+    return torch.cat([rows, rows[-1:].expand(_ROWS - len(rows), *rows.shape[1:])])

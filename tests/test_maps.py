@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qspace_nd.errors import InputError, ScanError
+from qspace_nd.layout import ScanFiles, find_scans
+from qspace_nd.maps import (
+    MapFiles,
+    name_maps,
+    read_record,
+    sidecar_path,
+    write_dataset_description,
+    write_sidecar,
+)
+
+ONE = ["latent-distance"]
+TWO = ["latent-distance", "input-distance"]
+
+
+def scans_of(folder: Path, *names: str) -> list[ScanFiles]:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return list(find_scans([folder / name for name in names]).scans)
+
+
+def relative(files: MapFiles, folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in files.paths()]
+
+
+# --- Names
+
+
+def test_an_output_names_the_map_of_one_scan(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "patient.nii.gz")
+    (files,) = name_maps(scans, tmp_path / "out" / "novelty.nii.gz", ONE)
+    assert files.maps == {"latent-distance": tmp_path / "out" / "novelty.nii.gz"}
+    assert files.mask == tmp_path / "out" / "novelty_mask.nii.gz"
+    assert files.dataset is None
+    assert tmp_path / "out" / "novelty.json" in files.paths()
+
+
+def test_several_scores_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "patient.nii.gz")
+    (files,) = name_maps(scans, tmp_path / "novelty.nii.gz", TWO)
+    assert sorted(relative(files, tmp_path)) == [
+        "novelty_input-distance.json",
+        "novelty_input-distance.nii.gz",
+        "novelty_latent-distance.json",
+        "novelty_latent-distance.nii.gz",
+        "novelty_mask.nii.gz",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
+def test_the_ending_that_was_asked_for_is_kept(tmp_path: Path, suffix: str) -> None:
+    scans = scans_of(tmp_path, "patient.nii.gz")
+    (files,) = name_maps(scans, tmp_path / f"map.v2{suffix}", ONE)
+    assert files.maps["latent-distance"].name == f"map.v2{suffix}"
+    assert files.mask.name == f"map.v2_mask{suffix}"
+
+
+def test_a_bids_scan_may_be_named_by_an_output_too(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "sub-01_dwi.nii.gz")
+    (files,) = name_maps(scans, Path("novelty.nii.gz"), ONE)
+    assert files.maps["latent-distance"] == Path("novelty.nii.gz")
+
+
+def test_scans_get_their_own_names_in_a_folder(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "p1.nii.gz", "p2.nii")
+    files = name_maps(scans, tmp_path / "maps", TWO)
+    assert [path.name for path in files[0].maps.values()] == [
+        "p1_novelty_latent-distance.nii.gz",
+        "p1_novelty_input-distance.nii.gz",
+    ]
+    assert files[1].mask == tmp_path / "maps" / "p2_novelty_mask.nii.gz"
+    assert files[1].dataset is None
+
+
+@pytest.mark.parametrize(
+    ("scan", "folder", "entities"),
+    [
+        ("sub-01_dwi.nii.gz", "sub-01/dwi", "sub-01"),
+        ("sub-01_ses-2_run-1_dwi.nii.gz", "sub-01/ses-2/dwi", "sub-01_ses-2_run-1"),
+        (
+            "sub-01_acq-hi_dir-AP_space-T1w_desc-preproc_dwi.nii.gz",
+            "sub-01/dwi",
+            "sub-01_acq-hi_dir-AP_space-T1w",
+        ),
+    ],
+)
+def test_bids_scans_get_the_names_of_bids_derivatives(
+    tmp_path: Path, scan: str, folder: str, entities: str
+) -> None:
+    output = tmp_path / "derivatives" / "qspace-nd"
+    (files,) = name_maps(scans_of(tmp_path, scan), output, TWO)
+    place = output / folder
+    assert files.dataset == output
+    assert files.mask == place / f"{entities}_desc-brain_mask.nii.gz"
+    assert files.maps == {
+        "latent-distance": place / f"{entities}_model-vae_param-latentDistance_dwimap.nii.gz",
+        "input-distance": place / f"{entities}_model-vae_param-inputDistance_dwimap.nii.gz",
+    }
+
+
+def test_one_file_cannot_hold_the_maps_of_several_scans(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "p1.nii.gz", "p2.nii.gz")
+    with pytest.raises(InputError, match=r"novelty\.nii\.gz names one file, but there are 2 scans"):
+        name_maps(scans, tmp_path / "novelty.nii.gz", ONE)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/p1.nii.gz", "b/p1.nii.gz"),
+        ("p1.nii.gz", "p1.nii"),
+        ("sub-01_desc-preproc_dwi.nii.gz", "sub-01_desc-denoised_dwi.nii.gz"),
+    ],
+)
+def test_two_scans_whose_maps_would_share_a_name_are_refused(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    scans = scans_of(tmp_path, *names)
+    with pytest.raises(InputError, match=r"would have one name.*map them into two folders"):
+        name_maps(scans, tmp_path / "maps", ONE)
+
+
+def test_no_two_files_of_a_call_share_a_name(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path, "p1.nii.gz", "p2.nii.gz", "sub-01_dwi.nii.gz")
+    paths = [p for files in name_maps(scans, tmp_path / "maps", TWO) for p in files.paths()]
+    assert len(set(paths)) == len(paths) == 15
+
+
+# --- Sidecars
+
+
+def test_a_sidecar_is_read_back(tmp_path: Path) -> None:
+    (scan,) = scans_of(tmp_path, "in/patient.nii.gz")
+    image = tmp_path / "out" / "novelty.nii.gz"
+    facts = {"Score": "input-distance", "Patient": "Müller", "Mask": "m.nii.gz", "Latents": 8}
+    write_sidecar(image, facts, [scan.image])
+    (image.parent / "m.nii.gz").touch()
+    record = read_record(image)
+    assert json.loads(sidecar_path(image).read_text())["Sources"] == ["../in/patient.nii.gz"]
+    assert (record.path, record.score, record.patient) == (image, "input-distance", "Müller")
+    assert record.source == str(scan.image.resolve())
+    assert record.scan is not None
+    assert record.scan.samefile(scan.image)
+    assert record.mask == image.parent / "m.nii.gz"
+    assert record.latents == 8
+
+
+def test_a_sidecar_moves_with_the_folder_of_its_sources(tmp_path: Path) -> None:
+    (scan,) = scans_of(tmp_path, "study/patient.nii.gz")
+    write_sidecar(tmp_path / "study" / "out" / "novelty.nii.gz", {}, [scan.image])
+    moved = (tmp_path / "study").rename(tmp_path / "elsewhere")
+    record = read_record(moved / "out" / "novelty.nii.gz")
+    assert record.scan is not None
+    assert record.scan.samefile(moved / "patient.nii.gz")
+
+
+def test_maps_of_one_scan_share_its_source(tmp_path: Path) -> None:
+    (scan,) = scans_of(tmp_path, "patient.nii.gz")
+    for name in ("a.nii.gz", "deep/b.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_sidecar(tmp_path / name, {}, [scan.image])
+    assert (
+        read_record(tmp_path / "a.nii.gz").source == read_record(tmp_path / "deep/b.nii.gz").source
+    )
+
+
+def test_a_map_of_another_program_is_known_by_its_name(tmp_path: Path) -> None:
+    image = tmp_path / "anomaly.nii.gz"
+    record = read_record(image)
+    assert (record.score, record.patient) == ("anomaly", "anomaly")
+    assert (record.scan, record.mask, record.latents) == (None, None, None)
+    (tmp_path / "anomaly_mask.nii.gz").touch()
+    assert read_record(image).mask == tmp_path / "anomaly_mask.nii.gz"
+
+
+@pytest.mark.parametrize("empty", [{}, {"Sources": None, "Mask": None}, {"Sources": []}])
+def test_a_sidecar_of_another_program_may_say_nothing(
+    tmp_path: Path, empty: dict[str, object]
+) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(empty))
+    assert read_record(tmp_path / "map.nii.gz").patient == "map"
+
+
+def test_a_bids_patient_is_called_by_its_entities(tmp_path: Path) -> None:
+    name = "sub-01_ses-2_space-T1w_model-vae_param-latentDistance_dwimap.nii.gz"
+    assert read_record(tmp_path / name).patient == "sub-01_ses-2_space-T1w"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"3"])
+def test_a_sidecar_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "map.json").write_bytes(content)
+    with pytest.raises(ScanError, match=r"map\.json is not a JSON sidecar"):
+        read_record(tmp_path / "map.nii.gz")
+
+
+def test_a_dataset_is_described_once(tmp_path: Path) -> None:
+    write_dataset_description(tmp_path / "out")
+    path = tmp_path / "out" / "dataset_description.json"
+    facts = json.loads(path.read_text())
+    assert facts["DatasetType"] == "derivative"
+    assert facts["GeneratedBy"][0]["Name"] == "qspace-nd"
+    path.write_text("mine")
+    write_dataset_description(tmp_path / "out")
+    assert path.read_text() == "mine"

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qspace_nd.errors import LabelError, ScanError
+from qspace_nd.maps import MapRecord, write_sidecar
+from qspace_nd.pairing import find_maps, group_by_patient, pair
+
+BIDS_MAP = "sub-{}_model-vae_param-{}_dwimap.nii.gz"
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return paths
+
+
+def patients_of(*paths: Path) -> list[list[MapRecord]]:
+    return group_by_patient(find_maps(paths))
+
+
+def bids_maps(folder: Path, *subjects: str, score: str = "latentDistance") -> list[Path]:
+    return touch(folder, *(f"sub-{s}/dwi/{BIDS_MAP.format(s, score)}" for s in subjects))
+
+
+# --- Finding maps
+
+
+def test_maps_are_taken_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
+    b, a = touch(tmp_path, "b.nii.gz", "a.nii")
+    assert [record.path for record in find_maps([b, a, b])] == [b, a]
+
+
+def test_a_folder_gives_its_novelty_maps_and_passes_masks_over(tmp_path: Path) -> None:
+    maps = touch(tmp_path, "p1_novelty.nii.gz", "p2_novelty_latent-distance.nii.gz")
+    maps += bids_maps(tmp_path, "01")
+    touch(
+        tmp_path,
+        "p1_novelty_mask.nii.gz",
+        "t1.nii.gz",
+        "sub-01/dwi/sub-01_desc-brain_mask.nii.gz",
+        ".p1_novelty.nii.gz.0a1b.nii.gz",
+    )
+    assert {record.path for record in find_maps([tmp_path])} == set(maps)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("absent.nii.gz", "absent.nii.gz does not exist"), ("notes.txt", "not a NIfTI file by its")],
+)
+def test_what_is_no_map_is_named(name: str, says: str, tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(ScanError, match=says):
+        find_maps([tmp_path / name])
+
+
+def test_a_folder_without_a_map_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "t1.nii.gz")
+    with pytest.raises(ScanError, match=r"There is no novelty map in .*; write one with qspace-nd"):
+        find_maps([tmp_path])
+
+
+def test_maps_of_one_scan_are_one_patient(tmp_path: Path) -> None:
+    paths = touch(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz")
+    for path, scan in zip(paths, ("p1.nii.gz", "p2.nii.gz", "p1.nii.gz"), strict=True):
+        write_sidecar(path, {"Score": path.name}, [tmp_path / scan])
+    found = [[record.path for record in patient] for patient in patients_of(*paths)]
+    assert found == [[paths[0], paths[2]], [paths[1]]]
+
+
+# --- Choosing labels
+
+
+def test_files_are_matched_by_their_order(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "m2.nii.gz", "m1.nii.gz"))
+    labels = touch(tmp_path, "l1.nii.gz", "l2.nii.gz")
+    assert pair(patients, labels, "--labels") == labels
+
+
+@pytest.mark.parametrize(("maps", "labels"), [(2, 1), (1, 2), (3, 2)])
+def test_other_numbers_of_maps_and_labels_are_refused(
+    maps: int, labels: int, tmp_path: Path
+) -> None:
+    patients = patients_of(*touch(tmp_path, *(f"m{i}.nii.gz" for i in range(maps))))
+    files = touch(tmp_path, *(f"l{i}.nii.gz" for i in range(labels)))
+    with pytest.raises(
+        LabelError, match=rf"maps of {maps} patients? but {labels} files? for --labels; give"
+    ):
+        pair(patients, files, "--labels")
+
+
+def test_bids_names_are_matched_by_their_entities(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path, "02", "01"))
+    one, two = touch(tmp_path, "sub-01_desc-lesion_mask.nii.gz", "sub-02_desc-lesion_mask.nii.gz")
+    assert pair(patients, [one, two], "--labels") == [two, one]
+
+
+def test_labels_without_a_session_serve_all_of_them_and_others_do_not(tmp_path: Path) -> None:
+    patients = patients_of(
+        *touch(tmp_path, *(f"sub-1_ses-{s}_param-x_dwimap.nii.gz" for s in ("a", "b")))
+    )
+    (shared,) = touch(tmp_path, "sub-1_label-lesion_mask.nii.gz")
+    assert pair(patients, [shared], "--labels") == [shared, shared]
+    (of_a,) = touch(tmp_path, "sub-1_ses-a_label-lesion_mask.nii.gz")
+    with pytest.raises(LabelError, match=r"sub-1_ses-b.* is wanted, found: none"):
+        pair(patients, [of_a], "--labels")
+
+
+def test_a_folder_of_masks_gives_the_lesions(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path / "maps", "01", "02"))
+    masks = tmp_path / "masks"
+    touch(
+        masks,
+        *(f"sub-{s}_{e}_mask.nii.gz" for s in ("01", "02") for e in ("desc-brain", "label-WM")),
+    )
+    lesions = touch(masks, *(f"sub-{s}_desc-lesion_mask.nii.gz" for s in ("01", "02")))
+    assert pair(patients, [masks], "--labels") == lesions
+
+
+def test_a_folder_without_lesions_by_name_gives_its_labels(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path / "maps", "01"))
+    touch(tmp_path / "masks", "sub-01_desc-brain_mask.nii.gz")
+    labels = touch(tmp_path / "masks", "sub-01_label-MS_mask.nii.gz")
+    assert pair(patients, [tmp_path / "masks"], "--labels") == labels
+
+
+def test_a_folder_is_searched_for_the_patients_names_as_whole_words(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "p1_novelty.nii.gz", "p10_novelty.nii.gz"))
+    labels = touch(tmp_path / "labels", "p1_lesions.nii.gz", "p10_lesions.nii.gz")
+    assert pair(patients, [tmp_path / "labels"], "--labels") == labels
+
+
+def test_two_labels_of_one_patient_are_refused_by_name(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path, "01"))
+    touch(tmp_path / "l", "sub-01_desc-lesion_mask.nii.gz", "sub-01_label-lesion_mask.nii.gz")
+    with pytest.raises(LabelError, match=r"found: sub-01_desc-lesion_mask.nii.gz, sub-01_label-"):
+        pair(patients, [tmp_path / "l"], "--labels")

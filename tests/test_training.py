@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from qspace_nd.errors import WorkError
+from qspace_nd.progress import SILENT, Progress, Task
+from qspace_nd.training import PRESETS, History, Recipe, _objective, train
+from qspace_nd.vae import VectorVAE
+
+ROWS, CHANNELS, LATENTS = 3000, 6, 3
+TRAINING, VALIDATION = torch.arange(2500), torch.arange(2500, ROWS)
+SHORT = replace(PRESETS["default"], steps=60, check_every=20, batch_size=1250)
+
+
+def voxels() -> Tensor:
+    """Signals of two dimensions in six channels, with noise: (n, C)."""
+    noise = torch.Generator().manual_seed(0)
+    factors = torch.randn(ROWS, 2, generator=noise)
+    mixing = torch.randn(2, CHANNELS, generator=noise)
+    return factors @ mixing + 0.1 * torch.randn(ROWS, CHANNELS, generator=noise)
+
+
+def fit(
+    recipe: Recipe,
+    seed: int = 0,
+    x: Tensor | None = None,
+    progress: Progress = SILENT,
+) -> tuple[VectorVAE, History]:
+    torch.manual_seed(1)
+    network = VectorVAE(CHANNELS, LATENTS, (16, 8), recipe.activation)
+    x = voxels() if x is None else x
+    history = train(network, x, TRAINING, VALIDATION, recipe, seed=seed, progress=progress)
+    return network, history
+
+
+def same_weights(a: VectorVAE, b: VectorVAE) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def short() -> tuple[VectorVAE, History]:
+    return fit(SHORT)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+# --- Determinism
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_weights_do_not_depend_on_the_number_of_threads(
+    short: tuple[VectorVAE, History], number: int
+) -> None:
+    """With batches of over 1,000 rows PyTorch's threads each sum a part of the gradient."""
+    torch.set_num_threads(number)
+    network, history = fit(SHORT)
+    assert same_weights(network, short[0])
+    assert history == short[1]
+    assert torch.get_num_threads() == number
+
+
+def test_another_seed_gives_other_weights(short: tuple[VectorVAE, History]) -> None:
+    assert not same_weights(fit(SHORT, seed=1)[0], short[0])
+
+
+def test_global_chance_is_neither_used_nor_disturbed(short: tuple[VectorVAE, History]) -> None:
+    torch.manual_seed(1)
+    network = VectorVAE(CHANNELS, LATENTS, (16, 8))
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    train(network, voxels(), TRAINING, VALIDATION, SHORT, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same_weights(network, short[0])
+
+
+# --- What is learnt
+
+
+def test_training_lowers_the_validation_loss(short: tuple[VectorVAE, History]) -> None:
+    losses = [validation for _, _, validation in short[1].losses]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_only_training_rows_are_learnt_from(short: tuple[VectorVAE, History]) -> None:
+    x = voxels()
+    x[VALIDATION] *= 3.0
+    network, history = fit(replace(SHORT, check_every=SHORT.steps), x=x)
+    plain, _ = fit(replace(SHORT, check_every=SHORT.steps))
+    assert same_weights(network, plain)
+    assert history.validation_loss > short[1].validation_loss
+
+
+def test_the_best_weights_are_kept() -> None:
+    """On noise the loss rises once the network trusts the structure of the training rows."""
+    x = voxels()
+    x[VALIDATION] = torch.randn(len(VALIDATION), CHANNELS, generator=torch.Generator())
+    recipe = replace(SHORT, steps=120, check_every=5, rate=0.01, one_cycle=False)
+    network, history = fit(recipe, x=x)
+    best = min(history.losses, key=lambda entry: entry[2])
+    assert 5 < history.best_step == best[0] < history.steps
+    assert history.validation_loss == best[2]
+    stopped, _ = fit(replace(recipe, steps=history.best_step), x=x)
+    assert same_weights(network, stopped)
+
+
+def test_a_weight_of_one_lets_more_latents_collapse_than_a_hundredth() -> None:
+    longer = replace(SHORT, steps=300, check_every=100)
+    alive = {weight: fit(replace(longer, kl_weight=weight))[1] for weight in (1.0, 0.01)}
+    assert sum(alive[1.0].latent_kl) < sum(alive[0.01].latent_kl)
+    assert alive[1.0].latents_alive <= alive[0.01].latents_alive == LATENTS
+
+
+def test_the_objective_is_the_weighted_bound_computed_in_a_loop() -> None:
+    torch.manual_seed(0)
+    network = VectorVAE(CHANNELS, LATENTS, (16, 8)).double().requires_grad_(False)
+    x, noise = voxels()[:4].double(), torch.randn(4, LATENTS, dtype=torch.float64)
+    found = _objective(network, x, noise, 0.3)
+    for i in range(4):
+        q = network.encode(x[i : i + 1])
+        p = network.decode(q.mean + q.std * noise[i])
+        loss = 0.0
+        for mean, std in zip(q.mean[0].tolist(), q.std[0].tolist(), strict=True):
+            loss += 0.3 * 0.5 * (mean**2 + std**2 - 1 - 2 * math.log(std))
+        for value, mean, std in zip(
+            x[i].tolist(), p.mean[0].tolist(), p.std[0].tolist(), strict=True
+        ):
+            loss += 0.5 * ((value - mean) / std) ** 2 + math.log(std * math.sqrt(2 * math.pi))
+        assert float(found[i]) == pytest.approx(loss, rel=1e-12)
+
+
+# --- When it ends
+
+
+def test_the_budget_of_steps_is_kept(short: tuple[VectorVAE, History]) -> None:
+    history = short[1]
+    assert history.steps == SHORT.steps
+    assert [step for step, _, _ in history.losses] == [20, 40, 60]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_a_tiny_budget_still_has_a_look_at_its_end(steps: int) -> None:
+    _, history = fit(replace(SHORT, steps=steps))
+    assert [step for step, _, _ in history.losses] == [steps]
+
+
+def test_the_recipe_of_the_paper_stops_early() -> None:
+    paper = replace(PRESETS["paper"], check_every=5, rate=0.03, patience=4)
+    _, history = fit(paper)
+    assert history.steps < paper.steps
+    assert history.steps == history.best_step + 20
+
+
+def test_the_recipe_of_the_paper_is_that_of_the_paper() -> None:
+    paper = PRESETS["paper"]
+    assert (paper.kl_weight, paper.rate, paper.batch_size) == (1.0, 0.001, 32_768)
+    assert paper.patience is not None
+    assert not paper.one_cycle
+    assert not paper.standardise
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_loss_that_is_never_finite_is_a_work_error_at_once(preset: str) -> None:
+    x = voxels()
+    x[:, 0] = math.nan
+    steps = CountedSteps()
+    with pytest.raises(WorkError, match=r"did not converge.*never finite.*extreme values"):
+        fit(replace(PRESETS[preset], standardise=True), x=x, progress=steps)
+    assert steps.taken <= PRESETS[preset].check_every
+
+
+# --- What is reported
+
+
+class CountedSteps:
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.notes: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.taken += steps
+        self.notes += [note] if note else []
+
+    def say(self, message: str) -> None:
+        raise AssertionError(message)
+
+    warn = say
+
+
+def test_progress_is_told_each_step_and_the_losses_at_each_look() -> None:
+    steps = CountedSteps()
+    fit(SHORT, progress=steps)
+    assert steps.taken == SHORT.steps
+    assert len(steps.notes) == 3
+    assert steps.notes[-1].endswith(f"latents alive {LATENTS}/{LATENTS}")
+
+
+def test_a_history_survives_json(short: tuple[VectorVAE, History]) -> None:
+    history = short[1]
+    assert History.from_json(json.loads(json.dumps(history.to_json()))) == history
+
+
+def history_of(losses: list[float]) -> History:
+    looks = [(10 * (i + 1), loss, loss) for i, loss in enumerate(losses)]
+    return History(10 * len(losses), 0, looks, [], 0)
+
+
+def test_a_loss_is_still_falling_where_its_last_tenth_matters() -> None:
+    flat = [5.0] * 19
+    assert history_of([*flat, 4.9]).still_falling
+    assert not history_of([*flat, 4.99]).still_falling
+    assert not history_of([*flat, 6.0]).still_falling
+    assert not history_of([5.0]).still_falling
+
+
+def test_one_validation_row_is_enough() -> None:
+    torch.manual_seed(0)
+    network = VectorVAE(CHANNELS, LATENTS, ())
+    last = torch.tensor([ROWS - 1])
+    history = train(network, voxels(), TRAINING, last, replace(SHORT, steps=2), seed=0)
+    assert history.latents_alive == 0
