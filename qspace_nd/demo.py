@@ -17,6 +17,7 @@ from qspace_nd.simulate import simulate_cohort
 from qspace_nd.store import require_new
 
 CONTROLS, PATIENTS = 6, 2
+VOXEL_SIZE = 3.5  # mm
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def run_demo(
         cohort_folder,
         controls=CONTROLS,
         patients=PATIENTS,
+        voxel_size=VOXEL_SIZE,
         seed=seed,
         force=force,
         progress=progress,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 
 import faiss
 import numpy as np
@@ -10,19 +12,28 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-_PROBES = 256  # queries that both engines are timed on
+from qspace_nd.leaves import Leaves, rounding
+
+_log = logging.getLogger(__name__)
+
+_Finder = Callable[[NDArray[np.float32], int], NDArray[np.float64]]
+
+_PROBES = 256  # queries that the engines are timed on
+_TREE_DIMENSIONS = 32  # beyond, a tree of float64 takes memory and is never faster
 _SMALL = 20_000  # below this many points the choice of engine does not matter
+_FAR = 1e15  # whose squares float32 may not hold
 _CANDIDATES = 4  # more neighbours than asked for that a scan in float32 keeps, to be ranked anew
 
 
 class NearestNeighbours:
     """The nearest of N points in d dimensions, exactly, in bounded memory.
 
-    Two engines find neighbours: a k-d tree, whose cost hardly grows with N where the points fill
-    few dimensions, and FAISS's scan of all pairs as a matrix product. Which is faster depends on
-    the data, so a few queries are timed on both; the distances are the same, because either
-    engine's neighbours are measured again in float64, and a scan's neighbours are accepted only
-    where its rounding error cannot have hidden a nearer one.
+    Three engines find neighbours: a k-d tree, whose cost hardly grows with N where the points fill
+    few dimensions; leaves on the leading principal components, where they fill many but vary mostly
+    in a few; and FAISS's scan of all pairs as a matrix product. Which is fastest depends on the
+    data, so a few queries are timed on each; the distances are the same, because all of them are
+    measured in float64, and a neighbour found in float32 is accepted only where its rounding error
+    cannot have hidden a nearer one.
 
     Parameters
     ----------
@@ -35,6 +46,7 @@ class NearestNeighbours:
         self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         self._points = np.ascontiguousarray(points - self._centre)
         self._tree: cKDTree | None = None
+        self._leaves: Leaves | None = None
         self._engine = ""
 
     def __len__(self) -> int:
@@ -45,24 +57,32 @@ class NearestNeighbours:
         centred = np.ascontiguousarray(queries - self._centre)
         k = min(k, len(self))
         if not self._engine:
-            self._engine = self._faster_engine(centred, k)
-        find = {"tree": self._by_tree, "scan": self._by_scan}[self._engine]
-        return find(centred, k)
+            self._engine = self._fastest_engine(centred, k)
+        return self._finders()[self._engine](centred, k)
 
-    def _faster_engine(self, queries: NDArray[np.float32], k: int) -> str:
+    def _finders(self) -> dict[str, _Finder]:
+        return {"tree": self._by_tree, "leaves": self._by_leaves, "scan": self._by_scan}
+
+    def _fastest_engine(self, queries: NDArray[np.float32], k: int) -> str:
+        dimensions = queries.shape[1]
         if len(self) < _SMALL:
-            return "scan" if queries.shape[1] > 12 else "tree"
+            return "scan" if dimensions > 12 else "tree"
         probes = queries[:: max(1, len(queries) // _PROBES)][:_PROBES]
-        self._build_tree()
         seconds = {}
-        for name, find in {"tree": self._by_tree, "scan": self._by_scan}.items():
+        for name, find in self._finders().items():
+            if name == "tree" and dimensions > _TREE_DIMENSIONS:
+                continue
             find(probes, k)  # the first call pays for memory and threads
             start = time.perf_counter()
             find(probes, k)
             seconds[name] = time.perf_counter() - start
         fastest = min(seconds, key=seconds.__getitem__)
-        if fastest == "scan":
-            self._tree = None
+        timed = ", ".join(f"{name} {1e6 * s / len(probes):.0f} µs" for name, s in seconds.items())
+        _log.info(
+            "Nearest of %d in %d dimensions: by %s (%s)", len(self), dimensions, fastest, timed
+        )
+        self._tree = self._tree if fastest == "tree" else None
+        self._leaves = self._leaves if fastest == "leaves" else None
         return fastest
 
     def _build_tree(self) -> cKDTree:
@@ -81,6 +101,17 @@ class NearestNeighbours:
         neighbours[order] = found
         return self._measure(queries, neighbours)
 
+    def _by_leaves(self, queries: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+        if np.abs(self._points).max() > _FAR:
+            return self._by_scan(queries, k)
+        if self._leaves is None:
+            self._leaves = Leaves(self._points)
+        far = (np.abs(queries) > _FAR).any(axis=1)
+        distances = np.empty((len(queries), k))
+        distances[~far] = self._leaves.distances(queries[~far], k, _threads())
+        distances[far] = self._by_differences(queries[far], k)
+        return distances
+
     def _by_scan(self, queries: NDArray[np.float32], k: int) -> NDArray[np.float64]:
         faiss.omp_set_num_threads(_threads())
         faiss.cvar.distance_compute_blas_threshold = 20  # else small batches take a slow path
@@ -89,7 +120,9 @@ class NearestNeighbours:
         distances = np.sort(self._measure(queries, neighbours), axis=1)[:, :k]
         if kept < len(self):
             farthest = distances[:, -1]
-            hidden = farthest**2 > squared[:, -1] - _rounding(queries, farthest)
+            norms = (queries.astype(np.float64) ** 2).sum(axis=1)
+            error = rounding(norms, farthest**2, queries.shape[1])
+            hidden = farthest**2 > squared[:, -1] - error
             overflowed = neighbours[:, -1] < 0
             unsure = (hidden & (farthest > 0)) | overflowed
             distances[unsure] = self._by_differences(queries[unsure], k)
@@ -115,18 +148,6 @@ class NearestNeighbours:
             difference = self._points[neighbours[rows]].astype(np.float64) - queries[rows, None]
             distances[rows] = np.sqrt((difference**2).sum(axis=-1))
         return distances
-
-
-def _rounding(queries: NDArray[np.float32], distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bound on the error of |x - y|² = |x|² + |y|² - 2 x·y in float32: (n,).
-
-    For `queries` x (n, d) and every point y within `distances` r (n,), so that |y| <= |x| + r.
-    Higham, "Accuracy and Stability of Numerical Algorithms", equation 3.5, for each term.
-    """
-    norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
-    terms = queries.shape[1] + 3
-    bound: NDArray[np.float64] = terms * 2.0**-24 * (2.0 * norms + distances) ** 2
-    return bound
 
 
 def _threads() -> int:

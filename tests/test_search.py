@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from qspace_nd import search
 from qspace_nd.search import NearestNeighbours
 
-ENGINES = ("tree", "scan")
+ENGINES = ("tree", "leaves", "scan")
 
 
 def brute_force(points: np.ndarray, queries: np.ndarray, k: int = 1) -> np.ndarray:
@@ -44,11 +44,12 @@ def test_distances_are_those_of_brute_force(engine: str, dimensions: int, k: int
 
 @pytest.mark.parametrize("queries", [1, 19, 300])
 @pytest.mark.parametrize("dimensions", [2, 46])
-def test_both_engines_give_the_same_distances(queries: int, dimensions: int) -> None:
+def test_all_engines_give_the_same_distances(queries: int, dimensions: int) -> None:
     points, far = normal(2000, dimensions), normal(queries, dimensions, seed=1)
-    tree, scan = (by_engine(engine, points, far, k=3) for engine in ENGINES)
-    np.testing.assert_allclose(tree, scan, rtol=1e-14)
-    np.testing.assert_array_equal(tree.astype(np.float32), scan.astype(np.float32))
+    tree, *others = (by_engine(engine, points, far, k=3) for engine in ENGINES)
+    for other in others:
+        np.testing.assert_allclose(tree, other, rtol=1e-14)
+        np.testing.assert_array_equal(tree.astype(np.float32), other.astype(np.float32))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

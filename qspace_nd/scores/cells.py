@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from qspace_nd.blocks import single_thread
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, double_gaussian
+from qspace_nd.scores.workers import workers
 
-CELL = 512
+CELL = 1024
 """Gaussians of a cell, at most."""
 
 BLOCK = 2048
@@ -119,10 +117,9 @@ def look_in_all(
 
     Runs on as many threads as PyTorch may use.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        for chunk in healthy:
-            with single_thread():
-                cells = [seekers[0].prepare(cell) for cell in cells_of(chunk)]
-                for _ in pool.map(lambda seeker, found=cells: seeker.look_in(found), seekers):
-                    pass
+    for chunk in healthy:
+        with workers() as pool:
+            cells = [seekers[0].prepare(cell) for cell in cells_of(chunk)]
+            # Exhausted, so that what a worker raises is raised here.
+            for _ in pool.map(lambda seeker, found=cells: seeker.look_in(found), seekers):
+                pass

@@ -15,6 +15,7 @@ from functools import reduce
 from itertools import repeat
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
@@ -225,7 +226,9 @@ class Reconstruction(Score):
 
 @dataclass(frozen=True)
 class Generated(Score):
-    """How far a voxel is from the closest that the decoder generates, by a local search from qm(x).
+    """How far a voxel is from the closest that the decoder generates.
+
+    Searches are local. There are two: from qm(x), and from 0, the mean of the prior.
 
     Attributes
     ----------
@@ -244,12 +247,12 @@ class Generated(Score):
     def __call__(self, voxels: Views, healthy: Reference) -> Values:
         """Search: (n,)."""
         largest = self.boxes[-1]
+        # The start counts too: a search decodes in blocks of its own, and rounds differently.
         ends = [voxels.q_bar.clamp(-largest, largest)]
-        z = voxels.q_bar
-        for box in self.boxes:
-            z = closest_latents(voxels.network, voxels.x, z, self.objective, box)
-            ends.append(z)
-        # The start counts too: the search and this decode in other blocks, and round differently.
+        for z in (voxels.q_bar, torch.zeros_like(voxels.q_bar)):
+            for box in self.boxes:
+                z = closest_latents(voxels.network, voxels.x, z, self.objective, box)
+                ends.append(z)
         return least([self.objective.distance(voxels.decode(end), voxels.x) for end in ends])
 
 

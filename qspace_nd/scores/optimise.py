@@ -7,7 +7,6 @@ its own steps and stops by itself, so that its result does not depend on the oth
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qspace_nd.blocks import single_thread
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
+from qspace_nd.scores.workers import workers
 from qspace_nd.vae import STD_FLOOR, VectorVAE
 
 _ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
@@ -128,8 +127,7 @@ def closest_latents(
         The latents.
     """
     search = _Search(network, objective, bound)
-    threads = torch.get_num_threads()
-    with single_thread(), ThreadPoolExecutor(threads) as pool:
+    with workers() as pool:
         return torch.cat(list(pool.map(search, x.split(_SHARE), start.split(_SHARE))))
 
 
