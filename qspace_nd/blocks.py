@@ -35,8 +35,7 @@ def apply_in_blocks(
         result = network(functional.pad(block, padding).to(device))[: BLOCK - missing]
         return Gaussian(result.mean.cpu(), result.std.cpu())
 
-    threads = torch.get_num_threads()
-    with single_thread(), ThreadPoolExecutor(threads) as pool:
+    with workers() as pool:
         return concatenate(list(pool.map(torch.no_grad()(apply), rows.split(BLOCK))))
 
 
@@ -49,3 +48,13 @@ def single_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """Open a pool of as many threads as PyTorch may use, which each compute on one thread."""
+    threads = torch.get_num_threads()
+    # MKL's number of threads is each thread's own: it is set in every worker too.
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    with single_thread(), pool:
+        yield pool

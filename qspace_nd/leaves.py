@@ -8,14 +8,13 @@ found so far are passed over, and the others are compared in one matrix product 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.blocks import single_thread
+from qspace_nd.blocks import workers
 
 Floats = NDArray[np.float32]
 
@@ -46,7 +45,7 @@ class Leaves:
         self._lower = np.array([part.min(axis=0) for part in parts])  # (leaves, _LEADING + 1)
         self._upper = np.array([part.max(axis=0) for part in parts])
 
-    def distances(self, queries: Floats, k: int, threads: int) -> NDArray[np.float64]:
+    def distances(self, queries: Floats, k: int) -> NDArray[np.float64]:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, k)."""
         coordinates = self._coordinates(queries)
         order, ends = _kd_order(coordinates, _BLOCK)
@@ -56,7 +55,7 @@ class Leaves:
             rows = order[slice(*block)]
             nearest[rows] = self._search(queries[rows], coordinates[rows], k)
 
-        with single_thread(), ThreadPoolExecutor(threads) as pool:
+        with workers() as pool:
             list(pool.map(search, pairwise(ends)))
         return nearest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,24 @@ class MapFiles:
         The mask that was used.
     dataset : Path or None
         The BIDS derivatives dataset that they belong to.
+    smoothed : dict of str to Path
+        The smoothed map of each score; empty where none is wanted.
     """
 
     maps: dict[str, Path]
     mask: Path
     dataset: Path | None = None
+    smoothed: dict[str, Path] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
-        return [*self.maps.values(), self.mask, *map(sidecar_path, self.maps.values())]
+        maps = [*self.maps.values(), *self.smoothed.values()]
+        return [*maps, self.mask, *map(sidecar_path, maps)]
+
+    def with_smoothed(self) -> MapFiles:
+        """The same, and a smoothed map beside each map."""
+        smoothed = {score: _name_smoothed(path) for score, path in self.maps.items()}
+        return replace(self, smoothed=smoothed)
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,11 @@ def read_record(path: Path) -> MapRecord:
     sources = [path.parent / source for source in facts.get("Sources") or []]
     entities = parse_entities(path)
     named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _IDENTITY)
+    score, fwhm = facts.get("Score", stem(path)), facts.get("SmoothingFWHM")
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{_suffix(path)}")
     return MapRecord(
         path=path,
-        score=facts.get("Score", stem(path)),
+        score=score if fwhm is None else f"{score}, {fwhm:g} mm",
         patient=named or facts.get("Patient") or stem(path),
         source=str(sources[0].resolve()) if sources else str(path.resolve()),
         scan=next((source for source in sources if source.is_file()), None),
@@ -175,6 +185,12 @@ def _name_in_folder(scan: ScanFiles, folder: Path, scores: Sequence[str]) -> Map
         for score in scores
     }
     return MapFiles(maps, place / f"{prefix}_desc-brain_mask.nii.gz", dataset=folder)
+
+
+def _name_smoothed(path: Path) -> Path:
+    name, bids, ending = stem(path).rpartition("_dwimap")
+    smoothed = f"{name}_desc-smoothed{bids}" if bids else f"{ending}_smoothed"
+    return path.with_name(smoothed + _suffix(path))
 
 
 def _camel_case(score: str) -> str:

@@ -24,7 +24,7 @@ from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
-_LEAST = {"latents": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
+_LEAST = {"latents": 1, "neighbours": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
 
 
 class NoveltyModel:
@@ -45,6 +45,8 @@ class NoveltyModel:
         The most passes through the training voxels; by default the preset's budget of steps.
     validation : float
         Share of the subjects held out from training, to choose the weights by.
+    neighbours : int
+        The nearest healthy voxels that distances to the nearest are the mean to; 1 in the paper.
     preset : str
         "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS`).
     seed : int
@@ -76,6 +78,7 @@ class NoveltyModel:
         kl_weight: float | None = None,
         epochs: int | None = None,
         validation: float = 0.25,
+        neighbours: int = 1,
         preset: str = "default",
         seed: int = 0,
         device: str = "auto",
@@ -85,6 +88,7 @@ class NoveltyModel:
         self.kl_weight = kl_weight
         self.epochs = epochs
         self.validation = validation
+        self.neighbours = neighbours
         self.preset = preset
         self.seed = seed
         self.device = device
@@ -186,9 +190,12 @@ class NoveltyModel:
         scores: Sequence[str],
         *,
         leave_out: str | None = None,
+        neighbours: int | None = None,
         progress: Progress = SILENT,
     ) -> dict[str, NDArray[np.float32]]:
         """Novelty of voxels `X` (n, C) by several scores, encoding once: (n,) for each name.
+
+        `neighbours` takes the place of the model's own setting.
 
         Raises
         ------
@@ -197,7 +204,8 @@ class NoveltyModel:
         InputError
             A score's name is unknown, or the reference holds nobody but `leave_out`, or not them.
         """
-        rules = {name: find_score(name).score for name in scores}
+        number = self.neighbours if neighbours is None else neighbours
+        rules = {name: find_score(name).score.with_neighbours(number) for name in scores}
         voxels = self._views(X)
         healthy = self._reference_without(leave_out)
         novelty = {name: np.empty(len(voxels), np.float32) for name in rules}

@@ -9,6 +9,7 @@ from pathlib import Path
 from qspace_nd.errors import LabelError, ScanError
 from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.maps import MapRecord, read_record
+from qspace_nd.scores.catalogue import CATALOGUE
 
 _MASK_NAME = re.compile(r"(^|.*[_-])mask$", re.IGNORECASE)
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
@@ -37,11 +38,19 @@ def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
 
 
 def group_by_patient(records: Sequence[MapRecord]) -> list[list[MapRecord]]:
-    """Put the maps of one scan together, in the order in which scans come first."""
+    """Put the maps of one scan together, scores in the catalogue's order.
+
+    Scans keep the order in which they come first.
+    """
     groups: dict[str, list[MapRecord]] = {}
     for record in records:
         groups.setdefault(record.source, []).append(record)
-    return list(groups.values())
+    ranks = {name: rank for rank, name in enumerate(CATALOGUE)}
+
+    def rank(record: MapRecord) -> int:
+        return ranks.get(record.score, len(ranks))
+
+    return [sorted(group, key=rank) for group in groups.values()]
 
 
 def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option: str) -> list[Path]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from qspace_nd.scans import (
     write_volume,
 )
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
+from qspace_nd.smoothing import smooth_inside
 from qspace_nd.tables import to_json, to_tsv
 
 
@@ -198,6 +200,7 @@ def fit_scans(
         acquisition=Acquisition(means, protocol.gradients, healthy),
         progress=progress,
     )
+    _report(model, progress)
     model.save(folder, force=force)
     for scan, mask in masks:
         path = folder / "masks" / f"{scan.files.name}_mask.nii.gz"
@@ -206,18 +209,55 @@ def fit_scans(
         progress.say(f"{scan.files.image} had no brain mask; the one computed is {path}")
 
 
+def _report(model: NoveltyModel, progress: Progress) -> None:
+    """Say whether the network learned: a user without lesion labels has nothing else to go by."""
+    history = model.history_
+    progress.say(
+        f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
+        f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
+        f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
+    )
+    dead = model.latents - history.latents_alive
+    if dead:
+        progress.warn(
+            f"{dead} of {model.latents} latents are dead: they carry nothing of the signal, and "
+            f"lesions may go unseen; lower --kl-weight or take fewer --latents."
+        )
+    if history.still_falling:
+        progress.warn(
+            "The validation loss was still falling when training ended; what the map shows may "
+            "get better with more steps."
+        )
+
+
 def map_scans(
     paths: Iterable[str | Path],
     folder: Path,
     output: Path,
     *,
     scores: Sequence[str],
+    neighbours: int | None = None,
+    smooth: float | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
     device: str = "auto",
     force: bool = False,
     progress: Progress = SILENT,
 ) -> list[MapFiles]:
     """Write the novelty maps of scans by the model in `folder`.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Scans.
+    folder, output : Path
+        Of the model; and where to write to (see `qspace_nd.maps.name_maps`).
+    scores : sequence of str
+        Their names.
+    neighbours : int, optional
+        The nearest healthy voxels that distances are the mean to; by default the model's setting.
+    smooth : float, optional
+        Full width at half maximum, in mm, of the Gaussian that a second map of each score is
+        smoothed with inside the mask.
 
     Raises
     ------
@@ -229,6 +269,8 @@ def map_scans(
     model_hash = store.read_index(folder)["hash"]
     scans = open_scans(paths, options, progress)
     outputs = name_maps([scan.files for scan in scans], output, scores)
+    if smooth is not None:
+        outputs = [files.with_smoothed() for files in outputs]
     written = [path for files in outputs for path in files.paths()]
     _require_apart(written, scans)
     require_writable(written, force=force)
@@ -251,8 +293,16 @@ def map_scans(
                 f"{scan.files.image} is one of the healthy scans of the model: the voxels of its "
                 f"subject, {subject}, are left out of the reference"
             )
-        novelties = model.novelties(voxels.values, scores, leave_out=subject, progress=progress)
-        _write_maps(files, voxels, novelties, model, model_hash, subject)
+        novelties = model.novelties(
+            voxels.values, scores, leave_out=subject, neighbours=neighbours, progress=progress
+        )
+        facts = {
+            "Model": model_hash,
+            "Latents": model.latents,
+            "Neighbours": neighbours or model.neighbours,
+            "LeftOut": subject,
+        }
+        _write_maps(files, voxels, novelties, facts, smooth)
     return outputs
 
 
@@ -280,9 +330,8 @@ def _write_maps(
     files: MapFiles,
     voxels: Voxels,
     novelties: dict[str, NDArray[np.float32]],
-    model: NoveltyModel,
-    model_hash: str,
-    left_out: str | None,
+    model_facts: dict[str, Any],
+    smooth: float | None,
 ) -> None:
     """Write a scan's mask, sidecars and maps; the maps last: each has all it needs."""
     scan = voxels.scan
@@ -296,17 +345,21 @@ def _write_maps(
             "Symbol": entry.symbol,
             "Equation": entry.equation,
             "Patient": scan.files.name,
-            "Model": model_hash,
-            "Latents": model.latents,
-            "LeftOut": left_out,
+            **model_facts,
             "Mask": files.mask.name,
             "MaskComputed": voxels.computed_mask,
             "Voxels": len(voxels.values),
             "SourceDigest": voxels.digest,
             "SoftwareVersion": __version__,
         }
+        novelty = voxels.fill(novelties[name])
         write_sidecar(path, facts, [scan.files.image])
-        write_volume(path, voxels.fill(novelties[name]), scan.grid)
+        write_volume(path, novelty, scan.grid)
+        if smooth is not None:
+            beside = files.smoothed[name]
+            write_sidecar(beside, {**facts, "SmoothingFWHM": smooth}, [scan.files.image])
+            sizes = scan.grid.voxel_sizes
+            write_volume(beside, smooth_inside(novelty, voxels.mask, sizes, smooth), scan.grid)
 
 
 def _warn_of(voxels: Voxels, progress: Progress) -> None:

@@ -108,7 +108,7 @@ class NearestNeighbours:
             self._leaves = Leaves(self._points)
         far = (np.abs(queries) > _FAR).any(axis=1)
         distances = np.empty((len(queries), k))
-        distances[~far] = self._leaves.distances(queries[~far], k, _threads())
+        distances[~far] = self._leaves.distances(queries[~far], k)
         distances[far] = self._by_differences(queries[far], k)
         return distances
 

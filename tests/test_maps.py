@@ -211,3 +211,18 @@ def test_a_dataset_is_described_once(tmp_path: Path) -> None:
     path.write_text("mine")
     write_dataset_description(tmp_path / "out")
     assert path.read_text() == "mine"
+
+
+def test_a_smoothed_map_lies_beside_each_map(tmp_path: Path) -> None:
+    plain = MapFiles({"latent-distance": tmp_path / "novelty.nii.gz"}, tmp_path / "mask.nii.gz")
+    bids = MapFiles(
+        {"latent-distance": tmp_path / "sub-01_model-vae_param-latentDistance_dwimap.nii.gz"},
+        tmp_path / "mask.nii.gz",
+    )
+    smoothed = [files.with_smoothed().smoothed["latent-distance"].name for files in (plain, bids)]
+    assert smoothed == [
+        "novelty_smoothed.nii.gz",
+        "sub-01_model-vae_param-latentDistance_desc-smoothed_dwimap.nii.gz",
+    ]
+    paths = plain.with_smoothed().paths()
+    assert tmp_path / "novelty_smoothed.json" in paths and tmp_path / "novelty.json" in paths

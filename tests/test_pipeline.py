@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import chdir
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from qspace_nd.pipeline import (
     protocol_of,
     read_scan,
 )
+from qspace_nd.scans import read_volume
+from qspace_nd.smoothing import smooth_inside
 
 MODEL = Path("qspace-nd-model")
 PATIENT, NOVELTY, LABELS = Path("patient.nii.gz"), Path("novelty.nii.gz"), Path("lesions.nii.gz")
@@ -259,3 +262,26 @@ def test_a_map_is_evaluated_without_its_scan_and_its_sidecar() -> None:
     Path("novelty.json").unlink()
     (result,) = evaluate_maps([NOVELTY], [LABELS], Path("eval")).results
     assert (result.score, result.patient) == ("novelty", "novelty")
+
+
+def test_neighbours_and_smoothing_are_in_the_maps_and_their_sidecars(call, folder: Path) -> None:
+    call("map patient.nii.gz -o one.nii.gz", folder)
+    call("map patient.nii.gz -o five.nii.gz --neighbours 5 --smooth 12", folder)
+    one, five, smoothed = (
+        read_volume(folder / f"{name}.nii.gz")[0] for name in ("one", "five", "five_smoothed")
+    )
+    mask, grid = read_volume(folder / "five_mask.nii.gz")
+    inside = mask > 0
+    assert (five >= one).all() and (five > one).any()
+    expected = smooth_inside(five, inside, grid.voxel_sizes, 12.0)
+    np.testing.assert_allclose(smoothed, expected, rtol=1e-6)
+    facts = json.loads((folder / "five_smoothed.json").read_text())
+    assert (facts["Neighbours"], facts["SmoothingFWHM"]) == (5, 12.0)
+    assert "SmoothingFWHM" not in json.loads((folder / "five.json").read_text())
+    assert json.loads((folder / "one.json").read_text())["Neighbours"] == 1
+
+
+def test_fit_says_whether_the_network_learned(call, folder: Path) -> None:
+    run = call("fit healthy --model other --epochs 1 --kl-weight 1e6", folder)
+    assert re.search(r"Validation loss -?[\d.]+ nats a voxel; latents alive 0 of 8", run.stderr)
+    assert "8 of 8 latents are dead" in run.stderr

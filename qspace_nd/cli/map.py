@@ -31,6 +31,19 @@ from qspace_nd.progress import Progress
     metavar="NAME",
     help="Novelty score, see `qspace-nd scores`; may be repeated, or be all.",
 )
+@click.option(
+    "--neighbours",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Take the mean distance to the K nearest healthy voxels.  [default: the model's, 1 as in "
+    "the paper]",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MM",
+    help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
+)
 @scan_reading
 @common
 def command(
@@ -38,6 +51,8 @@ def command(
     output: Path,
     model: Path,
     scores: tuple[str, ...],
+    neighbours: int | None,
+    smooth: float | None,
     options: Any,
     force: bool,
     device: str,
@@ -57,11 +72,13 @@ def command(
         model,
         output,
         scores=chosen,
+        neighbours=neighbours,
+        smooth=smooth,
         options=options,
         device=device,
         force=force,
         progress=progress,
     )
     for files in written:
-        for path in files.maps.values():
+        for path in [*files.maps.values(), *files.smoothed.values()]:
             progress.say(f"Wrote {path}")

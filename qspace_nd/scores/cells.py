@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, double_gaussian
-from qspace_nd.scores.workers import workers
 
 CELL = 1024
 """Gaussians of a cell, at most."""

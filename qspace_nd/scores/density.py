@@ -24,7 +24,7 @@ from qspace_nd.scores.measures import Values, double
 _NEGLIGIBLE = 40.0  # nats below the largest term: 10^8 such terms change it by less than 10^-9
 _ROWS = 64  # points of a matrix product: always as many, filled up, so that rounding is equal
 _ROUNDING = 1e-6  # of a logarithm, relative to the larger of 1 and itself, that is put up with
-_SMALLEST = 100.0  # nats
+_SMALLEST = 100.0  # nats below the largest term, less than which none is taken to be
 
 
 def log_mean_density(points: Tensor, healthy: Iterable[Gaussian[Tensor]]) -> Values:
@@ -117,7 +117,7 @@ class _Density(Seeker[_Members]):
         for tile, floor in zip(filled.split(_ROWS), before.split(_ROWS), strict=True):
             logarithms = self._logarithms(cell, tile)
             peak = torch.maximum(floor, logarithms.amax(1))
-            # Nothing is lost: an exponential of less than e^-700 takes ten times as long.
+            # Exponentials that underflow take ten times as long; e^-100 adds nothing.
             terms = logarithms.sub_(peak[:, None]).clamp_(min=-_SMALLEST).exp_()
             largest.append(peak)
             added.append(terms.sum(1))

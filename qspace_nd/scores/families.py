@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import reduce
 from itertools import repeat
@@ -64,6 +64,10 @@ class Score(ABC):
     def __add__(self, other: Score) -> Sum:
         return Sum(self, other)
 
+    def with_neighbours(self, number: int) -> Score:
+        """The same rule over the `number` nearest healthy voxels; itself where it looks at all."""
+        return self
+
 
 @dataclass(frozen=True)
 class Sum(Score):
@@ -95,16 +99,24 @@ class Nearest(Score):
     ----------
     view, healthy_view : PointView
         v and w.
+    neighbours : int
+        The nearest voxels that the distance is the mean to; 1 in the paper.
     """
 
     view: PointView
     healthy_view: PointView
+    neighbours: int = 1
     cost = Cost.SEARCH
 
     def __call__(self, voxels: Views, healthy: Reference) -> Values:
         """Search: (n,)."""
         search = healthy.nearest(self.healthy_view)
-        return search.distances(voxels.point(self.view).numpy())[:, 0]
+        distances = search.distances(voxels.point(self.view).numpy(), self.neighbours)
+        return np.asarray(distances.mean(axis=1))
+
+    def with_neighbours(self, number: int) -> Score:
+        """The mean distance to the `number` nearest."""
+        return replace(self, neighbours=number)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
-from qspace_nd.scores.workers import workers
 from qspace_nd.vae import STD_FLOOR, VectorVAE
 
 _ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
