@@ -1,0 +1,255 @@
+"""Measure how well novelty scores and their peers find simulated lesions; see README.md here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: one core, so that times compare
+
+import peers
+import report
+import torch
+from cohorts import (
+    DEVELOPMENT_SEEDS,
+    FINAL_SEEDS,
+    LEAST_LESION_VOXELS,
+    Cohort,
+    Design,
+    real_lesion_masks,
+)
+from peers import EVERY, NETWORK, Detector, Peer, by_neighbours
+from scoring import Log, Scored, score_cohort
+from summary import Results, smoothed
+
+from qspace_nd import views
+from qspace_nd.scores import catalogue, families
+from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.families import Cost
+
+HERE = Path(__file__).parent
+
+STAGES = {"development": DEVELOPMENT_SEEDS, "final": FINAL_SEEDS}
+
+SCORES = {
+    "none": (),
+    "cheap": tuple(name for name, entry in CATALOGUE.items() if entry.cost is not Cost.DEAR),
+    "all": tuple(CATALOGUE),
+}
+"""Which scores of the catalogue are measured, by the option's value."""
+
+DEAR_OTHERS = 1000
+"""Voxels outside lesions of each patient that get the dear scores."""
+
+NETWORK_SEEDS = (1, 2)
+"""Seeds of networks beside that of the default, 0."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Attributes
+    ----------
+    sizes : tuple of Design
+        Of the cohorts, but for their seeds.
+    others : int
+        The voxels outside lesions of each scan that are scored.
+    voxels : int
+        The reference's voxels that dear detectors of PyOD learn from.
+    settings : dict
+        Of the model, beside its defaults.
+    epochs : int
+        Of PyOD's networks.
+    real : bool
+        Whether lesions have the shapes of real ones; drawn ones else.
+    """
+
+    sizes: tuple[dict[str, Any], ...]
+    others: int
+    voxels: int
+    settings: dict[str, Any]
+    epochs: int
+    real: bool
+
+
+FULL = Scale(
+    sizes=({"voxel_size": 3.0}, {"voxel_size": 2.5}, {"voxel_size": 3.0}),
+    others=6000,
+    voxels=50_000,
+    settings={},
+    epochs=10,
+    real=True,
+)
+
+QUICK = Scale(
+    sizes=({"voxel_size": 7.0, "reference": 4, "left_out": 2, "patients": 2},),
+    others=400,
+    voxels=1000,
+    settings={"epochs": 2},
+    epochs=1,
+    real=False,
+)
+
+
+def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
+    """Everything that is measured, in the order of the tables."""
+    ours = partial(peers.latent_distance, **scale.settings)
+    some = partial(Peer, others=scale.others)
+    network = partial(some, sources=NETWORK)
+    variant = partial(network, kinds=False, controls=False)
+    return [
+        network(by_neighbours("latent-distance"), ours, maps=EVERY),
+        some(by_neighbours("input-distance"), peers.input_distance, maps=1, control_maps=False),
+        some(("b=0", "MD", "FA"), peers.tensor),
+        some(
+            (*_of_maps("z-map of {}"), *_of_maps("z-map of {}, either sign")),
+            peers.z_maps,
+        ),
+        some(
+            (
+                *_of_maps("registered z-map of {}"),
+                *_of_maps("registered z-map of {}, either sign"),
+            ),
+            peers.registered_z_maps,
+            maps=EVERY,
+        ),
+        some(("Mahalanobis distance",), peers.mahalanobis),
+        *(some((f"PyOD {one.name}",), partial(peers.pyod, detector=one)) for one in pyod(scale)),
+        some(("supervised classifier",), peers.supervised, maps=EVERY),
+        *(
+            network(
+                by_neighbours(f"latent-distance, network seed {seed}"),
+                partial(ours, seed=seed),
+                controls=False,
+                kinds=False,
+            )
+            for seed in NETWORK_SEEDS
+        ),
+        *(
+            variant(by_neighbours(f"{name}, {text}"), partial(fit, channels=channels, **settings))
+            for channels, text in (("b=0", "b=0 only"), ("weighted", "weighted only"))
+            for name, fit, settings in (
+                ("latent-distance", peers.latent_distance, scale.settings),
+                ("input-distance", peers.input_distance, {}),
+            )
+        ),
+        variant(
+            by_neighbours("latent-distance, preset paper"),
+            partial(ours, preset="paper"),
+            cohorts=1,
+        ),
+        *(_catalogued(name, scale) for name in scores),
+    ]
+
+
+def pyod(scale: Scale) -> tuple[Detector, ...]:
+    """PyOD's detectors: with their default settings but for what is named here."""
+    network = {"preprocessing": True, "batch_size": 256, "verbose": 0, "random_state": 0}
+    return (
+        Detector("knn", "KNN", scale.voxels),
+        Detector("lof", "LOF", scale.voxels),
+        Detector("iforest", "IForest", scale.voxels, {"random_state": 0}),
+        Detector("ecod", "ECOD", scale.voxels),
+        Detector("gmm", "GMM", scale.voxels, {"n_components": 10, "random_state": 0}),
+        Detector("pca", "PCA", scale.voxels, {"random_state": 0}),
+        Detector("vae", "VAE", scale.voxels, {**network, "epoch_num": scale.epochs}),
+        Detector(
+            "deep_svdd",
+            "DeepSVDD",
+            scale.voxels,
+            {**network, "n_features": 46, "epochs": scale.epochs},
+        ),
+    )
+
+
+def _of_maps(text: str) -> Iterator[str]:
+    return (text.format(name) for name in ("b=0", "MD", "FA"))
+
+
+def _catalogued(name: str, scale: Scale) -> Peer:
+    dear = CATALOGUE[name].cost is Cost.DEAR
+    return Peer(
+        names=(f"{name} (catalogue)",),
+        fit=partial(peers.catalogue_score, name=name, **scale.settings),
+        others=min(scale.others, DEAR_OTHERS) if dear else scale.others,
+        cohorts=1,
+        kinds=False,
+        controls=False,
+        sources=(*NETWORK, views, catalogue, families),
+    )
+
+
+def measure(
+    stage: str, scale: Scale, wanted: Sequence[Peer], cache: Path, log: Log
+) -> Iterator[Scored]:
+    """Score every cohort of a stage."""
+    masks = real_lesion_masks() if scale.real else []
+    for number, (seed, sizes) in enumerate(zip(STAGES[stage], scale.sizes, strict=False)):
+        cohort = Cohort(Design(seed, **sizes), masks)
+        log(f"{cohort.design}")
+        for patient in cohort.patients():
+            if scale.real and patient.labels.sum() < LEAST_LESION_VOXELS:
+                raise SystemExit(f"{patient.name} of {cohort.design} has too few lesion voxels.")
+        scored = list(score_cohort(cohort, number, wanted, cache, log))
+        log(f"{cohort.design.name} is done\n{report.detection(Results(scored))}")
+        yield from scored
+
+
+def with_smoothing(scored: Sequence[Scored], widths: Sequence[float]) -> list[Scored]:
+    """Add every method that has whole maps, smoothed, as further methods."""
+    whole = [one for one in scored if one.whole is not None]
+    return [
+        *scored,
+        *(smoothed(one, fwhm, f", smoothed {fwhm:g} mm") for fwhm in widths for one in whole),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", choices=STAGES, required=True)
+    parser.add_argument("--scores", choices=SCORES, default="all", help="of the catalogue")
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        nargs="+",
+        default=[6.0],
+        metavar="MM",
+        help="full widths at half maximum; the first is the one of the figure (default: 6)",
+    )
+    parser.add_argument("--cache", type=Path, default=HERE / ".cache", metavar="FOLDER")
+    parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="default: here; the cache with --quick"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+
+    def log(text: str) -> None:
+        print(f"[{time.perf_counter() - started:6.0f} s] {text}", flush=True)
+
+    scale = QUICK if options.quick else FULL
+    output = options.output or (options.cache if options.quick else HERE)
+    wanted = methods(scale, SCORES[options.scores])
+    scored = list(measure(options.stage, scale, wanted, options.cache, log))
+    log("Scored; smoothing and summing up")
+    results = Results(with_smoothing(scored, options.smooth))
+    command = shlex.join(["python", "benchmarks/accuracy.py", *sys.argv[1:]])
+    text = report.markdown(results, options.stage, command, options.smooth[0])
+    print(text)
+    report.write_section(output / "RESULTS.md", f"accuracy-{options.stage}", text)
+    report.draw(results, output / "accuracy.png", options.smooth[0])
+    log("Done")
+
+
+if __name__ == "__main__":
+    main()

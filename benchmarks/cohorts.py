@@ -1,0 +1,243 @@
+"""Simulated cohorts to measure on: one protocol, healthy controls, patients with real lesions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd import anatomy, gradients, lesions, normalise, phantom, simulate
+from qspace_nd.anatomy import Affine, Mask
+from qspace_nd.gradients import GradientTable
+from qspace_nd.lesions import LESIONS
+from qspace_nd.phantom import Subject
+from qspace_nd.scans import read_volume
+from qspace_nd.simulate import Simulation
+
+Built = TypeVar("Built")
+Rows = NDArray[np.intp]
+Values = NDArray[np.float32]
+
+DEVELOPMENT_SEEDS = (101, 102, 103)
+"""Seeds of the cohorts that settings may be chosen on."""
+
+FINAL_SEEDS = (9001, 9002, 9003)
+"""Seeds of the cohorts that are measured on once, with frozen settings."""
+
+MAIN_KIND = "demyelinating"
+OTHER_KINDS = ("restricted", "mild-t2")
+"""Kinds of lesion."""
+
+LEAST_LESION_VOLUME = 10_000.0
+"""mm³ of a lesion mask that is taken: below, few voxels of 3 mm are lesion by half."""
+
+LEAST_LESION_VOXELS = 100
+"""Lesion voxels that every patient must have."""
+
+SIMULATOR = (anatomy, gradients, lesions, normalise, phantom, simulate)
+"""What the voxels of a cohort depend on."""
+
+LesionMask = tuple[Mask, Affine]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a cohort is made of; equal designs give equal voxels.
+
+    Attributes
+    ----------
+    seed : int
+    voxel_size : float
+        mm.
+    reference, left_out, patients : int
+        How many controls the methods learn from, how many they never see, how many patients.
+    """
+
+    seed: int
+    voxel_size: float = 3.0
+    reference: int = 8
+    left_out: int = 4
+    patients: int = 4
+
+    @property
+    def name(self) -> str:
+        return f"cohort-{self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """The voxels of one subject's brain.
+
+    Attributes
+    ----------
+    name, kind : str
+        The subject; its kind of lesion, "healthy" for a control.
+    signal : (n, C) array
+        Divided by the scan's mean.
+    x : (n, C) array
+        Divided by each channel's mean over the reference too: what the methods see.
+    mask : (X, Y, Z) bool array
+        With n voxels.
+    labels, white_matter : (n,) bool array
+    affine : (4, 4) array
+    """
+
+    name: str
+    kind: str
+    signal: Values
+    x: Values
+    mask: Mask
+    labels: NDArray[np.bool_]
+    white_matter: NDArray[np.bool_]
+    affine: Affine
+
+    def volume(self, values: NDArray[Any], outside: float = 0.0) -> NDArray[Any]:
+        """Values (n,) or (n, m) of the voxels as a volume (X, Y, Z) or (X, Y, Z, m)."""
+        volume = np.full(self.mask.shape + values.shape[1:], outside, values.dtype)
+        volume[self.mask] = values
+        return volume
+
+
+@dataclass(eq=False)
+class Cohort:
+    """The scans of a design, simulated when they are first looked at.
+
+    What methods fit is remembered by `once`, so that several scores can share it.
+    """
+
+    design: Design
+    masks: Sequence[LesionMask] = ()
+    _memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, build: Callable[[], Built]) -> Built:
+        """Build something for this cohort, or return what was built before."""
+        if key not in self._memory:
+            self._memory[key] = build()
+        return self._memory[key]
+
+    @property
+    def table(self) -> GradientTable:
+        return self._simulation(MAIN_KIND).table
+
+    @cached_property
+    def b0(self) -> Rows:
+        """The channels without diffusion weighting."""
+        return np.flatnonzero(self.table.bvals < 50)
+
+    @cached_property
+    def channel_means(self) -> Values:
+        return normalise.channel_means([signal for _, signal in self._reference_signals])
+
+    @cached_property
+    def reference(self) -> tuple[Scan, ...]:
+        """The controls that methods learn from."""
+        scans = tuple(
+            self._scan(f"control-{number}", "healthy", subject, signal)
+            for number, (subject, signal) in enumerate(self._reference_signals)
+        )
+        del self._reference_signals
+        return scans
+
+    @cached_property
+    def left_out(self) -> tuple[Scan, ...]:
+        """The controls that no method sees before it scores them."""
+        first = self.design.reference
+        return tuple(
+            self._simulated(f"control-{number}", "healthy", simulation.control(number))
+            for simulation in [self._simulation(MAIN_KIND)]
+            for number in range(first, first + self.design.left_out)
+        )
+
+    def patients(self, kind: str = MAIN_KIND) -> tuple[Scan, ...]:
+        """The patients with one kind of lesion; the same heads whatever the kind."""
+        simulation = self._simulation(kind)
+        return self.once(
+            ("patients", kind),
+            lambda: tuple(
+                self._simulated(f"patient-{number}", kind, simulation.patient(number))
+                for number in range(self.design.patients)
+            ),
+        )
+
+    def reference_rows(self, most: int | None = None, seed: int = 0) -> Values:
+        """The reference's voxels (N, C), or `most` of them at random."""
+        x = self.once("reference", lambda: np.concatenate([scan.x for scan in self.reference]))
+        if most is None or most >= len(x):
+            return x
+        return x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
+
+    @property
+    def groups(self) -> NDArray[np.intp]:
+        """The number of the subject that each of the reference's voxels is of."""
+        return np.repeat(np.arange(len(self.reference)), [len(scan.x) for scan in self.reference])
+
+    def _simulation(self, kind: str) -> Simulation:
+        order = np.random.default_rng(self.design.seed).permutation(len(self.masks))
+        return self.once(
+            ("simulation", kind),
+            lambda: Simulation(
+                voxel_size=self.design.voxel_size,
+                lesion_masks=[self.masks[i] for i in order],
+                lesion=LESIONS[kind],
+                seed=self.design.seed,
+            ),
+        )
+
+    @cached_property
+    def _reference_signals(self) -> list[tuple[Subject, Values]]:
+        simulation = self._simulation(MAIN_KIND)
+        subjects = [simulation.control(number) for number in range(self.design.reference)]
+        return [(subject, _signal(subject)) for subject in subjects]
+
+    def _simulated(self, name: str, kind: str, subject: Subject) -> Scan:
+        return self._scan(name, kind, subject, _signal(subject))
+
+    def _scan(self, name: str, kind: str, subject: Subject, signal: Values) -> Scan:
+        x = signal.copy()
+        normalise.divide_by_channel_means(x, self.channel_means)
+        return Scan(
+            name=name,
+            kind=kind,
+            signal=signal,
+            x=x,
+            mask=subject.mask,
+            labels=subject.labels[subject.mask],
+            white_matter=subject.white_matter[subject.mask],
+            affine=subject.affine,
+        )
+
+
+def real_lesion_masks() -> list[LesionMask]:
+    """Read the drawn lesions of real patients that are large enough, by `QSPACE_ND_DATA`."""
+    named = os.environ.get("QSPACE_ND_DATA")
+    if not named:
+        raise SystemExit("QSPACE_ND_DATA names no folder of real scans: set it, or use --quick.")
+    masks = []
+    for path in sorted((Path(named) / "ms" / "lesion_masks_mni").glob("*.nii.gz")):
+        values, grid = read_volume(path)
+        mask, affine = values > 0, np.asarray(grid.affine, dtype=np.float64)
+        if mask.sum() * abs(np.linalg.det(affine[:3, :3])) >= LEAST_LESION_VOLUME:
+            masks.append((mask, affine))
+    return masks
+
+
+def digest(*parts: Any) -> str:
+    """Name settings and source files: a short hash of modules' texts and of all else by `repr`."""
+    total = hashlib.sha256()
+    for part in parts:
+        source = getattr(part, "__file__", None)
+        total.update(Path(source).read_bytes() if source else repr(part).encode())
+    return total.hexdigest()[:12]
+
+
+def _signal(subject: Subject) -> Values:
+    signal = subject.signal[subject.mask]
+    normalise.divide_by_scan_mean(signal)
+    return signal

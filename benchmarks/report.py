@@ -1,0 +1,384 @@
+"""The results of accuracy.py as Markdown between markers, and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from cohorts import LEAST_LESION_VOLUME, MAIN_KIND, OTHER_KINDS
+from scoring import Scored
+from summary import (
+    FIGURES,
+    HEALTHY_ABOVE,
+    LEAST_CLUSTER,
+    Found,
+    Interval,
+    Results,
+    difference,
+    false_clusters,
+    interval,
+    lesions_found,
+)
+
+from qspace_nd.outputs import replacing
+
+OURS = "latent-distance"
+SUPERVISED = "supervised classifier"
+
+VARIANTS = ("network seed", "only", "preset")
+"""What names of other networks than the default's contain."""
+
+CATALOGUED = "(catalogue)"
+
+
+def write_section(path: Path, name: str, text: str) -> None:
+    """Put `text` between the markers of a section of a Markdown file, or at its end."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    old = path.read_text() if path.exists() else "# Results\n"
+    before, found, rest = old.partition(begin)
+    after = rest.partition(end)[2] if found else ""
+    if not found:
+        before = before.rstrip("\n") + "\n\n"
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after or chr(10)}")
+
+
+def markdown(results: Results, stage: str, command: str, fwhm: float) -> str:
+    """Everything that was measured, as a section of Markdown."""
+    headline = [name for name in results.names() if _headline(name, fwhm)]
+    sections = [
+        (
+            "Finding lesions",
+            "Means over cohorts of means over patients, and the paired difference of "
+            "latent-distance to each method with its 95 % bootstrap interval over patients. AP: "
+            "average precision.",
+            [detection(results)],
+        ),
+        (
+            "Kinds of lesion",
+            "AUC in the brain / within white matter; the same heads, networks and places.",
+            [_kinds(results)],
+        ),
+        (
+            "Lesions found by volume",
+            f"The share of lesions with a voxel above the score that {HEALTHY_ABOVE:.0%} of "
+            "healthy voxels exceed: of left-out controls | of the patient's own voxels outside "
+            "lesions.",
+            [_found(results, headline)],
+        ),
+        (
+            "Where there is no lesion",
+            f"Clusters of at least {LEAST_CLUSTER} voxels above the threshold of left-out controls "
+            "that touch no lesion, and the share of a left-out control's voxels above the "
+            f"threshold of the other ones ({HEALTHY_ABOVE:.1%} is wanted).",
+            [_clusters(results, headline)],
+        ),
+        (
+            "Smoothing",
+            "Gaussian inside the brain, full width at half maximum, of the methods with whole "
+            "maps; the difference is that of latent-distance smoothed alike (by "
+            f"{fwhm:g} mm to what is not smoothed).",
+            [_smoothing(results, fwhm)],
+        ),
+        (
+            "Network seeds, channels, the paper's training",
+            "",
+            [_variants(results), _seeds(results), _training(results)],
+        ),
+        (
+            "The other scores",
+            "On the first cohort; the dear ones on fewer voxels.",
+            [_detection(results, [name for name in results.names() if CATALOGUED in name])],
+        ),
+        (
+            "Time",
+            "Processor seconds to learn from a cohort, and to score 10,000 voxels; medians.",
+            [_times(results)],
+        ),
+    ]
+    parts = [
+        f"## Accuracy, {stage} cohorts",
+        f"`{command}`, on one of two cores.",
+        _cohorts(results),
+    ]
+    for title, text, tables in sections:
+        if any(tables):
+            parts += [f"### {title}", text, *tables]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _aside(name: str) -> bool:
+    return _smoothed(name) or CATALOGUED in name or any(text in name for text in VARIANTS)
+
+
+def _is_variant(name: str) -> bool:
+    return any(text in name for text in VARIANTS) and "mean of 5" not in name
+
+
+def _smoothed(name: str) -> bool:
+    return "smoothed" in name
+
+
+def detection(results: Results) -> str:
+    """Say in a table how well each method finds lesions."""
+    return _detection(results, [name for name in results.names() if not _aside(name)])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cohorts(results: Results) -> str:
+    designs = list(dict.fromkeys(one.cohort for one in results.of(OURS)))
+    patients = results.of(OURS)
+    lesions = [int(np.count_nonzero(one.scan.labels)) for one in patients]
+    others = max(int(np.count_nonzero(~one.labels)) for one in patients)
+    described = "; ".join(
+        f"seed {one.seed}, {one.voxel_size:g} mm: {one.reference} controls as the reference, "
+        f"{one.left_out} left out, {one.patients} patients"
+        for one in designs
+    )
+    return (
+        f"Cohorts: {described}. Lesions have the shapes of real ones (masks of at least "
+        f"{LEAST_LESION_VOLUME / 1000:g} ml), {min(lesions):,} to {max(lesions):,} voxels a "
+        f"patient. Every method is evaluated on the same voxels: all lesion voxels and {others:,} "
+        "others of each patient at random, weighted to stand for all (the dear scores of the "
+        "catalogue: on fewer of them)."
+    )
+
+
+def _smoothing(results: Results, fwhm: float) -> str:
+    smooth = [name for name in results.names() if _smoothed(name) and "mean of 5" not in name]
+    if not smooth:
+        return ""
+
+    def alike(name: str) -> str:
+        width = name.partition(", smoothed ")[2] or f"{fwhm:g} mm"
+        return f"{OURS}, smoothed {width}"
+
+    return _detection(results, [OURS, SUPERVISED, *smooth], alike)
+
+
+def _variants(results: Results) -> str:
+    others = [name for name in results.names() if _is_variant(name)]
+    return _detection(results, [OURS, f"{OURS}, mean of 10", *others]) if others else ""
+
+
+def _ours(name: str) -> str:
+    return OURS
+
+
+def _detection(
+    results: Results, names: Sequence[str], against: Callable[[str], str] = _ours
+) -> str:
+    if not names:
+        return ""
+    most = len(results.detection(OURS))
+    rows = []
+    for name in names:
+        theirs = results.detection(name)
+        if not theirs:
+            continue
+        means = [f"{one.mean:.3f}" for one in interval(theirs)]
+        gains = ["–", "–"]
+        if name != against(name):
+            between = difference(results.detection(against(name)), theirs)
+            gains = [_signed(between[k]) for k in (0, 2)]
+        note = "" if len(theirs) == most else f" ({len(theirs)} patients)"
+        rows.append([name + note, *means, *gains])
+    return _table(
+        ["", *FIGURES, "latent-distance − it: AUC, brain", "AUC, white matter"],
+        rows,
+    )
+
+
+def _signed(one: Interval) -> str:
+    return f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+
+
+def _kinds(results: Results) -> str:
+    kinds = (MAIN_KIND, *OTHER_KINDS)
+    rows = []
+    for name in results.names():
+        by_kind = [results.detection(name, kind) for kind in kinds]
+        if all(by_kind):
+            figures = [interval(values) for values in by_kind]
+            rows.append([name, *(f"{one[0].mean:.3f} / {one[2].mean:.3f}" for one in figures)])
+    return _table(["", *kinds], rows)
+
+
+def _found(results: Results, names: Sequence[str]) -> str:
+    rows, header = [], ["", "all"]
+    for name in names:
+        controls = results.of(name, "healthy")
+        if not controls:
+            continue
+        bins = lesions_found(results.of(name), controls)
+        header = ["", *(_volume(one) for one in bins), "all"]
+        total = Found(
+            0.0,
+            np.inf,
+            sum(one.lesions for one in bins),
+            sum(one.by_controls for one in bins),
+            sum(one.by_own for one in bins),
+        )
+        rows.append([name, *(_share(one) for one in (*bins, total))])
+    return _table(header, rows)
+
+
+def _volume(one: Found) -> str:
+    text = f"≥ {one.minimum:g}" if np.isinf(one.maximum) else f"{one.minimum:g}–{one.maximum:g}"
+    return f"{text} mm³ ({one.lesions})"
+
+
+def _share(one: Found) -> str:
+    if not one.lesions:
+        return "–"
+    return f"{one.by_controls / one.lesions:.2f} \\| {one.by_own / one.lesions:.2f}"
+
+
+def _clusters(results: Results, names: Sequence[str]) -> str:
+    rows = []
+    for name in names:
+        controls = results.of(name, "healthy")
+        if len(controls) < 2:
+            continue
+        found = false_clusters(results.of(name), controls)
+        shares = np.array(found.shares)
+        rows.append(
+            [
+                name,
+                _spread(found.patients),
+                _spread(found.controls),
+                f"{shares.mean():.2%} ± {shares.std(ddof=1):.2%}, at most {shares.max():.2%}",
+            ]
+        )
+    return _table(["", "clusters, patients", "clusters, controls", "share above"], rows)
+
+
+def _spread(counts: Sequence[int]) -> str:
+    if not counts:
+        return "–"
+    return f"{np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
+
+
+def _seeds(results: Results) -> str:
+    names = [OURS, *(name for name in results.names() if _is_seed(name))]
+    if len(names) < 2:
+        return ""
+    figures = np.array([[one.mean for one in interval(results.detection(name))] for name in names])
+    spread = figures.std(axis=0, ddof=1)
+    sampling = [(one.high - one.low) / 3.92 for one in interval(results.detection(OURS))]
+    rows = [
+        ["standard deviation over networks", *(f"{value:.4f}" for value in spread)],
+        ["standard error over patients", *(f"{value:.4f}" for value in sampling)],
+    ]
+    return _table([f"latent-distance, {len(names)} network seeds", *FIGURES], rows)
+
+
+def _is_seed(name: str) -> bool:
+    return "network seed" in name and "mean of" not in name and not _smoothed(name)
+
+
+def _training(results: Results) -> str:
+    rows = {}
+    for one in results.scored:
+        if "alive" in one.facts and "mean of" not in one.name and not _smoothed(one.name):
+            facts = one.facts
+            rows[one.name, one.cohort] = [
+                one.name,
+                str(one.cohort.seed),
+                f"{facts['alive']} of {facts['latents']}",
+                str(facts["steps"]),
+                f"{facts['validation loss']:.2f}",
+                "yes" if facts["still falling"] else "no",
+                f"{facts['seconds']:.0f}",
+            ]
+    header = ["", "cohort", "latents alive", "steps", "validation loss", "still falling", "seconds"]
+    return _table(header, rows.values())
+
+
+def _times(results: Results) -> str:
+    rows = []
+    for method in dict.fromkeys(one.method for one in results.scored):
+        of = results.of(method)
+        learning = np.median([one.facts["seconds"] for one in of])
+        scoring = np.median([_per_ten_thousand(one) for one in of])
+        rows.append([method, f"{learning:.1f}", f"{scoring:.2f}"])
+    return _table(["", "learning", "scoring 10,000"], rows)
+
+
+def _per_ten_thousand(one: Scored) -> float:
+    voxels = len(one.rows) if one.whole is None else len(one.whole)
+    return one.seconds / voxels * 1e4
+
+
+# --- figure ------------------------------------------------------------------------------------
+
+
+def draw(results: Results, path: Path, fwhm: float) -> None:
+    """Draw AUC by method, in the brain and in white matter, by kind, and lesions found."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 8), width_ratios=(1.2, 1.2, 1.1))
+    names = [name for name in results.names() if _headline(name, fwhm)]
+    values = {name: interval(results.detection(name)) for name in names}
+    names.sort(key=lambda name: values[name][0].mean)
+    for axis, column in zip(axes, (0, 2), strict=False):
+        for at, name in enumerate(names):
+            one = values[name][column]
+            axis.plot([one.low, one.high], [at, at], color=_colour(name), linewidth=2)
+            axis.plot(one.mean, at, "o", color=_colour(name))
+        axis.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
+        axis.axvline(0.5, color="0.8", linewidth=1)
+        axis.set_xlabel(FIGURES[column])
+        axis.grid(axis="x", color="0.92")
+    _draw_found(results, axes[2], fwhm)
+    figure.suptitle("Simulated lesions found, mean and 95 % interval over patients")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _headline(name: str, fwhm: float) -> bool:
+    """Tell whether a method is shown where there is room for the most telling ones alone."""
+    smoothed = name.endswith(f"smoothed {fwhm:g} mm") and "mean of" not in name
+    return "mean of 5" not in name and "either sign" not in name and (smoothed or not _aside(name))
+
+
+def _colour(name: str) -> str:
+    if name.startswith(OURS):
+        return "tab:red"
+    if name.startswith(SUPERVISED):
+        return "tab:green"
+    return "tab:blue" if name.startswith("input-distance") else "0.45"
+
+
+def _draw_found(results: Results, axis, fwhm: float) -> None:  # type: ignore[no-untyped-def]
+    for name, style in (
+        (OURS, "o-"),
+        (f"{OURS}, smoothed {fwhm:g} mm", "o--"),
+        ("input-distance", "s-"),
+        (SUPERVISED, "^-"),
+        ("registered z-map of MD", "d-"),
+    ):
+        controls = results.of(name, "healthy")
+        if not controls:
+            continue
+        bins = [one for one in lesions_found(results.of(name), controls) if one.lesions]
+        shares = [one.by_controls / one.lesions for one in bins]
+        axis.plot(range(len(bins)), shares, style, label=name, color=_line_colour(name))
+        axis.set_xticks(range(len(bins)), [_volume(one) for one in bins], rotation=30, ha="right")
+    axis.set_ylim(0, 1.02)
+    axis.set_ylabel(f"share of lesions found, above {1 - HEALTHY_ABOVE:.0%} of left-out controls")
+    axis.grid(axis="y", color="0.92")
+    axis.legend(fontsize=9, loc="lower right")
+
+
+def _line_colour(name: str) -> str:
+    return _colour(name) if "z-map" not in name else "0.45"

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    """Let the benchmarks' modules import each other, as when one is run as a script."""
+    before = list(sys.path), set(sys.modules)
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path[:] = before[0]
+    for name in set(sys.modules) - before[1]:
+        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def cohort(importable):
+    from cohorts import Cohort, Design
+
+    return Cohort(Design(seed=5, voxel_size=8.0, reference=4, left_out=2, patients=2))
+
+
+@pytest.fixture(scope="module")
+def scored(cohort, importable, tmp_path_factory):
+    """Scores of everything cheap, and the lines of the log."""
+    import peers
+    from peers import EVERY, Peer, by_neighbours
+    from scoring import score_cohort
+
+    model = partial(peers.latent_distance, epochs=3)
+    some = partial(Peer, others=200)
+    methods = [
+        some(by_neighbours("latent-distance"), model, maps=EVERY),
+        some(by_neighbours("latent-distance, network seed 1"), partial(model, seed=1), kinds=False),
+        some(by_neighbours("input-distance"), peers.input_distance, kinds=False),
+        some(("b=0", "MD", "FA"), peers.tensor, kinds=False),
+        some(tuple(f"z{i}" for i in range(6)), peers.z_maps, kinds=False),
+        some(("Mahalanobis distance",), peers.mahalanobis, kinds=False),
+        some(
+            ("supervised classifier",), partial(peers.supervised, trees=10), maps=EVERY, kinds=False
+        ),
+        some(
+            ("recon-error (catalogue)",),
+            partial(peers.catalogue_score, name="recon-error", epochs=3),
+            kinds=False,
+            controls=False,
+        ),
+    ]
+    cache = tmp_path_factory.mktemp("cache")
+    lines: list[str] = []
+
+    def again():
+        return list(score_cohort(cohort, 0, methods, cache, lines.append))
+
+    return again(), again, lines
+
+
+def test_the_cohorts_of_the_two_stages_share_no_seed():
+    from cohorts import DEVELOPMENT_SEEDS, FINAL_SEEDS
+
+    assert not set(DEVELOPMENT_SEEDS) & set(FINAL_SEEDS)
+
+
+def test_patients_of_all_kinds_have_the_same_heads_and_lesions(cohort):
+    ones, others = cohort.patients("demyelinating"), cohort.patients("restricted")
+    for one, other in zip(ones, others, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert (one.x != other.x).any()
+
+
+def test_the_references_channels_have_mean_one(cohort):
+    np.testing.assert_allclose(cohort.reference_rows().mean(axis=0), 1.0, atol=1e-4)
+
+
+def test_every_method_scores_all_lesion_voxels_and_as_many_others(scored):
+    for one in scored[0]:
+        assert np.isfinite(one.scores).all()
+        assert one.labels.sum() == one.scan.labels.sum()
+        assert (~one.labels).sum() == 200
+        assert one.weights.sum() == pytest.approx(len(one.scan.labels))
+
+
+def test_scores_in_the_cache_are_not_computed_again(scored):
+    first, again, lines = scored
+    written = len(lines)
+    second = again()
+    assert len(lines) == written
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_input_distance_is_the_least_distance_to_the_reference(cohort, scored):
+    patient = cohort.patients()[0]
+    one = next(one for one in scored[0] if one.name == "input-distance" and one.labels.any())
+    x = patient.x[one.rows[:20]].astype(np.float64)
+    apart = np.linalg.norm(x[:, None] - cohort.reference_rows()[None], axis=-1).min(axis=1)
+    np.testing.assert_allclose(one.scores[:20], apart, rtol=1e-5)
+
+
+def test_a_z_map_is_the_deviation_from_the_controls_in_their_standard_deviation(cohort):
+    from peers import _moments
+
+    random = np.random.default_rng(0)
+    volumes = list(random.normal(size=(4, 3, 3, 3, 2)))
+    mean, std = _moments(volumes, [np.ones((3, 3, 3), bool)] * 4)
+    np.testing.assert_allclose(mean, np.mean(volumes, axis=0))
+    assert (std >= np.std(volumes, axis=0, ddof=1) - 1e-12).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (5.0, 9.0)])
+def test_an_interval_holds_the_mean_within_the_figures(low, high):
+    from cohorts import Design
+    from summary import interval
+
+    random = np.random.default_rng(0)
+    values = {(Design(seed), str(i)): random.uniform(low, high, 1) for seed in (1, 2) for i in "ab"}
+    (one,) = interval(values)
+    assert low <= one.low <= one.mean <= one.high <= high
+    assert one.mean == pytest.approx(np.mean(list(values.values())))
+
+
+def test_lesions_above_either_threshold_are_found_and_clusters_away_from_them_counted():
+    from cohorts import Design, Scan
+    from scoring import Scored
+    from summary import false_clusters, lesions_found
+
+    mask = np.ones((20, 20, 20), bool)
+    labels, novelty = np.zeros(mask.shape, bool), np.zeros(mask.shape, np.float32)
+    labels[2:4, 2:4, 2:4] = labels[10:12, 10:12, 10:12] = True  # the second is missed
+    novelty[2:5, 2:4, 2:4] = novelty[16:18, 16:18, 16:18] = 5.0  # the second is false
+
+    def scan(name, kind, labels, novelty):
+        empty, flat = np.empty((0, 1), np.float32), labels[mask]
+        one = Scan(name, kind, empty, empty, mask, flat, flat, np.diag([3.0, 3.0, 3.0, 1.0]))
+        rows = np.arange(flat.size)
+        values = novelty[mask]
+        return Scored("m", "m", Design(0), one, rows, values, values, 1.0, {})
+
+    none = np.zeros_like(labels)
+    controls = [scan(f"c{i}", "healthy", none, np.zeros_like(novelty)) for i in range(2)]
+    patients = [scan("p", "demyelinating", labels, novelty)]
+    bins = lesions_found(patients, controls)
+    assert [one.lesions for one in bins] == [0, 2, 0, 0, 0]  # 216 mm³ each
+    assert [one.by_controls for one in bins] == [0, 1, 0, 0, 0]
+    assert [one.by_own for one in bins] == [0, 1, 0, 0, 0]
+    found = false_clusters(patients, controls)
+    assert found.patients == [1]
+    assert found.controls == [0, 0]
+    assert found.shares == [0.0, 0.0]
+
+
+def test_the_report_says_what_was_measured_and_replaces_its_own_section_only(
+    scored, tmp_path, monkeypatch
+):
+    import report
+    import summary
+    from accuracy import with_smoothing
+    from summary import Results
+
+    monkeypatch.setattr(summary, "RESAMPLES", 100)
+    results = Results(with_smoothing(scored[0], [8.0]))
+    text = report.markdown(results, "development", "python benchmarks/accuracy.py", 8.0)
+    for wanted in ("latent-distance, smoothed 8 mm", "| supervised classifier |", "restricted"):
+        assert wanted in text
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Results\n\nOther figures.\n")
+    report.write_section(path, "accuracy", text)
+    report.write_section(path, "accuracy", "New.")
+    assert path.read_text() == (
+        "# Results\n\nOther figures.\n\n<!-- begin accuracy -->\nNew.\n<!-- end accuracy -->\n"
+    )
+    report.draw(results, tmp_path / "accuracy.png", 8.0)
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.filterwarnings("ignore")  # PyOD's own
+def test_a_detector_of_pyod_learns_and_scores(cohort):
+    pytest.importorskip("pyod", reason="PyOD comes with the extra `benchmark`")
+    import peers
+    from peers import Detector
+
+    fitted = peers.pyod(cohort, detector=Detector("ecod", "ECOD", 500))
+    assert fitted.score(cohort.patients()[0], np.arange(7)).shape == (7, 1)
