@@ -17,7 +17,7 @@ from qspace_nd.simulate import simulate_cohort
 from qspace_nd.store import require_new
 
 CONTROLS, PATIENTS = 6, 2
-VOXEL_SIZE = 3.5  # mm
+VOXEL_SIZE = 3.0  # mm
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
 from qspace_nd.training import PRESETS, History, Recipe, train
-from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.vae import VectorVAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
@@ -37,8 +37,8 @@ class NoveltyModel:
     latents : int
         Number d of latent dimensions.
     hidden : sequence of int, optional
-        Widths of the encoder's hidden layers; the decoder mirrors them. By default the paper's,
-        which exist for 8, 16 and 24 latents.
+        Widths of the encoder's hidden layers; the decoder mirrors them. By default the preset's:
+        256, 128, 64, or the paper's, which exist for 8, 16 and 24 latents.
     kl_weight : float, optional
         Weight of the Kullback-Leibler term; by default the preset's (0.01, the paper's is 1).
     epochs : int, optional
@@ -281,12 +281,15 @@ class NoveltyModel:
             if min(self.hidden, default=1) < 1:
                 raise ArrayError(f"hidden is {self.hidden}; widths of 1 or more are wanted.")
             return self.hidden
-        if self.latents not in PAPER_HIDDEN:
+        widths = PRESETS[self.preset].hidden
+        if isinstance(widths, tuple):
+            return widths
+        if self.latents not in widths:
             raise ArrayError(
-                f"No hidden widths are known for {self.latents} latents, only for "
-                f"{', '.join(map(str, PAPER_HIDDEN))}; name them, as in hidden=(64, 32, 16)."
+                f"The preset {self.preset} knows no hidden widths for {self.latents} latents, only "
+                f"for {', '.join(map(str, widths))}; name them, as in hidden=(64, 32, 16)."
             )
-        return PAPER_HIDDEN[self.latents]
+        return widths[self.latents]
 
     def _recipe(self) -> Recipe:
         if self.preset not in PRESETS:

@@ -39,7 +39,7 @@ from qspace_nd.scans import (
     read_voxels,
     write_volume,
 )
-from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
+from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score
 from qspace_nd.smoothing import smooth_inside
 from qspace_nd.tables import to_json, to_tsv
 
@@ -508,7 +508,8 @@ def _case(
             f"{record.path} holds NaN or infinity in {nonfinite} voxels of its mask; map the scan "
             f"again, or name a mask without them with --mask."
         )
-    return Case(patient, record.score, novelty, lesion, mask, latents=record.latents)
+    latents = None if record.score == BASELINE_SCORE else record.latents  # it uses none
+    return Case(patient, record.score, novelty, lesion, mask, latents=latents)
 
 
 def _read_labels(path: Path, grid: Grid, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

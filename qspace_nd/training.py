@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from qspace_nd.blocks import BLOCK, apply_in_blocks, single_thread
 from qspace_nd.errors import WorkError
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
 
 ALIVE = 0.01
 """Least variance of a latent's posterior mean over the data for the latent to count as alive.
@@ -32,6 +32,8 @@ class Recipe:
 
     Attributes
     ----------
+    hidden : tuple of int, or a mapping of the number of latents to one
+        Widths of the encoder's hidden layers.
     kl_weight : float
         Weight of the Kullback-Leibler term of the objective; 1 is the evidence lower bound.
     batch_size : int
@@ -53,8 +55,13 @@ class Recipe:
         The networks' non-linearity.
     gradient_norm : float
         Norm that gradients are clipped to; `inf` for no clipping.
+    gain_jitter : float
+        Standard deviation of the logarithm of a random gain, another for each voxel of a batch. A
+        scan of another person lies a little beside the training scans, and lesions more so: a
+        network that has seen gains around those of the training scans places both smoothly.
     """
 
+    hidden: Mapping[int, tuple[int, ...]] | tuple[int, ...]
     kl_weight: float
     batch_size: int
     rate: float
@@ -65,12 +72,14 @@ class Recipe:
     standardise: bool
     activation: str
     gradient_norm: float
+    gain_jitter: float
 
 
 PRESETS = {
     "default": Recipe(
+        hidden=(256, 128, 64),
         kl_weight=0.01,
-        batch_size=4096,
+        batch_size=1024,
         rate=4e-3,
         steps=3000,
         check_every=100,
@@ -79,8 +88,10 @@ PRESETS = {
         standardise=True,
         activation="silu",
         gradient_norm=100.0,
+        gain_jitter=0.1,
     ),
     "paper": Recipe(
+        hidden=PAPER_HIDDEN,
         kl_weight=1.0,
         batch_size=32_768,
         rate=1e-3,
@@ -91,6 +102,7 @@ PRESETS = {
         standardise=False,
         activation="relu",
         gradient_norm=math.inf,
+        gain_jitter=0.0,
     ),
 }
 """The recipes by name; "paper" is that of Vasilev et al., section 3.1."""
@@ -201,6 +213,9 @@ def _train(
     with progress.task("Training", recipe.steps) as task:
         for rows in _batches(len(training), recipe.batch_size, noise):
             batch = x.index_select(0, training[rows])
+            if recipe.gain_jitter:
+                log_gain = torch.randn(len(batch), 1, generator=noise, device=device)
+                batch = batch * (recipe.gain_jitter * log_gain).exp()
             z_noise = torch.randn(len(batch), network.latents, generator=noise, device=device)
             loss = _objective(network, batch, z_noise, recipe.kl_weight).mean()
             optimiser.zero_grad()

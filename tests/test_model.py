@@ -53,6 +53,7 @@ def test_settings_are_stored_unchanged() -> None:
         "hidden": hidden,
         "kl_weight": 0.5,
         "epochs": 7,
+        "neighbours": 3,
         "validation": 0.3,
         "preset": "paper",
         "seed": 3,
@@ -151,9 +152,12 @@ def test_an_unknown_score_is_refused(model: NoveltyModel) -> None:
         model.novelty(voxels(), "nearest")
 
 
-def test_the_widths_of_the_paper_are_the_default() -> None:
-    model = NoveltyModel(latents=8, epochs=1).fit(voxels())
-    assert model.network_.settings["hidden"] == [64, 32, 16]
+@pytest.mark.parametrize(
+    ("preset", "widths"), [("default", [256, 128, 64]), ("paper", [64, 32, 16])]
+)
+def test_the_preset_decides_the_widths(preset: str, widths: list[int]) -> None:
+    model = NoveltyModel(latents=8, epochs=1, preset=preset).fit(voxels())
+    assert model.network_.settings["hidden"] == widths
 
 
 @pytest.mark.parametrize("hidden", [[5], (5,), np.array([5])])
@@ -416,8 +420,8 @@ def test_other_columns_than_those_of_fitting_are_refused(model: NoveltyModel) ->
     ("settings", "sentence"),
     [
         (
-            {"latents": 5, "hidden": None},
-            "No hidden widths are known for 5 latents, only for 8, 16",
+            {"latents": 5, "hidden": None, "preset": "paper"},
+            "The preset paper knows no hidden widths for 5 latents, only for 8, 16",
         ),
         ({"latents": 0}, "latents is 0; 1 or more is wanted"),
         ({"hidden": (8, 0)}, r"hidden is \(8, 0\); widths of 1 or more"),

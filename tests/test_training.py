@@ -239,3 +239,20 @@ def test_one_validation_row_is_enough() -> None:
     last = torch.tensor([ROWS - 1])
     history = train(network, voxels(), TRAINING, last, replace(SHORT, steps=2), seed=0)
     assert history.latents_alive == 0
+
+
+# --- Gains
+
+
+def test_a_network_that_saw_other_gains_reconstructs_a_scan_of_another_gain_better() -> None:
+    noise = torch.Generator().manual_seed(0)
+    mixing = torch.rand(1, CHANNELS, generator=noise)
+    x = 2.0 + torch.rand(ROWS, 1, generator=noise) * mixing  # all of one gain
+    x = x + 0.02 * torch.randn(ROWS, CHANNELS, generator=noise)
+    errors = []
+    for jitter in (0.0, 0.1):
+        recipe = replace(PRESETS["default"], steps=300, batch_size=128, gain_jitter=jitter)
+        vae, _ = fit(recipe, x=x)
+        brighter = 1.2 * x
+        errors.append((vae.decode(vae.encode(brighter).mean).mean - brighter).pow(2).mean().item())
+    assert errors[1] < 0.85 * errors[0]

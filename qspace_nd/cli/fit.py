@@ -44,7 +44,7 @@ class _Latents(click.ParamType[Widths]):
     default="8",
     show_default=True,
     metavar="8|16|24|W,W,...",
-    help="Latent dimensions, with the paper's widths; or all widths of the encoder.",
+    help="Latent dimensions; or all widths of the encoder.",
 )
 @click.option(
     "--preset",
