@@ -258,7 +258,12 @@ def training(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     from conftest import words_of
 
     process = subprocess.Popen(
-        [PROGRAM, *words_of(FIT_AGAIN, folder)], cwd=folder, stderr=subprocess.PIPE, text=True
+        [PROGRAM, *words_of(FIT_AGAIN, folder)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
