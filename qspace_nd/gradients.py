@@ -55,12 +55,6 @@ class GradientTable:
             for shell in _shells(np.where(self.b0, 0.0, self.bvals))
         )
 
-    def shell_channels(self) -> list[npt.NDArray[np.intp]]:
-        """Give the volumes of each shell above b=0, ascending in b."""
-        order = np.argsort(np.where(self.b0, 0.0, self.bvals), kind="stable")
-        ends = np.cumsum([len(shell) for shell in _shells(np.where(self.b0, 0.0, self.bvals))])
-        return [shell for shell in np.split(order, ends[:-1]) if not self.b0[shell[0]]]
-
     def to_json(self) -> dict[str, Any]:
         """Give plain lists, as stored in a model folder."""
         return {"bvals": self.bvals.tolist(), "directions": self.directions.tolist()}
