@@ -28,16 +28,23 @@ class Acquisition:
     Attributes
     ----------
     channel_means : (C,) array
-        Mean of each channel over the healthy voxels, after division by each scan's mean.
+        What channels are divided by, after division by each scan's mean: their means over the
+        healthy voxels; see `Protocol.scales`.
     gradients : GradientTable or None
         The gradient table that every scan is brought to; None for channels without b-values.
     scans : tuple of HealthyScan
         The scans.
+    resampled : bool
+        Whether every scan is resampled to `gradients`.
+    features : str
+        What the channels are: `protocol.RAW` or `protocol.ROTATION_INVARIANT`.
     """
 
     channel_means: NDArray[np.float32]
     gradients: GradientTable | None
     scans: tuple[HealthyScan, ...]
+    resampled: bool = False
+    features: str = "raw"
 
     def subject_of(self, digest: str) -> str | None:
         """Return the subject whose healthy scan has this content, None where no scan has it."""
@@ -49,6 +56,8 @@ class Acquisition:
             "channel_means": [float(mean) for mean in self.channel_means],
             "gradients": None if self.gradients is None else self.gradients.to_json(),
             "scans": [vars(scan) for scan in self.scans],
+            "resampled": self.resampled,
+            "features": self.features,
         }
 
     @staticmethod
@@ -59,4 +68,6 @@ class Acquisition:
             channel_means=np.array(data["channel_means"], dtype=np.float32),
             gradients=None if gradients is None else GradientTable.from_json(gradients),
             scans=tuple(HealthyScan(**scan) for scan in data["scans"]),
+            resampled=data["resampled"],
+            features=data["features"],
         )

@@ -9,8 +9,9 @@ from pathlib import Path
 from qspace_nd.errors import InputError
 from qspace_nd.layout import ScanFiles, find_scans
 from qspace_nd.model import NoveltyModel
-from qspace_nd.pipeline import DEFAULT_OPTIONS, Protocol, ScanOptions, protocol_of, read_scan
+from qspace_nd.pipeline import protocol_of
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.protocol import DEFAULT_OPTIONS, Protocol, ScanOptions, common_protocol, read_scan
 from qspace_nd.scans import Scan, Voxels, open_scan
 
 
@@ -61,7 +62,7 @@ def check_scans(
         report, scan = _check(files, protocol, options, progress)
         reports.append(report)
         if protocol is None and scan is not None:
-            protocol = Protocol(scan.channels, scan.gradients)
+            protocol = common_protocol([scan], options)
     return reports
 
 
@@ -72,8 +73,7 @@ def _check(
     try:
         scan = open_scan(files)
         report = replace(report, facts=_header_facts(scan), warnings=scan.warnings)
-        own = Protocol(scan.channels, scan.gradients)
-        voxels = read_scan(scan, protocol or own, options, progress)
+        voxels = read_scan(scan, protocol or common_protocol([scan], options), options, progress)
     except InputError as error:
         return replace(report, problem=str(error)), None
     facts = (*report.facts, _voxel_fact(voxels))

@@ -48,11 +48,15 @@ class GradientTable:
         """(C,) bool: which volumes are not diffusion-weighted."""
         return np.asarray(self.bvals <= B0_LIMIT)
 
+    def shell_volumes(self) -> list[npt.NDArray[np.intp]]:
+        """Give the volumes of each shell, b=0 first; shells are more than 50 s/mm² apart."""
+        return _shells(np.where(self.b0, 0.0, self.bvals))
+
     def shells(self) -> str:
         """Say how many volumes lie near which b-value, as in `6 at b=0, 40 at b=1200`."""
+        bvals = np.where(self.b0, 0.0, self.bvals)
         return ", ".join(
-            f"{len(shell)} at b={np.median(shell):.0f}"
-            for shell in _shells(np.where(self.b0, 0.0, self.bvals))
+            f"{len(shell)} at b={np.median(bvals[shell]):.0f}" for shell in self.shell_volumes()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +173,8 @@ def channel_order(
     if len(model.bvals) != len(scan.bvals):
         raise GradientError(
             f"{name} has {len(scan.bvals)} volumes ({scan.shells()}), but the model was fitted to "
-            f"{len(model.bvals)} ({model.shells()}); take a scan of the same protocol."
+            f"{len(model.bvals)} ({model.shells()}); take a scan of the same protocol, or let "
+            "it be resampled with --gradients auto."
         )
     same_b = _same_b(model, scan)  # (C, C): model channel by scan volume
     angles = _angles(model, scan)
@@ -257,7 +262,8 @@ def _require_unit_length(bval: Path, bvec: Path, bvals: Floats, vectors: Floats)
     if (is_unit | ~weighted).all():
         return
     if _lengths_scale_b(bvals[weighted], lengths[weighted]):
-        effective = [np.median(shell) for shell in _shells(bvals * lengths**2)]
+        scaled = bvals * lengths**2
+        effective = [np.median(scaled[shell]) for shell in _shells(scaled)]
         raise GradientError(
             f"{bvec} has vectors of length {lengths[weighted].min():.2f} to "
             f"{lengths[weighted].max():.2f} where {bval.name} has b={bvals[weighted].max():g} "
@@ -371,14 +377,15 @@ def _require_same_directions(
         f"{np.count_nonzero(~scan.b0)} weighted volumes: "
         f"{_name_volumes(order[wide], [f'{angle:.1f}°' for angle in off[wide]])}; expected at most "
         f"{max_angle:g}° in the world frame: take a scan of the same protocol and slab "
-        "orientation, or allow more with --max-angle."
+        "orientation, allow more with --max-angle, or let it be resampled with --gradients auto."
     )
 
 
-def _shells(bvals: Floats) -> list[Floats]:
-    """Part b-values where two neighbours differ by more than 50 s/mm²."""
-    bvals = np.sort(bvals)
-    return np.split(bvals, np.flatnonzero(np.diff(bvals) > B0_LIMIT) + 1)
+def _shells(bvals: Floats) -> list[npt.NDArray[np.intp]]:
+    """Part volumes where two neighbouring b-values differ by more than 50 s/mm², by rising b."""
+    volumes = np.argsort(bvals, kind="stable")
+    starts = np.flatnonzero(np.diff(bvals[volumes]) > B0_LIMIT) + 1
+    return [np.sort(shell) for shell in np.split(volumes, starts)]
 
 
 def _name_volumes(volumes: npt.NDArray[np.intp], details: Sequence[str] = ()) -> str:

@@ -32,22 +32,36 @@ class MapFiles:
         The BIDS derivatives dataset that they belong to.
     smoothed : dict of str to Path
         The smoothed map of each score; empty where none is wanted.
+    residual : Path or None
+        How far the signal was from its fit in spherical harmonics, where there was one.
     """
 
     maps: dict[str, Path]
     mask: Path
     dataset: Path | None = None
     smoothed: dict[str, Path] = field(default_factory=dict)
+    residual: Path | None = None
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
         maps = [*self.maps.values(), *self.smoothed.values()]
+        maps += [] if self.residual is None else [self.residual]
         return [*maps, self.mask, *map(sidecar_path, maps)]
 
     def with_smoothed(self) -> MapFiles:
         """The same, and a smoothed map beside each map."""
         smoothed = {score: _name_smoothed(path) for score, path in self.maps.items()}
         return replace(self, smoothed=smoothed)
+
+    def with_residual(self) -> MapFiles:
+        """The same, and the residual beside the mask."""
+        name, bids, _ = stem(self.mask).rpartition("_desc-brain_mask")
+        residual = (
+            f"{name}_model-sh_param-residual_dwimap"
+            if bids
+            else f"{stem(self.mask).removesuffix('_mask')}_residual"
+        )
+        return replace(self, residual=self.mask.with_name(residual + _suffix(self.mask)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.maps import MapRecord, read_record
 from qspace_nd.scores.catalogue import CATALOGUE
 
-_MASK_NAME = re.compile(r"(^|.*[_-])mask$", re.IGNORECASE)
+# What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.
+_OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
 _LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))
 # What tells one scan of a patient from another; a label without one of them serves them all.
@@ -19,7 +20,7 @@ _IDENTITY = ("sub", "ses", "acq", "dir", "run")
 
 
 def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
-    """Find novelty maps among files and folders, in order; masks beside them are passed over.
+    """Find novelty maps among files and folders, in order; masks and residuals are passed over.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
     """
     paths = list(paths)
     images = [image for path in paths for image in _images(path, "*dwimap", "*novelty*")]
-    maps = [image for image in dict.fromkeys(images) if not _MASK_NAME.match(stem(image))]
+    maps = [image for image in dict.fromkeys(images) if not _OTHER_NAME.match(stem(image))]
     if not maps:
         raise ScanError(
             f"There is no novelty map in {', '.join(map(str, paths))}; write one with qspace-nd "

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from qspace_nd import __version__, plots, store
 from qspace_nd.acquisition import Acquisition, HealthyScan
-from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
+from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
-from qspace_nd.gradients import GradientTable, channel_order
 from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.layout import find_scans, stem
 from qspace_nd.maps import (
@@ -26,10 +25,20 @@ from qspace_nd.maps import (
     write_sidecar,
 )
 from qspace_nd.model import NoveltyModel
-from qspace_nd.normalise import channel_means, divide_by_channel_means, divide_by_scan_mean
+from qspace_nd.normalise import channel_means, divide_by_channel_means
 from qspace_nd.outputs import replacing, require_writable
 from qspace_nd.pairing import find_maps, group_by_patient, pair
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.protocol import (
+    DEFAULT_OPTIONS,
+    RAW,
+    Protocol,
+    ScanOptions,
+    bring_to,
+    common_protocol,
+    open_scans,
+    read_scan,
+)
 from qspace_nd.scans import (
     Scan,
     Voxels,
@@ -44,113 +53,20 @@ from qspace_nd.smoothing import smooth_inside
 from qspace_nd.tables import to_json, to_tsv
 
 
-@dataclass(frozen=True)
-class ScanOptions:
-    """How scans are found, accepted and read.
-
-    Attributes
-    ----------
-    bval, bvec, mask : Path or None
-        Named for a single scan, in place of the files beside it.
-    max_angle : float
-        Degrees that a gradient direction may differ from the model's.
-    ignore_nonfinite : bool
-        Leave voxels with NaN or infinity out, rather than refuse the scan.
-    """
-
-    bval: Path | None = None
-    bvec: Path | None = None
-    mask: Path | None = None
-    max_angle: float = 5.0
-    ignore_nonfinite: bool = False
-
-
-DEFAULT_OPTIONS = ScanOptions()
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What every scan of a model agrees in: its channels and their gradients."""
-
-    channels: int
-    gradients: GradientTable | None
-
-
-def open_scans(
-    paths: Iterable[str | Path], options: ScanOptions, progress: Progress = SILENT
-) -> list[Scan]:
-    """Find scans and check their headers, gradients and masks, reading no voxel.
-
-    Raises
-    ------
-    InputError
-        The first thing that is wrong with any of them.
-    """
-    found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    for note in found.notes:
-        progress.say(note)
-    return [open_scan(files) for files in found.scans]
-
-
-def bring_to(scan: Scan, protocol: Protocol, options: ScanOptions) -> NDArray[np.intp] | None:
-    """The volume of `scan` that serves as each channel of `protocol`; None for all in order.
-
-    Raises
-    ------
-    InputError
-        The scan has other channels or another gradient table.
-    """
-    path = scan.files.image
-    if protocol.gradients is not None and scan.gradients is not None:
-        return channel_order(
-            protocol.gradients, scan.gradients, name=str(path), max_angle=options.max_angle
-        )
-    if protocol.gradients is not None:
-        raise GradientError(
-            f"{path} has no b-values beside it, the scans it is to be compared with have; put its "
-            f".bval and .bvec files beside it, or name them with --bval and --bvec."
-        )
-    if scan.gradients is not None:
-        raise GradientError(
-            f"{path} has b-values, the scans it is to be compared with have none; give all of them "
-            f"b-values, or none."
-        )
-    if scan.channels != protocol.channels:
-        raise ScanError(
-            f"{path} has {scan.channels} channels, {protocol.channels} are expected; give scans of "
-            f"one protocol."
-        )
-    return None
-
-
-def read_scan(
-    scan: Scan, protocol: Protocol, options: ScanOptions, progress: Progress = SILENT
-) -> Voxels:
-    """Read a scan's voxels in the protocol's order of channels.
-
-    Raises
-    ------
-    InputError
-        The scan does not fit the protocol, or its signal cannot be used.
-    """
-    order = bring_to(scan, protocol, options)
-    return read_voxels(
-        scan, order=order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
-    )
-
-
 def fit_scans(
     paths: Iterable[str | Path],
     model: NoveltyModel,
     folder: Path,
     *,
+    features: str = RAW,
     options: ScanOptions = DEFAULT_OPTIONS,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> None:
     """Fit `model` on healthy scans and save it to `folder`.
 
-    Masks that had to be computed are saved in the folder's `masks/`.
+    Masks that had to be computed are saved in the folder's `masks/`. `features` says what the
+    model's channels are, `protocol.RAW` or `protocol.ROTATION_INVARIANT`.
 
     Raises
     ------
@@ -159,11 +75,7 @@ def fit_scans(
     """
     store.require_new(folder, force=force)
     scans = open_scans(paths, options, progress)
-    # Where b-values are missing, the message is to name the scan that lacks them.
-    first = next((scan for scan in scans if scan.gradients is not None), scans[0])
-    protocol = Protocol(first.channels, first.gradients)
-    for scan in scans:
-        bring_to(scan, protocol, options)
+    protocol = common_protocol(scans, options, features, progress)
     voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
     _require_distinct(voxels)
     for one in voxels:
@@ -182,14 +94,12 @@ def fit_scans(
         )
     signals = [v.values for v in voxels]
     del voxels
-    for signal in signals:
-        divide_by_scan_mean(signal)
-    means = channel_means(signals)
+    means = protocol.scales(channel_means(signals))
     for signal in signals:
         divide_by_channel_means(signal, means)
     progress.say(
         f"{sum(map(len, signals)):,} healthy voxels of {_count(len(subjects), 'subject')} in "
-        f"{protocol.channels} channels"
+        f"{len(means)} channels"
     )
     groups = np.repeat(
         np.array([scan.subject for scan in healthy], dtype=object), [len(s) for s in signals]
@@ -197,7 +107,9 @@ def fit_scans(
     model.fit(
         _stack(signals),
         groups,
-        acquisition=Acquisition(means, protocol.gradients, healthy),
+        acquisition=Acquisition(
+            means, protocol.gradients, healthy, protocol.resampled, protocol.features
+        ),
         progress=progress,
     )
     _report(model, progress)
@@ -277,15 +189,18 @@ def map_scans(
     model = NoveltyModel.load(folder, device=device)
     acquisition = _acquisition_of(model, folder)
     protocol = protocol_of(model, folder)
-    for scan in scans:
-        bring_to(scan, protocol, options)
+    bridges = [bring_to(scan, protocol, options) for scan in scans]
+    outputs = [
+        files if bridge.transform is None else files.with_residual()
+        for files, bridge in zip(outputs, bridges, strict=True)
+    ]
+    require_writable([path for files in outputs for path in files.paths()], force=force)
     if len(scans) > 1:  # the last scan's faults are told before the first one's map is written
         for scan in scans:
             read_scan(scan, protocol, options, progress)
-    for scan, files in zip(scans, outputs, strict=True):
+    for scan, bridge, files in zip(scans, bridges, outputs, strict=True):
         voxels = read_scan(scan, protocol, options, progress)
         _warn_of(voxels, progress)
-        divide_by_scan_mean(voxels.values)
         divide_by_channel_means(voxels.values, acquisition.channel_means)
         subject = acquisition.subject_of(voxels.digest)
         if subject is not None:
@@ -301,6 +216,8 @@ def map_scans(
             "Latents": model.latents,
             "Neighbours": neighbours or model.neighbours,
             "LeftOut": subject,
+            "Features": protocol.features,
+            "Resampled": bridge.transform is not None and protocol.features == RAW,
         }
         _write_maps(files, voxels, novelties, facts, smooth)
     return outputs
@@ -315,7 +232,13 @@ def protocol_of(model: NoveltyModel, folder: Path) -> Protocol:
         It was fitted on arrays.
     """
     acquisition = _acquisition_of(model, folder)
-    return Protocol(len(acquisition.channel_means), acquisition.gradients)
+    gradients = acquisition.gradients
+    return Protocol(
+        len(acquisition.channel_means if gradients is None else gradients.bvals),
+        gradients,
+        acquisition.resampled,
+        acquisition.features,
+    )
 
 
 def _acquisition_of(model: NoveltyModel, folder: Path) -> Acquisition:
@@ -324,6 +247,13 @@ def _acquisition_of(model: NoveltyModel, folder: Path) -> Acquisition:
             f"The model in {folder} was fitted on arrays, not on scans; fit one on scans."
         )
     return model.acquisition_
+
+
+RESIDUAL = (
+    "Root mean square residual of the diffusion-weighted volumes after the fit of each shell in "
+    "spherical harmonics, as a share of the voxel's b=0 signal"
+)
+"""What the quality map beside a resampled scan's novelty maps shows."""
 
 
 def _write_maps(
@@ -338,6 +268,9 @@ def _write_maps(
     write_volume(files.mask, voxels.mask, scan.grid)
     if files.dataset is not None:
         write_dataset_description(files.dataset)
+    if files.residual is not None and voxels.residual is not None:
+        write_sidecar(files.residual, {"Description": RESIDUAL}, [scan.files.image])
+        write_volume(files.residual, voxels.fill(voxels.residual), scan.grid)
     for name, path in files.maps.items():
         entry = find_score(name)
         facts = {

@@ -86,6 +86,8 @@ class Voxels:
     computed_mask : bool
         Whether the mask was computed, there being none.
     warnings : tuple of str
+    residual : (n,) float32 ndarray or None
+        Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where there was one.
     """
 
     values: Float32
@@ -94,6 +96,7 @@ class Voxels:
     digest: str
     computed_mask: bool
     warnings: tuple[str, ...]
+    residual: Float32 | None = None
 
     def fill(self, scores: npt.ArrayLike) -> Float32:
         """Scatter one score a voxel, (n,), to (X, Y, Z) float32 with 0 outside the mask.

@@ -24,6 +24,7 @@ MAP = "map patient.nii.gz -o map.nii.gz"
 EVAL = "eval --labels lesions.nii.gz"
 PATIENT, MASK, LABELS = "patient.nii.gz", "patient_mask.nii.gz", "lesions.nii.gz"
 CONTROL = "healthy/control-02.nii.gz"
+STRICT = "--gradients strict"
 IS_B0 = np.isin(np.arange(14), [0, 7])
 
 Change = Callable[[Path], None]
@@ -115,6 +116,16 @@ def scale_as_ge(folder: Path) -> None:
     edit_numbers(folder, "patient.bval", lambda b: np.where(b > 50, 2400.0, b))
     lengths = np.where(np.arange(14) % 2, 1.0, np.sqrt(0.5))
     edit_numbers(folder, "patient.bvec", lambda g: g * lengths)
+
+
+def remove_gradients(folder: Path) -> None:
+    remove(folder, *(str(path.relative_to(folder)) for path in folder.rglob("*.bv*")))
+
+
+def weight_everything(folder: Path) -> None:
+    """Give the patient's b=0 volumes the b-value and a direction of the others."""
+    edit_numbers(folder, "patient.bval", lambda b: np.full_like(b, 1200.0))
+    edit_numbers(folder, "patient.bvec", lambda g: np.where(IS_B0, g[:, [1]], g))
 
 
 def file_of_model(folder: Path, pattern: str) -> Path:
@@ -288,18 +299,45 @@ TABLE = [
     Bad("no diffusion weighting", numbers("patient.bval", np.zeros_like), MAP, "patient.bval",
         "no b-value above 50"),
     Bad("other b-values than the model's", numbers("patient.bval", lambda b: b * 1.2), MAP, PATIENT,
-        r"other b-values than the model: volumes 1 \(b=1440 for the model's 1200\)"),
-    Bad("other directions than the model's", numbers("patient.bvec", lambda g: turn(g, 9.0)), MAP,
-        PATIENT, r"directions than the model in \d+ of 12 .*\(8\.9°\).*at most 5° in the world"),
+        r"other b-values than the model: it lacks b=1200 and has b=1440, which .* at most 10 %"),
+    Bad("other b-values, strictly", numbers("patient.bval", lambda b: b * 1.2), f"{MAP} {STRICT}",
+        PATIENT, r"other b-values than the model: volumes 1 \(b=1440 for the model's 1200\)"),
+    Bad("a shell that the model lacks",
+        numbers("patient.bval", lambda b: np.where(np.arange(14) > 7, 2000.0, b)), MAP, PATIENT,
+        "it has b=2000, which the model has not; expected 2 at b=0, 12 at b=1200, found 2 at b=0"),
+    Bad("no b=0 volume", weight_everything, MAP, PATIENT,
+        r"has no volume at b=0 \(14 at b=1200\), which a fit in spherical harmonics starts from"),
+    Bad("other directions than the model's, and too few",
+        numbers("patient.bvec", lambda g: turn(g, 9.0)), MAP, PATIENT,
+        r"too few directions at b=1200.* with its 12 .* errs by 3\.8 % .* at most 3 %, .* 15 well"),
+    Bad("other directions, strictly", numbers("patient.bvec", lambda g: turn(g, 9.0)),
+        f"{MAP} {STRICT}", PATIENT,
+        r"than the model in \d+ of 12 .*\(8\.9°\).*at most 5° in the world.*--gradients auto"),
     Bad("other directions than allowed", numbers("patient.bvec", lambda g: turn(g, 3.0)),
-        f"{MAP} --max-angle 2", PATIENT, "at most 2°"),
-    Bad("other directions among the healthy",
+        f"{MAP} {STRICT} --max-angle 2", PATIENT, "at most 2°"),
+    Bad("other directions among the healthy, and too few",
         numbers("healthy/control-02.bvec", lambda g: turn(g, 9.0)), FIT, CONTROL,
+        "too few directions at b=1200"),
+    Bad("other directions among the healthy, strictly",
+        numbers("healthy/control-02.bvec", lambda g: turn(g, 9.0)), f"{FIT} {STRICT}", CONTROL,
         "other gradient directions"),
+    Bad("too few directions to resample", nothing, f"{FIT} --gradients resample",
+        "healthy/control-01.nii.gz", "too few directions at b=1200"),
+    Bad("too few directions for rotation-invariant features", nothing,
+        f"{FIT} --features rotation-invariant", "healthy/control-01.nii.gz",
+        "too few directions at b=1200.* rotation-invariant features require"),
     Bad("other channels than the model's", lambda f: drop_volumes(f, "patient", 2), MAP, PATIENT,
-        r"has 12 volumes .*fitted to 14 .*same protocol", installed=True),
-    Bad("other channels among the healthy", lambda f: drop_volumes(f, "healthy/control-02", 2),
-        FIT, CONTROL, r"has 12 volumes .* 14 "),
+        "too few directions at b=1200.* with its 10", installed=True),
+    Bad("other channels than the model's, strictly", lambda f: drop_volumes(f, "patient", 2),
+        f"{MAP} {STRICT}", PATIENT, r"has 12 volumes .*fitted to 14 .*--gradients auto"),
+    Bad("other channels among the healthy, strictly",
+        lambda f: drop_volumes(f, "healthy/control-02", 2), f"{FIT} {STRICT}", CONTROL,
+        r"has 12 volumes .* 14 "),
+    Bad("rotation-invariant features without b-values", remove_gradients,
+        f"{FIT} --features rotation-invariant", "healthy/control-01.nii.gz",
+        "has no b-values, which rotation-invariant features are made of.*--features raw"),
+    Bad("resampling without b-values", remove_gradients, f"{FIT} --gradients resample",
+        "healthy/control-01.nii.gz", "has no b-values, without which .*--gradients auto"),
 
     # Labels and maps
     Bad("no map", nothing, f"eval absent.nii.gz --labels {LABELS}", "absent.nii.gz",
@@ -433,10 +471,6 @@ def tilt_qform(image: nib.Nifti1Image) -> None:
     image.set_qform(affine, 1)
 
 
-def remove_gradients(folder: Path) -> None:
-    remove(folder, *(str(path.relative_to(folder)) for path in folder.rglob("*.bv*")))
-
-
 @dataclass(frozen=True)
 class Odd:
     """A row of the second table; `warns` is empty where there is nothing to be told."""
@@ -550,7 +584,7 @@ def test_check_reports_the_bad_scans_computes_nothing_and_exits_with_2(
     in_brain(folder, np.nan)
     drop_volumes(folder, "healthy/control-02", 2)
     before = tree_of(folder)
-    outcome = call("check healthy/*.nii.gz patient.nii.gz", folder)
+    outcome = call(f"check healthy/*.nii.gz patient.nii.gz {STRICT}", folder)
     assert (outcome.status, tree_of(folder)) == (2, before)
     assert "healthy/control-01.nii.gz: OK" in outcome.stdout
     assert "healthy/control-02.nii.gz: cannot be used" in outcome.stdout

@@ -39,6 +39,14 @@ class _Latents(click.ParamType[Widths]):
 @SCANS
 @model_folder("Where to write the model.")
 @click.option(
+    "--features",
+    type=click.Choice(["raw", "rotation-invariant"]),
+    default="raw",
+    show_default=True,
+    help="What is learned from: the volumes, or of each shell its mean and the power of each "
+    "harmonic order, whichever way fibres and head lie.",
+)
+@click.option(
     "--latents",
     type=_Latents(),
     default="8",
@@ -71,6 +79,7 @@ class _Latents(click.ParamType[Widths]):
 def command(
     scans: tuple[Path, ...],
     model: Path,
+    features: str,
     latents: Widths,
     preset: str,
     kl_weight: float | None,
@@ -100,5 +109,13 @@ def command(
         seed=seed,
         device=device,
     )
-    fit_scans(scans, novelty_model, model, options=options, force=force, progress=progress)
+    fit_scans(
+        scans,
+        novelty_model,
+        model,
+        features=features,
+        options=options,
+        force=force,
+        progress=progress,
+    )
     progress.say(f"The model is in {model}/")

@@ -71,6 +71,14 @@ def scan_reading(function: Function) -> Function:
         help="Degrees that a gradient direction may differ from the model's.",
     )
     @click.option(
+        "--gradients",
+        type=click.Choice(["auto", "resample", "strict"]),
+        default="auto",
+        show_default=True,
+        help="Where gradient tables differ: resample scans in spherical harmonics, or refuse them "
+        "(strict); resample does so in any case.",
+    )
+    @click.option(
         "--ignore-nonfinite",
         is_flag=True,
         help="Leave voxels with NaN or infinity out, rather than refuse the scan.",
@@ -82,12 +90,13 @@ def scan_reading(function: Function) -> Function:
         bval: Path | None,
         bvec: Path | None,
         max_angle: float,
+        gradients: str,
         ignore_nonfinite: bool,
         **options: Any,
     ) -> None:
-        from qspace_nd.pipeline import ScanOptions
+        from qspace_nd.protocol import ScanOptions
 
-        reading = ScanOptions(bval, bvec, mask, max_angle, ignore_nonfinite)
+        reading = ScanOptions(bval, bvec, mask, max_angle, ignore_nonfinite, gradients)
         function(options=reading, **options)
 
     return command

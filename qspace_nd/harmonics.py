@@ -1,0 +1,229 @@
+"""Each shell of a scan in real spherical harmonics: a regularised fit, linear in the signal.
+
+A shell of n directions g_j is fitted with the even orders up to L, K = (L+1)(L+2)/2 of them, by
+
+    c = (BᵀB + n λ diag(l²(l+1)²))⁻¹ Bᵀ s,    B_jk = Y_k(g_j)
+
+(Descoteaux et al., Magn Reson Med 58:497, 2007). The Laplace-Beltrami penalty is scaled by n, as
+BᵀB is, so that shells of 30 and of 60 directions are smoothed alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qspace_nd.errors import GradientError
+from qspace_nd.gradients import GradientTable
+
+Floats = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+
+MAX_ORDER = 8
+
+MAX_ERROR = 0.03
+"""How far a typical fibre's fit may be from its signal, as a share of b=0: the noise at SNR 33."""
+
+_PENALTY = 0.006 / 60  # λ: Descoteaux's 0.006 at his 60 directions
+_FIBRE = (1.7e-3, 0.3e-3)  # mm²/s along and across a typical fibre
+_CHUNK = 65_536  # voxels fitted at once
+
+
+def harmonics(order: int, directions: Floats) -> Floats:
+    """Even real spherical harmonics up to `order` at `directions` (n, 3): (n, K)."""
+    from dipy.core.geometry import cart2sphere
+    from dipy.reconst.shm import real_sh_descoteaux
+
+    _, theta, phi = cart2sphere(*directions.T)
+    return np.asarray(real_sh_descoteaux(order, theta, phi, legacy=False)[0], np.float64)
+
+
+def degrees(order: int) -> Ints:
+    """The order l of each of the K harmonics up to `order`."""
+    return np.repeat(np.arange(0, order + 1, 2), np.arange(1, 2 * order + 2, 4))
+
+
+def coefficients_of(order: int) -> int:
+    """K, how many even harmonics there are up to `order`."""
+    return (order + 1) * (order + 2) // 2
+
+
+@dataclass(frozen=True, eq=False)
+class ShellFit:
+    """The fit of one shell.
+
+    Attributes
+    ----------
+    b : float
+        The median b-value, s/mm².
+    volumes : (n,) ndarray of int
+        The shell's volumes of the scan.
+    directions : (n, 3) ndarray
+    """
+
+    b: float
+    volumes: Ints
+    directions: Floats
+
+    @property
+    def order(self) -> int:
+        """L: the largest up to 8 that has no more harmonics than there are directions."""
+        orders = range(0, MAX_ORDER + 1, 2)
+        return max(order for order in orders if coefficients_of(order) <= len(self.volumes))
+
+    @cached_property
+    def matrix(self) -> Floats:
+        """(K, n): from the shell's signal to its coefficients."""
+        from dipy.reconst.shm import smooth_pinv
+
+        l = degrees(self.order)  # noqa: E741 - as in the equation
+        penalty = np.sqrt(_PENALTY * len(self.volumes)) * l * (l + 1)
+        return np.asarray(smooth_pinv(harmonics(self.order, self.directions), penalty))
+
+    def at(self, directions: Floats) -> Floats:
+        """(m, n): from the shell's signal to that at `directions` (m, 3)."""
+        return np.asarray(harmonics(self.order, directions) @ self.matrix)
+
+    @cached_property
+    def typical_error(self) -> float:
+        """Root mean square error of the fit of a fibre of any orientation, in any direction.
+
+        As a share of the signal at b=0, without noise.
+        """
+        sphere = _sphere(100)
+        return float(
+            np.sqrt(
+                np.mean(
+                    (
+                        _fibres(self.b, sphere, self.directions) @ self.at(sphere).T
+                        - _fibres(self.b, sphere, sphere)
+                    )
+                    ** 2
+                )
+            )
+        )
+
+    def noise_variance(self, signal: Float32) -> float:
+        """Variance of the noise in `signal` (N, n): the median over the voxels.
+
+        Of the residuals of an unpenalised fit of a lower order where the fit's own leaves none.
+        """
+        from scipy.stats import chi2
+
+        order = max(
+            o for o in range(0, self.order + 1, 2) if coefficients_of(o) < len(self.volumes)
+        )
+        basis = np.linalg.qr(harmonics(order, self.directions))[0]
+        free = len(self.volumes) - coefficients_of(order)
+        squares = np.concatenate(
+            [np.square(s - (s @ basis) @ basis.T).sum(axis=1) for s in chunks(signal)]
+        )
+        return float(np.median(squares) / chi2.median(free))
+
+
+@dataclass(frozen=True, eq=False)
+class ShellFits:
+    """The fits of all shells of a scan.
+
+    Attributes
+    ----------
+    b0 : (n,) ndarray of int
+        The volumes at b=0.
+    shells : tuple of ShellFit
+        By rising b-values.
+    """
+
+    b0: Ints
+    shells: tuple[ShellFit, ...]
+
+    def residual(self, values: Float32) -> Float32:
+        """Root mean square residual of voxels (N, C) over the volumes, by the voxel's b=0 signal.
+
+        (N,); 0 where there is nothing at b=0.
+        """
+        residual = np.empty(len(values), np.float32)
+        fitted = [(shell.volumes, shell.at(shell.directions)) for shell in self.shells]
+        weighted = sum(len(volumes) for volumes, _ in fitted)
+        start = 0
+        for part in chunks(values):
+            squares = sum(
+                np.square(part[:, v] - part[:, v] @ matrix.T).sum(axis=1) for v, matrix in fitted
+            )
+            b0 = part[:, self.b0].mean(axis=1)
+            rms = np.sqrt(squares / weighted)
+            residual[start : start + len(part)] = np.divide(
+                rms, b0, out=np.zeros_like(rms), where=b0 > 0
+            )
+            start += len(part)
+        return residual
+
+
+def fit_shells(table: GradientTable, name: Path | str) -> ShellFits:
+    """Fit each shell of a scan's gradient table.
+
+    Raises
+    ------
+    GradientError
+        There is no volume at b=0.
+    """
+    if not table.b0.any():
+        raise GradientError(
+            f"{name} has no volume at b=0 ({table.shells()}), which a fit in spherical harmonics "
+            "starts from; take a scan with one."
+        )
+    b0, *weighted = table.shell_volumes()
+    return ShellFits(
+        b0,
+        tuple(
+            ShellFit(float(np.median(table.bvals[shell])), shell, table.directions[shell])
+            for shell in weighted
+        ),
+    )
+
+
+def require_directions(fits: ShellFits, name: Path | str) -> None:
+    """Check that a typical fibre's fit errs by no more than `MAX_ERROR` in any shell.
+
+    Raises
+    ------
+    GradientError
+        A shell has too few directions, or they are too badly spread.
+    """
+    for shell in fits.shells:
+        if shell.typical_error > MAX_ERROR:
+            raise GradientError(
+                f"{name} has too few directions at b={shell.b:.0f}, or spreads them too unevenly, "
+                "to be fitted in spherical harmonics, as directions unlike the model's and "
+                f"rotation-invariant features require: with its {len(shell.volumes)} the signal of "
+                f"a typical fibre errs by {100 * shell.typical_error:.1f} % of b=0; expected at "
+                f"most {100 * MAX_ERROR:.0f} %, which up to b=2500 takes 15 well spread ones: take "
+                "a scan with more directions, or with those of the model (--gradients strict says "
+                "where they differ)."
+            )
+
+
+def chunks(values: Float32) -> Iterator[Floats]:
+    """Cut voxels (N, C) into parts of a fixed size, in double precision."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK].astype(np.float64)
+
+
+def _fibres(b: float, axes: Floats, directions: Floats) -> Floats:
+    """The signals of fibres along `axes` (m, 3) in `directions` (n, 3), of 1 at b=0: (m, n)."""
+    along, across = _FIBRE
+    return np.asarray(np.exp(-b * (across + (along - across) * np.square(axes @ directions.T))))
+
+
+def _sphere(number: int) -> Floats:
+    """Points spread over the sphere along a Fibonacci spiral: (number, 3)."""
+    turn = np.arange(number)
+    z = 1 - (2 * turn + 1) / number
+    angle = turn * np.pi * (3 - np.sqrt(5))
+    radius = np.sqrt(1 - z**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)

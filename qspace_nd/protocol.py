@@ -1,0 +1,236 @@
+"""What the scans of a model agree in, and how each is brought to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.errors import GradientError, ScanError
+from qspace_nd.gradients import MAX_ANGLE, GradientTable, channel_order
+from qspace_nd.invariants import RotationInvariants
+from qspace_nd.layout import find_scans
+from qspace_nd.normalise import divide_by_scan_mean
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.resampling import Resampling
+from qspace_nd.scans import Scan, Voxels, open_scan, read_voxels
+
+RAW, ROTATION_INVARIANT = "raw", "rotation-invariant"
+"""What the channels of a model are: the volumes, or features of each shell (`invariants`)."""
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How scans are found, accepted and read.
+
+    Attributes
+    ----------
+    bval, bvec, mask : Path or None
+        Named for a single scan, in place of the files beside it.
+    max_angle : float
+        Degrees that a gradient direction may differ from the model's.
+    ignore_nonfinite : bool
+        Leave voxels with NaN or infinity out, rather than refuse the scan.
+    gradients : "auto", "resample" or "strict"
+        Resample scans in spherical harmonics where their gradient tables differ, in any case, or
+        never: refuse them.
+    """
+
+    bval: Path | None = None
+    bvec: Path | None = None
+    mask: Path | None = None
+    max_angle: float = MAX_ANGLE
+    ignore_nonfinite: bool = False
+    gradients: str = "auto"
+
+
+DEFAULT_OPTIONS = ScanOptions()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What every scan of a model is brought to.
+
+    Attributes
+    ----------
+    volumes : int
+    gradients : GradientTable or None
+        Of the volumes; None for channels without b-values.
+    resampled : bool
+        Whether all scans are resampled to these gradients.
+    features : str
+        `RAW` or `ROTATION_INVARIANT`.
+    """
+
+    volumes: int
+    gradients: GradientTable | None
+    resampled: bool = False
+    features: str = RAW
+
+    def scales(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What channels are divided by, where their means over healthy voxels are `means` (C,)."""
+        if self.gradients is None or self.features == RAW:
+            return means
+        return RotationInvariants(self.gradients, self.gradients, "The model").scales(means)
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """How the volumes of a scan become the channels of a model.
+
+    Attributes
+    ----------
+    order : (C,) array of int or None
+        The volume that serves as each channel; None for all in order.
+    transform : Resampling or RotationInvariants or None
+        What is done with the volumes then.
+    mixed : bool
+        Whether the scan is resampled though the model's scans are not.
+    """
+
+    order: NDArray[np.intp] | None = None
+    transform: Resampling | RotationInvariants | None = None
+    mixed: bool = False
+
+
+def open_scans(
+    paths: Iterable[str | Path], options: ScanOptions, progress: Progress = SILENT
+) -> list[Scan]:
+    """Find scans and check their headers, gradients and masks, reading no voxel.
+
+    Raises
+    ------
+    InputError
+        The first thing that is wrong with any of them.
+    """
+    found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
+    for note in found.notes:
+        progress.say(note)
+    return [open_scan(files) for files in found.scans]
+
+
+def common_protocol(
+    scans: Sequence[Scan],
+    options: ScanOptions = DEFAULT_OPTIONS,
+    features: str = RAW,
+    progress: Progress = SILENT,
+) -> Protocol:
+    """The protocol of healthy scans, that of the first one.
+
+    Where one scan has to be resampled, all are: mixing costs accuracy.
+
+    Raises
+    ------
+    InputError
+        A scan has other channels or another gradient table and cannot be brought to the first's.
+    """
+    # Where b-values are missing, the message is to name the scan that lacks them.
+    first = next((scan for scan in scans if scan.gradients is not None), scans[0])
+    path = first.files.image
+    if first.gradients is None and features == ROTATION_INVARIANT:
+        raise GradientError(
+            f"{path} has no b-values, which {features} features are made of; put its .bval and "
+            f".bvec files beside it, or take --features {RAW}."
+        )
+    if first.gradients is None and options.gradients == "resample":
+        raise GradientError(
+            f"{path} has no b-values, without which there is nothing to resample by; put its .bval "
+            f"and .bvec files beside it, or take --gradients auto."
+        )
+    resampled = options.gradients == "resample" and features == RAW
+    protocol = Protocol(first.channels, first.gradients, resampled, features)
+    bridges = [bring_to(scan, protocol, options) for scan in scans]
+    differing = [s.files.image for s, b in zip(scans, bridges, strict=True) if b.mixed]
+    if not differing:
+        return protocol
+    protocol = replace(protocol, resampled=True)
+    for scan in scans:
+        bring_to(scan, protocol, options)
+    others = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    progress.say(
+        f"{differing[0]}{others} of {len(scans)} scans: another gradient table than that of {path};"
+        f" all scans are resampled to the latter's directions in spherical harmonics"
+    )
+    return protocol
+
+
+def bring_to(scan: Scan, protocol: Protocol, options: ScanOptions = DEFAULT_OPTIONS) -> Bridge:
+    """Find how the volumes of `scan` become the channels of `protocol`.
+
+    Raises
+    ------
+    InputError
+        The scan has other channels, or another gradient table that cannot be brought to it.
+    """
+    path = str(scan.files.image)
+    model, own = protocol.gradients, scan.gradients
+    if model is None or own is None:
+        _require_plain(scan, protocol)
+        return Bridge()
+    if options.gradients == "strict":
+        channel_order(model, own, name=path, max_angle=options.max_angle)
+    if protocol.features == ROTATION_INVARIANT:
+        return Bridge(transform=RotationInvariants(model, own, path))
+    if protocol.resampled:
+        return Bridge(transform=Resampling(model, own, path))
+    if options.gradients != "resample":
+        with suppress(GradientError):
+            return Bridge(channel_order(model, own, name=path, max_angle=options.max_angle))
+    return Bridge(transform=Resampling(model, own, path), mixed=True)
+
+
+def read_scan(
+    scan: Scan,
+    protocol: Protocol,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    progress: Progress = SILENT,
+) -> Voxels:
+    """Read a scan's voxels in the protocol's channels, divided by the scan's mean.
+
+    Raises
+    ------
+    InputError
+        The scan does not fit the protocol, or its signal cannot be used.
+    """
+    bridge = bring_to(scan, protocol, options)
+    voxels = read_voxels(
+        scan, order=bridge.order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
+    )
+    if bridge.transform is None:
+        divide_by_scan_mean(voxels.values)
+        return voxels
+    mixing = (
+        f"{scan.files.image} is resampled in spherical harmonics to the gradient directions of "
+        f"scans that were not resampled; maps are most accurate where all are: fit with "
+        f"--gradients resample."
+    )
+    return replace(
+        voxels,
+        values=bridge.transform(voxels.values),
+        residual=bridge.transform.fits.residual(voxels.values),
+        warnings=(*voxels.warnings, mixing) if bridge.mixed else voxels.warnings,
+    )
+
+
+def _require_plain(scan: Scan, protocol: Protocol) -> None:
+    """Check a scan without b-values, or one for a protocol without them."""
+    path = scan.files.image
+    if protocol.gradients is not None:
+        raise GradientError(
+            f"{path} has no b-values beside it, the scans it is to be compared with have; put its "
+            f".bval and .bvec files beside it, or name them with --bval and --bvec."
+        )
+    if scan.gradients is not None:
+        raise GradientError(
+            f"{path} has b-values, the scans it is to be compared with have none; give all of them "
+            f"b-values, or none."
+        )
+    if scan.channels != protocol.volumes:
+        raise ScanError(
+            f"{path} has {scan.channels} channels, {protocol.volumes} are expected; give scans of "
+            f"one protocol."
+        )
