@@ -69,15 +69,17 @@ class Simulation:
         """What all subjects share."""
         return Anatomy.of_icbm152(self.voxel_size)
 
-    def control(self, index: int) -> Subject:
-        """Simulate a healthy subject."""
-        return simulate_subject(self.anatomy, self.table, self._seed(0, index), snr=self.snr)
+    def control(self, index: int, table: GradientTable | None = None) -> Subject:
+        """Simulate a healthy subject, with a `table` of their own where one is given."""
+        return simulate_subject(
+            self.anatomy, table or self.table, self._seed(0, index), snr=self.snr
+        )
 
-    def patient(self, index: int) -> Subject:
-        """Simulate a patient."""
+    def patient(self, index: int, table: GradientTable | None = None) -> Subject:
+        """Simulate a patient, likewise."""
         return simulate_subject(
             self.anatomy,
-            self.table,
+            table or self.table,
             self._seed(1, index),
             lesions=self._lesions(index),
             lesion=self.lesion,

@@ -1,0 +1,194 @@
+"""Scans of several gradient tables, from files to maps."""
+
+from __future__ import annotations
+
+import json
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import Run, tree_of
+from scipy.spatial.transform import Rotation
+
+from qspace_nd.gradients import GradientTable
+from qspace_nd.model import NoveltyModel
+from qspace_nd.phantom import standard_table
+from qspace_nd.pipeline import fit_scans, map_scans
+from qspace_nd.protocol import ROTATION_INVARIANT, ScanOptions
+from qspace_nd.scans import read_volume, write_gradients, write_scan
+from qspace_nd.simulate import Simulation, simulate_cohort
+
+TABLE = standard_table(unweighted=2, directions=20)
+OWN = GradientTable(
+    TABLE.bvals, Rotation.from_euler("zyx", [30, 50, 20], degrees=True).apply(TABLE.directions)
+)
+CONTROLS = [f"healthy/control-0{number}.nii.gz" for number in (1, 2, 3)]
+BASELINE = ["input-distance"]
+RESAMPLE = ScanOptions(gradients="resample")
+
+
+def write_subject(path: Path, table: GradientTable, index: int = 0) -> None:
+    """Write the cohort's patient, or a control by a `path` in healthy/, as scanned by `table`."""
+    simulation = Simulation(voxel_size=8, table=TABLE, snr=100)
+    simulate = simulation.control if path.parent.name == "healthy" else simulation.patient
+    _, grid = read_volume(path.parents[path.parent.name == "healthy"] / "patient_mask.nii.gz")
+    name = path.name.split(".")[0]
+    subject = simulate(index, table)
+    write_scan(path, np.rint(subject.signal).astype(np.int16), grid)
+    bval, bvec = (path.with_name(f"{name}.{ending}") for ending in ("bval", "bvec"))
+    write_gradients(bval, bvec, table, subject.affine)
+    nib.save(nib.Nifti1Image(subject.mask.astype(np.uint8), grid.affine), name_of_mask(path))
+
+
+def name_of_mask(path: Path) -> Path:
+    return path.with_name(path.name.replace(".nii", "_mask.nii"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of one table with two models, its patient scanned by that table and by another."""
+    folder = tmp_path_factory.mktemp("tables")
+    simulate_cohort(folder, controls=3, layout="flat", voxel_size=8, table=TABLE)
+    for name, table in (("one", TABLE), ("own", OWN)):
+        write_subject(folder / f"{name}.nii.gz", table)
+    with chdir(folder):
+        for name, options in (("unchanged", ScanOptions()), ("resampled", RESAMPLE)):
+            fit_scans(CONTROLS, NoveltyModel(epochs=1), Path(name), options=options)
+    return folder
+
+
+def map_of(scan: str, model: str, output: Path, **options: Any) -> np.ndarray:
+    reading = ScanOptions(**options)
+    (files,) = map_scans([scan], Path(model), output, scores=BASELINE, options=reading)
+    return read_volume(files.maps["input-distance"])[0]
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    both = (one > 0) & (other > 0)
+    return float(np.corrcoef(one[both], other[both])[0, 1])
+
+
+def test_a_scan_of_other_directions_is_resampled_with_a_warning_and_its_residual(
+    study: Path, tmp_path: Path, call: Run
+) -> None:
+    line = f"map own.nii.gz --model unchanged -o {tmp_path}/novelty.nii.gz -q"
+    outcome = call(line, study)
+    assert outcome.status == 0
+    assert outcome.stderr.startswith("Warning: own.nii.gz is resampled in spherical harmonics to")
+    assert "fit with --gradients resample" in outcome.stderr
+    residual = read_volume(tmp_path / "novelty_residual.nii.gz")[0]
+    mask = read_volume(tmp_path / "novelty_mask.nii.gz")[0] > 0
+    assert (residual[mask] > 0).all()
+    assert not residual[~mask].any()
+    assert 0.001 < np.median(residual[mask]) < 0.05
+    facts = json.loads((tmp_path / "novelty_residual.json").read_text())
+    assert "as a share of the voxel's b=0 signal" in facts["Description"]
+    assert json.loads((tmp_path / "novelty.json").read_text())["Resampled"]
+    evaluation = call(f"eval {tmp_path} --labels {study}/lesions.nii.gz", tmp_path)
+    assert evaluation.status == 0, evaluation.stderr
+    assert "residual" not in evaluation.stdout
+
+
+def test_resampling_gives_nearly_the_map_that_the_models_own_table_would_have_given(
+    study: Path, tmp_path: Path
+) -> None:
+    with chdir(study):
+        one = map_of("one.nii.gz", "unchanged", tmp_path / "one.nii.gz")
+        own = map_of("own.nii.gz", "unchanged", tmp_path / "own.nii.gz")
+        ignored = map_of("own.nii.gz", "unchanged", tmp_path / "ignored.nii.gz", max_angle=90.0)
+    assert correlation(one, own) > 0.95 > correlation(one, ignored) + 0.1
+
+
+def test_where_scans_agree_none_is_changed(study: Path, tmp_path: Path) -> None:
+    with chdir(study):
+        map_of("one.nii.gz", "unchanged", tmp_path / "map.nii.gz")
+    assert not (tmp_path / "map_residual.nii.gz").exists()
+    assert not json.loads((tmp_path / "map.json").read_text())["Resampled"]
+
+
+def test_a_model_of_resampled_scans_resamples_every_scan(study: Path, tmp_path: Path) -> None:
+    with chdir(study):
+        one = map_of("one.nii.gz", "resampled", tmp_path / "one.nii.gz")
+        own = map_of("own.nii.gz", "resampled", tmp_path / "own.nii.gz")
+    assert (tmp_path / "one_residual.nii.gz").is_file()
+    assert correlation(one, own) > 0.95
+
+
+def test_where_one_healthy_scan_differs_all_are_resampled(
+    study: Path, tmp_path: Path, call: Run
+) -> None:
+    (tmp_path / "healthy").mkdir()
+    for path in study.glob("healthy/control-0[12]*"):
+        (tmp_path / "healthy" / path.name).symlink_to(path)
+    (tmp_path / "patient_mask.nii.gz").symlink_to(study / "patient_mask.nii.gz")
+    write_subject(tmp_path / "healthy/control-03.nii.gz", OWN, index=2)
+    outcome = call("fit healthy/*.nii.gz --epochs 1", tmp_path)
+    assert outcome.status == 0
+    assert (
+        "healthy/control-03.nii.gz of 3 scans: another gradient table than that of "
+        "healthy/control-01.nii.gz; all scans are resampled"
+    ) in outcome.stderr
+    model = NoveltyModel.load(tmp_path / "qspace-nd-model")
+    assert model.acquisition_ is not None
+    assert model.acquisition_.resampled
+    reference = NoveltyModel.load(study / "resampled").reference_
+    for ours, theirs in zip(model.reference_.parts[:2], reference.parts[:2], strict=True):
+        np.testing.assert_allclose(ours.views.x, theirs.views.x, rtol=0.02)
+    before = tree_of(tmp_path)
+    refused = call("fit healthy/*.nii.gz --gradients strict --model other -q", tmp_path)
+    assert (refused.status, tree_of(tmp_path)) == (2, before)
+    assert "control-03.nii.gz has other gradient directions than the model" in refused.stderr
+    checked = call("check healthy/*.nii.gz -q", tmp_path)
+    assert checked.status == 0
+    assert checked.stdout.count("Warning: healthy/control-03.nii.gz is resampled") == 1
+
+
+def test_a_scan_that_lost_volumes_and_one_with_more_b0_are_mapped_alike(
+    study: Path, tmp_path: Path
+) -> None:
+    image = nib.load(study / "one.nii.gz")
+    signal = np.asarray(image.dataobj)
+    for name, kept in (("less", np.r_[0:5, 7:22]), ("more", np.r_[0, 0, 11, 0:22])):
+        table = GradientTable(TABLE.bvals[kept], TABLE.directions[kept])
+        nib.save(nib.Nifti1Image(signal[..., kept], image.affine), tmp_path / f"{name}.nii.gz")
+        write_gradients(tmp_path / f"{name}.bval", tmp_path / f"{name}.bvec", table, image.affine)
+        (tmp_path / f"{name}_mask.nii.gz").symlink_to(study / "patient_mask.nii.gz")
+    with chdir(study):
+        whole = map_of("one.nii.gz", "resampled", tmp_path / "whole_map.nii.gz")
+        for name, least in (("less", 0.95), ("more", 0.98)):
+            scan, output = tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_map.nii.gz"
+            assert correlation(whole, map_of(str(scan), "resampled", output)) > least
+
+
+def test_rotation_invariant_features_are_fitted_and_followed_by_map(
+    study: Path, tmp_path: Path, call: Run
+) -> None:
+    model = tmp_path / "model"
+    line = f"fit healthy/*.nii.gz --features rotation-invariant --epochs 1 --model {model}"
+    outcome = call(line, study)
+    assert outcome.status == 0, outcome.stderr
+    assert "healthy voxels of 3 subjects in 4 channels" in outcome.stderr
+    acquisition = NoveltyModel.load(model).acquisition_
+    assert acquisition is not None
+    assert (acquisition.features, len(acquisition.channel_means)) == (ROTATION_INVARIANT, 4)
+    with chdir(study):
+        one = map_of("one.nii.gz", str(model), tmp_path / "one.nii.gz")
+        own = map_of("own.nii.gz", str(model), tmp_path / "own.nii.gz")
+    assert correlation(one, own) > 0.95
+    assert json.loads((tmp_path / "own.json").read_text())["Features"] == ROTATION_INVARIANT
+    strict = f"map own.nii.gz --model {model} -o {tmp_path}/no.nii.gz --gradients strict -q"
+    refused = call(strict, study)
+    assert (refused.status, (tmp_path / "no.nii.gz").exists()) == (2, False)
+    assert "other gradient directions" in refused.stderr
+
+
+def test_a_residual_that_exists_is_not_overwritten(study: Path, tmp_path: Path, call: Run) -> None:
+    (tmp_path / "map_residual.nii.gz").write_text("mine")
+    line = f"map own.nii.gz --model unchanged -o {tmp_path}/map.nii.gz -q"
+    outcome = call(line, study)
+    assert outcome.status == 2
+    assert "map_residual.nii.gz exists already" in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["map_residual.nii.gz"]
