@@ -47,7 +47,7 @@ class NearestNeighbours:
         self._points = np.ascontiguousarray(points - self._centre)
         self._tree: cKDTree | None = None
         self._leaves: Leaves | None = None
-        self._engine = ""
+        self.engine = ""
 
     def __len__(self) -> int:
         return len(self._points)
@@ -56,9 +56,9 @@ class NearestNeighbours:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, k)."""
         centred = np.ascontiguousarray(queries - self._centre)
         k = min(k, len(self))
-        if not self._engine:
-            self._engine = self._fastest_engine(centred, k)
-        return self._finders()[self._engine](centred, k)
+        if not self.engine:
+            self.engine = self._fastest_engine(centred, k)
+        return self._finders()[self.engine](centred, k)
 
     def _finders(self) -> dict[str, _Finder]:
         return {"tree": self._by_tree, "leaves": self._by_leaves, "scan": self._by_scan}

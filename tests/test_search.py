@@ -23,7 +23,7 @@ def brute_force(points: np.ndarray, queries: np.ndarray, k: int = 1) -> np.ndarr
 
 def by_engine(engine: str, points: np.ndarray, queries: np.ndarray, k: int = 1) -> np.ndarray:
     neighbours = NearestNeighbours(points)
-    neighbours._engine = engine
+    neighbours.engine = engine
     return neighbours.distances(queries, k)
 
 
@@ -228,7 +228,7 @@ def test_the_choice_of_engine_is_made_once_and_leaves_distances_alone(
     points, queries = normal(3000, 6), normal(600, 6, seed=1)
     neighbours = NearestNeighbours(points)
     first = neighbours.distances(queries)
-    assert neighbours._engine in ENGINES
+    assert neighbours.engine in ENGINES
     np.testing.assert_array_equal(neighbours.distances(queries), first)
     np.testing.assert_allclose(first, brute_force(points, queries), rtol=1e-5)
 

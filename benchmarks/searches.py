@@ -1,0 +1,280 @@
+"""Searches among many healthy voxels, each beside brute force and named peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from references import Files
+from timing import in_turn
+
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.scores.density import log_mean_density
+from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.search import NearestNeighbours
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+FLAT_QUERIES = 1024
+CHECKED = 64  # queries whose distances are checked against brute force in float64
+QUERIES = 100_000
+
+
+def nearest(files: Files, quick: bool) -> str:
+    """Latent distance against FAISS Flat, scikit-learn and PyOD."""
+    sizes = [(500_000, 8), (1_000_000, 8), (4_000_000, 8), (1_000_000, 16), (1_000_000, 24)]
+    if quick:
+        sizes = [(10_000, 8), (files.size, 8), (10_000, 16)]
+    rows = [_nearest_row(files, number, latents) for number, latents in sizes]
+    peers = _library_peers(files, sizes[0][0])
+    return f"""## Latent distance
+
+Posterior means of a default model, all latents alive; µs a query, of {QUERIES:,} queries of a
+patient (Flat: {FLAT_QUERIES:,}). Flat is FAISS's scan on its fast path
+(`distance_compute_blas_threshold = 20`). Errors are relative, against brute force in float64 on
+{CHECKED} queries. What is built once for all queries is in seconds beside it, the choice of the
+engine by timing with it.
+
+| reference | d | engine | building, s | µs a query | Flat | times faster | error | Flat's |
+| --: | --: | --- | --: | --: | --: | --: | --: | --: |
+{chr(10).join(rows)}
+
+{peers}"""
+
+
+def channels(files: Files, quick: bool) -> str:
+    """46 channels against FAISS Flat."""
+    number = 20_000 if quick else 1_000_000
+    row = _row(files.signals(number), files.patient(QUERIES // 10))
+    return f"""## All 46 channels
+
+`input-distance`, as above; {QUERIES // 10:,} queries.
+
+| reference | d | engine | building, s | µs a query | Flat | times faster | error | Flat's |
+| --: | --: | --- | --: | --: | --: | --: | --: | --: |
+{row}"""
+
+
+def bhattacharyya(files: Files, quick: bool) -> str:
+    """The nearest Gaussian against brute force in PyTorch."""
+    number = 20_000 if quick else 1_000_000
+    healthy, queries = _gaussians(files, number, 32_768)
+    few = queries[:: len(queries) // CHECKED][:CHECKED]
+    ours, brute = in_turn(
+        [
+            lambda: nearest_gaussians(queries, _chunks(healthy)),
+            lambda: brute_bhattacharyya(few, healthy),
+        ],
+        rounds=2,
+    )
+    exact = brute_bhattacharyya(_double(few), _double(healthy))
+    found = ours.result[:: len(queries) // CHECKED][:CHECKED]
+    error = np.abs(found - exact).max() / exact.max()
+    return f"""## Bhattacharyya distance
+
+{number:,} healthy Gaussians of 8 dimensions, {len(queries):,} queries; brute force in PyTorch, in
+float32 and in blocks that fit the cache, on {CHECKED} of them. Against brute force in float64 the
+largest error is {error:.0e} of the largest distance.
+
+{_against_brute(ours.seconds / len(queries), brute.seconds / len(few))}"""
+
+
+def density(files: Files, quick: bool) -> str:
+    """The mean density against brute force in PyTorch."""
+    number = 20_000 if quick else 1_000_000
+    healthy, queries = _gaussians(files, number, 32_768)
+    few = queries[:: len(queries) // CHECKED][:CHECKED]
+    ours, brute = in_turn(
+        [
+            lambda: log_mean_density(queries.mean, _chunks(healthy)),
+            lambda: brute_density(few.mean, healthy),
+        ],
+        rounds=2,
+    )
+    exact = brute_density(few.mean.double(), _double(healthy))
+    error = ours.result[:: len(queries) // CHECKED][:CHECKED] - exact
+    return f"""## Density
+
+{number:,} healthy Gaussians of 8 dimensions, {len(queries):,} queries; brute force in PyTorch, in
+float32 and in blocks that fit the cache, on {CHECKED} of them. Against brute force in float64 the
+error of the logarithm has a standard deviation of {error.std():.1g} and is {np.abs(error).max():.1g}
+at the most.
+
+{_against_brute(ours.seconds / len(queries), brute.seconds / len(few))}"""
+
+
+def growth(files: Files, quick: bool, plot: Path) -> str:
+    """The cost of the default score against the size of the reference, with a plot."""
+    sizes = [1_000_000 * 2**i for i in range(5)]
+    if quick:
+        sizes = [files.size // 4, files.size // 2, files.size]
+    queries = files.model(8).encode(files.patient(QUERIES)).mean
+    ours, flat = [], []
+    for size in sizes:
+        points = files.latents(size).mean
+        search = NearestNeighbours(points)
+        search.distances(queries)
+        timed, scan = in_turn(
+            [lambda s=search: s.distances(queries), lambda p=points: _flat(p, queries[:256])]
+        )
+        ours.append(1e6 * timed.seconds / len(queries))
+        flat.append(1e6 * scan.seconds / 256)
+    _plot(plot, sizes, ours, flat)
+    rows = [
+        f"| {size:,} | {one:.1f} | {other:,.0f} | {other / one:.0f} |"
+        for size, one, other in zip(sizes, ours, flat, strict=True)
+    ]
+    return f"""## Cost against the size of the reference
+
+`latent-distance` with 8 latents, µs a query of {len(queries):,}; Flat as above. From
+{sizes[0]:,} to {sizes[-1]:,} voxels the time of a query grows {ours[-1] / ours[0]:.2f} times.
+
+| reference | µs a query | Flat | times faster |
+| --: | --: | --: | --: |
+{chr(10).join(rows)}
+
+![Cost against size]({plot.name})"""
+
+
+def _nearest_row(files: Files, number: int, latents: int) -> str:
+    queries = files.model(latents).encode(files.patient(QUERIES)).mean
+    return _row(files.latents(number, latents).mean, queries)
+
+
+def _row(points: Floats, queries: Floats) -> str:
+    search = NearestNeighbours(points)
+    (building,) = in_turn([lambda: search.distances(queries)], rounds=1)
+    few = queries[:: max(1, len(queries) // FLAT_QUERIES)][:FLAT_QUERIES]
+    ours, flat = in_turn([lambda: search.distances(queries), lambda: _flat(points, few)])
+    per_query, per_flat = ours.seconds / len(queries), flat.seconds / len(few)
+    checked = few[:CHECKED]
+    exact = brute_distances(points, checked)
+    errors = [
+        np.abs(found - exact).max() / exact.max()
+        for found in (search.distances(checked)[:, 0], _flat(points, checked))
+    ]
+    return (
+        f"| {len(points):,} | {points.shape[1]} | {search.engine} | "
+        f"{building.seconds - ours.seconds:.1f} | {1e6 * per_query:.1f} | {1e6 * per_flat:.0f} | "
+        f"**{per_flat / per_query:.1f}** | {errors[0]:.0e} | {errors[1]:.0e} |"
+    )
+
+
+def _library_peers(files: Files, number: int) -> str:
+    from pyod.models.knn import KNN
+    from sklearn.neighbors import NearestNeighbors
+
+    points = files.latents(number).mean
+    queries = files.model(8).encode(files.patient(QUERIES)).mean
+    few = queries[:: max(1, len(queries) // 2000)][:2000]
+    ours = NearestNeighbours(points)
+    ours.distances(queries)
+    jobs = torch.get_num_threads()
+    theirs = NearestNeighbors(n_neighbors=1, n_jobs=jobs).fit(points)
+    detector = KNN(n_neighbors=1, method="largest", n_jobs=jobs).fit(points)
+    mine, plain, outliers = in_turn(
+        [
+            lambda: ours.distances(queries),
+            lambda: theirs.kneighbors(few),
+            lambda: detector.decision_function(few),
+        ],
+        rounds=2,
+    )
+    base = mine.seconds / len(queries)
+    rows = [
+        f"| {name} | {1e6 * one.seconds / len(few):.0f} | "
+        f"{one.seconds / len(few) / base:.1f} |"
+        for name, one in (("scikit-learn, NearestNeighbors", plain), ("PyOD, KNN", outliers))
+    ]
+    return f"""At {number:,} voxels and d=8, where ours takes {1e6 * base:.1f} µs a query:
+
+| peer | µs a query | times slower than ours |
+| --- | --: | --: |
+{chr(10).join(rows)}"""
+
+
+def _flat(points: Floats, queries: Floats) -> Floats:
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.cvar.distance_compute_blas_threshold = 20
+    squared, _ = faiss.knn(queries, points, 1)
+    return np.sqrt(np.maximum(squared[:, 0], 0.0))
+
+
+def brute_distances(points: Floats, queries: Floats) -> Doubles:
+    """Distance to the nearest point in float64, one query at a time: (n,)."""
+    exact = np.full(len(queries), np.inf)
+    for start in range(0, len(points), 65_536):
+        block = points[start : start + 65_536].astype(np.float64)
+        for row, query in enumerate(queries):
+            nearest = np.sqrt(((block - query) ** 2).sum(axis=1).min())
+            exact[row] = min(exact[row], nearest)
+    return exact
+
+
+def brute_bhattacharyya(queries: Gaussian[torch.Tensor], healthy: Gaussian[torch.Tensor]) -> Doubles:
+    """The least distance over all pairs: (n,)."""
+    least = torch.full((len(queries),), torch.inf, dtype=queries.mean.dtype)
+    for block in _chunks(healthy, 4096):
+        for row in range(len(queries)):
+            mean, std = queries.mean[row], queries.std[row]
+            variances = std**2 + block.std**2
+            distance = 0.25 * (mean - block.mean) ** 2 / variances
+            distance += 0.5 * torch.log(variances / (2.0 * std * block.std))
+            least[row] = torch.minimum(least[row], distance.sum(1).min())
+    return least.numpy().astype(np.float64)
+
+
+def brute_density(points: torch.Tensor, healthy: Gaussian[torch.Tensor]) -> Doubles:
+    """Logarithm of the mean of all densities: (n,)."""
+    total = torch.full((len(points),), -torch.inf, dtype=points.dtype)
+    for block in _chunks(healthy, 4096):
+        for row, point in enumerate(points):
+            terms = torch.logsumexp(block.log_prob(point), 0)
+            total[row] = torch.logaddexp(total[row], terms)
+    return total.numpy().astype(np.float64) - np.log(len(healthy))
+
+
+def _gaussians(
+    files: Files, number: int, queries: int
+) -> tuple[Gaussian[torch.Tensor], Gaussian[torch.Tensor]]:
+    return _tensors(files.latents(number)), _tensors(files.model(8).encode(files.patient(queries)))
+
+
+def _tensors(gaussian: Gaussian[np.ndarray]) -> Gaussian[torch.Tensor]:
+    return Gaussian(torch.from_numpy(gaussian.mean), torch.from_numpy(gaussian.std))
+
+
+def _double(gaussian: Gaussian[torch.Tensor]) -> Gaussian[torch.Tensor]:
+    return Gaussian(gaussian.mean.double(), gaussian.std.double())
+
+
+def _chunks(
+    healthy: Gaussian[torch.Tensor], size: int = 65_536
+) -> Iterator[Gaussian[torch.Tensor]]:
+    for start in range(0, len(healthy), size):
+        yield healthy[start : start + size]
+
+
+def _against_brute(ours: float, brute: float) -> str:
+    return f"""| µs a query | brute force | times faster |
+| --: | --: | --: |
+| {1e6 * ours:.1f} | {1e6 * brute:,.0f} | **{brute / ours:.0f}** |"""
+
+
+def _plot(path: Path, sizes: list[int], ours: list[float], flat: list[float]) -> None:
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.loglog(sizes, flat, "o-", label="FAISS Flat")
+    axes.loglog(sizes, ours, "o-", label="qspace-nd")
+    axes.set(xlabel="healthy voxels", ylabel="µs a query", title="latent-distance, 8 latents")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
