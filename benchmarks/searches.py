@@ -103,8 +103,8 @@ def density(files: Files, quick: bool) -> str:
 
 {number:,} healthy Gaussians of 8 dimensions, {len(queries):,} queries; brute force in PyTorch, in
 float32 and in blocks that fit the cache, on {CHECKED} of them. Against brute force in float64 the
-error of the logarithm has a standard deviation of {error.std():.1g} and is {np.abs(error).max():.1g}
-at the most.
+error of the logarithm has a standard deviation of {error.std():.1g} and is at the most
+{np.abs(error).max():.1g}.
 
 {_against_brute(ours.seconds / len(queries), brute.seconds / len(few))}"""
 
@@ -188,8 +188,7 @@ def _library_peers(files: Files, number: int) -> str:
     )
     base = mine.seconds / len(queries)
     rows = [
-        f"| {name} | {1e6 * one.seconds / len(few):.0f} | "
-        f"{one.seconds / len(few) / base:.1f} |"
+        f"| {name} | {1e6 * one.seconds / len(few):.0f} | {one.seconds / len(few) / base:.1f} |"
         for name, one in (("scikit-learn, NearestNeighbors", plain), ("PyOD, KNN", outliers))
     ]
     return f"""At {number:,} voxels and d=8, where ours takes {1e6 * base:.1f} µs a query:
@@ -217,7 +216,9 @@ def brute_distances(points: Floats, queries: Floats) -> Doubles:
     return exact
 
 
-def brute_bhattacharyya(queries: Gaussian[torch.Tensor], healthy: Gaussian[torch.Tensor]) -> Doubles:
+def brute_bhattacharyya(
+    queries: Gaussian[torch.Tensor], healthy: Gaussian[torch.Tensor]
+) -> Doubles:
     """The least distance over all pairs: (n,)."""
     least = torch.full((len(queries),), torch.inf, dtype=queries.mean.dtype)
     for block in _chunks(healthy, 4096):

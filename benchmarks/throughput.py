@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from references import Files
 from scipy.optimize import minimize
 from timing import in_turn, peak_memory
 
-from qspace_nd.pipeline import DEFAULT_OPTIONS, open_scans
+from qspace_nd.protocol import DEFAULT_OPTIONS, open_scans
 from qspace_nd.scans import read_voxels
 from qspace_nd.scores.optimise import ERROR, closest_latents
 from qspace_nd.simulate import simulate_cohort
@@ -23,7 +24,7 @@ from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
 _READ = """
 import sys
 from pathlib import Path
-from qspace_nd.pipeline import DEFAULT_OPTIONS, open_scans
+from qspace_nd.protocol import DEFAULT_OPTIONS, open_scans
 from qspace_nd.scans import read_voxels
 (scan,) = open_scans([Path(sys.argv[1])], DEFAULT_OPTIONS)
 before = peak()
@@ -46,8 +47,8 @@ def reading(files: Files, quick: bool) -> str:
     return f"""## Reading a scan
 
 `{path.name}` of {packed / 1e6:.0f} MB, {plain.result / 1e6:.0f} MB unpacked (int16), of which
-{len(voxels):,} voxels of {voxels.shape[1]} channels are in the mask ({voxels.nbytes / 1e6:.0f} MB as
-float32); unpacked, masked, hashed and checked, against `isal.igzip` alone.
+{len(voxels):,} voxels of {voxels.shape[1]} channels are in the mask ({voxels.nbytes / 1e6:.0f} MB
+as float32); unpacked, masked, hashed and checked, against `isal.igzip` alone.
 
 | MB/s unpacked | isal alone | share of its speed | peak memory / masked voxels |
 | --: | --: | --: | --: |
@@ -72,7 +73,7 @@ def training(files: Files, quick: bool) -> str:
     a, b = (torch.randn(2048, 2048) for _ in range(2))
     learned, product = in_turn([fit, lambda: torch.mm(a, b)], rounds=3)
     widths = [channels, *hidden, 2 * latents], [latents, *reversed(hidden), 2 * channels]
-    weights = sum(i * o for side in widths for i, o in zip(side[:-1], side[1:], strict=True))
+    weights = sum(i * o for side in widths for i, o in pairwise(side))
     # A product forwards, two backwards, but for the slopes of the input, which nobody asks for.
     operations = 6 * weights - 2 * channels * hidden[0]
     voxels = steps * min(recipe.batch_size, len(x)) / learned.seconds
@@ -108,6 +109,7 @@ def generated(files: Files, quick: bool) -> str:
         for z in (ours.result[::stride][:few], theirs.result)
     ]
     rates = len(x) / ours.seconds, few / theirs.seconds
+    mean_errors = f"{errors[0]:.5f} | {errors[1]:.5f}"
     return f"""## Closest generated sample
 
 min_z |x - pm(z)| in [-10, 10]^8 from qm(x), on {len(x):,} voxels of a patient in a batch; SciPy's
@@ -115,7 +117,7 @@ L-BFGS-B with gradients by PyTorch on {few} of them, one at a time, with its own
 
 | voxels/s | SciPy | times faster | mean error | SciPy's |
 | --: | --: | --: | --: | --: |
-| {rates[0]:,.0f} | {rates[1]:.0f} | **{rates[0] / rates[1]:.0f}** | {errors[0]:.5f} | {errors[1]:.5f} |"""
+| {rates[0]:,.0f} | {rates[1]:.0f} | **{rates[0] / rates[1]:.0f}** | {mean_errors} |"""
 
 
 def _by_scipy(network: VectorVAE, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
