@@ -26,7 +26,7 @@ from cohorts import (
     Design,
     real_lesion_masks,
 )
-from peers import EVERY, NETWORK, Detector, Peer, by_neighbours
+from peers import EVERY, HARMONICS, NETWORK, Detector, Peer, by_neighbours
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
@@ -48,6 +48,9 @@ SCORES = {
 
 DEAR_OTHERS = 1000
 """Voxels outside lesions of each patient that get the dear scores."""
+
+TURN = 20.0
+"""Degrees that heads are turned by at most, where they are."""
 
 NETWORK_SEEDS = (1, 2)
 """Seeds of networks beside that of the default, 0."""
@@ -142,6 +145,7 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
                 ("input-distance", peers.input_distance, {}),
             )
         ),
+        *turned_and_transformed(scale),
         variant(
             by_neighbours("latent-distance, preset paper"),
             partial(ours, preset="paper"),
@@ -149,6 +153,25 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
         ),
         *(_catalogued(name, scale) for name in scores),
     ]
+
+
+def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
+    """Signals fitted in spherical harmonics, and all signals where heads lie turned."""
+    some = partial(
+        Peer,
+        others=scale.others,
+        controls=False,
+        kinds=False,
+        sources=(*NETWORK, *HARMONICS),
+    )
+    for distance, settings in (("latent-distance", scale.settings), ("input-distance", {})):
+        for channels in ("all", "resampled", "rotation-invariant"):
+            name = distance if channels == "all" else f"{distance}, {channels}"
+            given = {"channels": channels, **settings}
+            if channels != "all":
+                yield some(by_neighbours(name), partial(peers.DISTANCES[distance], **given))
+            turned = partial(peers.turned, distance=distance, degrees=TURN, **given)
+            yield some(by_neighbours(f"{name}, heads turned"), turned)
 
 
 def pyod(scale: Scale) -> tuple[Detector, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from qspace_nd import anatomy, gradients, lesions, normalise, phantom, simulate
 from qspace_nd.anatomy import Affine, Mask
@@ -58,6 +59,8 @@ class Design:
         mm.
     reference, left_out, patients : int
         How many controls the methods learn from, how many they never see, how many patients.
+    turn : float
+        Degrees that heads are turned in the scanner by at most, each about an axis of its own.
     """
 
     seed: int
@@ -65,6 +68,7 @@ class Design:
     reference: int = 8
     left_out: int = 4
     patients: int = 4
+    turn: float = 0.0
 
     @property
     def name(self) -> str:
@@ -150,8 +154,7 @@ class Cohort:
         """The controls that no method sees before it scores them."""
         first = self.design.reference
         return tuple(
-            self._simulated(f"control-{number}", "healthy", simulation.control(number))
-            for simulation in [self._simulation(MAIN_KIND)]
+            self._simulated(f"control-{number}", "healthy", self._control(number))
             for number in range(first, first + self.design.left_out)
         )
 
@@ -161,7 +164,9 @@ class Cohort:
         return self.once(
             ("patients", kind),
             lambda: tuple(
-                self._simulated(f"patient-{number}", kind, simulation.patient(number))
+                self._simulated(
+                    f"patient-{number}", kind, simulation.patient(number, self._turned(1, number))
+                )
                 for number in range(self.design.patients)
             ),
         )
@@ -173,10 +178,34 @@ class Cohort:
             return x
         return x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
 
+    def turned(self, degrees: float) -> Cohort:
+        """The same cohort with turned heads; the voxels of a scan are the same ones in order."""
+        return self.once(
+            ("turned", degrees), lambda: Cohort(replace(self.design, turn=degrees), self.masks)
+        )
+
+    def like(self, scan: Scan) -> Scan:
+        """The scan of this cohort that has the name and kind of another's."""
+        scans = self.left_out if scan.kind == "healthy" else self.patients(scan.kind)
+        return next(one for one in scans if one.name == scan.name)
+
     @property
     def groups(self) -> NDArray[np.intp]:
         """The number of the subject that each of the reference's voxels is of."""
         return np.repeat(np.arange(len(self.reference)), [len(scan.x) for scan in self.reference])
+
+    def _control(self, number: int) -> Subject:
+        return self._simulation(MAIN_KIND).control(number, self._turned(0, number))
+
+    def _turned(self, purpose: int, number: int) -> GradientTable | None:
+        """The gradients as a subject's head sees them: turned the other way than the head."""
+        if not self.design.turn:
+            return None
+        rng = np.random.default_rng((self.design.seed, purpose, number))
+        axis = rng.normal(size=3)
+        angle = np.radians(rng.uniform(0, self.design.turn))
+        turn = Rotation.from_rotvec(-angle * axis / np.linalg.norm(axis))
+        return GradientTable(self.table.bvals, turn.apply(self.table.directions))
 
     def _simulation(self, kind: str) -> Simulation:
         order = np.random.default_rng(self.design.seed).permutation(len(self.masks))
@@ -192,8 +221,7 @@ class Cohort:
 
     @cached_property
     def _reference_signals(self) -> list[tuple[Subject, Values]]:
-        simulation = self._simulation(MAIN_KIND)
-        subjects = [simulation.control(number) for number in range(self.design.reference)]
+        subjects = [self._control(number) for number in range(self.design.reference)]
         return [(subject, _signal(subject)) for subject in subjects]
 
     def _simulated(self, name: str, kind: str, subject: Subject) -> Scan:

@@ -11,11 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from cohorts import MAIN_KIND, Cohort, Rows, Scan
+from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
-from qspace_nd import gaussian, training, vae
+from qspace_nd import gaussian, harmonics, invariants, resampling, training, vae
+from qspace_nd.invariants import RotationInvariants
 from qspace_nd.model import NoveltyModel
+from qspace_nd.normalise import channel_means
+from qspace_nd.resampling import Resampling
 from qspace_nd.search import NearestNeighbours
 
 Scores = NDArray[np.floating[Any]]
@@ -29,6 +32,9 @@ EVERY = 1000  # more cohorts than there are
 
 NETWORK = (gaussian, vae, training)
 """What a trained network depends on."""
+
+HARMONICS = (harmonics, resampling, invariants)
+"""What a fit in spherical harmonics depends on."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +86,22 @@ def by_neighbours(name: str) -> tuple[str, ...]:
 # --- the model -------------------------------------------------------------------------------
 
 
-def fitted(cohort: Cohort, channels: Rows | None = None, **settings: Any) -> NoveltyModel:
+def fitted(cohort: Cohort, channels: str = "all", **settings: Any) -> NoveltyModel:
     """Return the model of a cohort's reference, fitted once for all that ask for it."""
-    key = ("model", None if channels is None else tuple(channels), tuple(sorted(settings.items())))
 
     def fit() -> NoveltyModel:
         model = NoveltyModel(device="cpu", **settings)
-        x = cohort.reference_rows()
-        return model.fit(x if channels is None else x[:, channels], groups=cohort.groups)
+        return model.fit(_reference(cohort, channels), groups=cohort.groups)
 
-    return cohort.once(key, fit)
+    return cohort.once(("model", channels, tuple(sorted(settings.items()))), fit)
 
 
 def latent_distance(cohort: Cohort, *, channels: str = "all", **settings: Any) -> Fitted:
     """Mean distance to the nearest neighbours in latent space, for each number of them."""
-    chosen = CHANNELS[channels](cohort)
-    model = fitted(cohort, chosen, **settings)
+    model = fitted(cohort, channels, **settings)
 
     def score(scan: Scan, rows: Rows) -> Scores:
-        x = scan.x[rows] if chosen is None else scan.x[np.ix_(rows, chosen)]
+        x = CHANNELS[channels](cohort, scan)[rows]
         return _means(model.reference_.nearest("q_bar"), model.encode(x).mean)
 
     history = model.history_
@@ -122,24 +125,55 @@ def catalogue_score(cohort: Cohort, *, name: str, **settings: Any) -> Fitted:
     return Fitted(score)
 
 
-def _unweighted(cohort: Cohort) -> Rows:
-    return cohort.b0
+def _all(cohort: Cohort, scan: Scan) -> Values:
+    return scan.x
 
 
-def _weighted(cohort: Cohort) -> Rows:
-    return np.setdiff1d(np.arange(len(cohort.table.bvals)), cohort.b0)
+def _unweighted(cohort: Cohort, scan: Scan) -> Values:
+    return scan.x[:, cohort.b0]
 
 
-def _all(cohort: Cohort) -> None:
-    return None
+def _weighted(cohort: Cohort, scan: Scan) -> Values:
+    return np.delete(scan.x, cohort.b0, axis=1)
 
 
-CHANNELS: Mapping[str, Callable[[Cohort], Rows | None]] = {
+def _resampled(cohort: Cohort, scan: Scan) -> Values:
+    """The signal as `fit --gradients resample` sees it: its fit in spherical harmonics."""
+    return _transformed(cohort, scan, Resampling(cohort.table, cohort.table, scan.name))
+
+
+def _invariant(cohort: Cohort, scan: Scan) -> Values:
+    """The features of `fit --features rotation-invariant`."""
+    return _transformed(cohort, scan, RotationInvariants(cohort.table, cohort.table, scan.name))
+
+
+def _transformed(cohort: Cohort, scan: Scan, transform: Resampling | RotationInvariants) -> Values:
+    kind = type(transform).__name__
+
+    def scales() -> Values:
+        means = channel_means([transform(one.signal) for one in cohort.reference])
+        return transform.scales(means) if isinstance(transform, RotationInvariants) else means
+
+    return cohort.once(
+        (kind, scan.name, scan.kind),
+        lambda: transform(scan.signal) / cohort.once((kind, "scales"), scales),
+    )
+
+
+CHANNELS: Mapping[str, Callable[[Cohort, Scan], Values]] = {
     "all": _all,
     "b=0": _unweighted,
     "weighted": _weighted,
+    "resampled": _resampled,
+    "rotation-invariant": _invariant,
 }
-"""The channels that a method may be given."""
+"""What a method may be given: (cohort, scan) -> (n, channels)."""
+
+
+def _reference(cohort: Cohort, channels: str) -> Values:
+    if channels == "all":
+        return cohort.reference_rows()
+    return np.concatenate([CHANNELS[channels](cohort, scan) for scan in cohort.reference])
 
 
 def _means(neighbours: NearestNeighbours, queries: NDArray[np.float32]) -> Scores:
@@ -152,15 +186,22 @@ def _means(neighbours: NearestNeighbours, queries: NDArray[np.float32]) -> Score
 
 def input_distance(cohort: Cohort, *, channels: str = "all") -> Fitted:
     """Mean distance to the nearest neighbours among the signals, for each number of them."""
-    chosen = CHANNELS[channels](cohort)
-    x = cohort.reference_rows()
-    neighbours = NearestNeighbours(x if chosen is None else x[:, chosen])
+    neighbours = NearestNeighbours(_reference(cohort, channels))
 
     def score(scan: Scan, rows: Rows) -> Scores:
-        x = scan.x[rows] if chosen is None else scan.x[np.ix_(rows, chosen)]
-        return _means(neighbours, x)
+        return _means(neighbours, CHANNELS[channels](cohort, scan)[rows])
 
     return Fitted(score)
+
+
+DISTANCES = {"latent-distance": latent_distance, "input-distance": input_distance}
+
+
+def turned(cohort: Cohort, *, distance: str, degrees: float, **settings: Any) -> Fitted:
+    """One of the two distances on the same cohort with heads that are turned in the scanner."""
+    other = cohort.turned(degrees)
+    method = DISTANCES[distance](other, **settings)
+    return Fitted(lambda scan, rows: method.score(other.like(scan), rows), method.facts)
 
 
 def mahalanobis(cohort: Cohort) -> Fitted:

@@ -13,16 +13,20 @@ from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from conftest import Run
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from qspace_nd.gradients import GradientTable, read_gradients
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import fit_scans, map_scans
+from qspace_nd.protocol import ScanOptions
+from qspace_nd.scans import write_gradients
 
 SCORES = ["latent-distance", "input-distance"]
 MODEL = Path("qspace-nd-model")
@@ -281,6 +285,106 @@ def flip_of(affine: np.ndarray) -> int:
     return -1 if np.linalg.det(affine[:3, :3]) > 0 else 1
 
 
+# --- A head that is turned, and the b-vectors with it
+
+TURN = Rotation.from_rotvec(np.radians(15) * np.ones(3) / np.sqrt(3)).as_matrix()
+
+
+def turned_about(point: np.ndarray) -> np.ndarray:
+    """(4, 4): the head's 15 degrees about a point of the world."""
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = TURN, point - TURN @ point
+    return affine
+
+
+def turn_vectors(people: Path, name: str, affine: np.ndarray) -> None:
+    """Write the person's gradients, turned with the head, for an image of `affine`."""
+    scan = nib.load(people / "person.nii.gz")
+    bval, bvec = people / "person.bval", people / "person.bvec"
+    table = read_gradients(bval, bvec, scan.affine, scan.shape[3])
+    turned = GradientTable(table.bvals, table.directions @ TURN.T)
+    write_gradients(people / f"{name}.bval", people / f"{name}.bvec", turned, affine)
+
+
+def maps_of(people: Path, name: str, **options: Any) -> dict[tuple[str, str], np.ndarray]:
+    """The person's plain and smoothed maps, mean distances to 10 neighbours: (kind, score)."""
+    with chdir(people):
+        (files,) = map_scans(
+            [Path(f"{name}.nii.gz")],
+            MODEL,
+            Path(f"{name}_turned.nii.gz"),
+            scores=SCORES,
+            neighbours=10,
+            smooth=6.0,
+            options=ScanOptions(**options),
+            force=True,
+        )
+    kinds = {"plain": files.maps, "smoothed": files.smoothed}
+    return {
+        (kind, score): values_of(people / path)
+        for kind, maps in kinds.items()
+        for score, path in maps.items()
+    }
+
+
+def test_a_head_and_b_vectors_that_are_turned_in_the_header_give_the_map_again(
+    people: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, mask = (nib.load(people / f"person{ending}.nii.gz") for ending in ("", "_mask"))
+    affine = turned_about(np.zeros(3)) @ image.affine
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), people / "header.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(mask.dataobj), affine), people / "header_mask.nii.gz")
+    turn_vectors(people, "header", affine)
+    inside = np.asarray(mask.dataobj) > 0
+    still, turned = maps_of(people, "person"), maps_of(people, "header")
+    found = {key: np.corrcoef(still[key][inside], turned[key][inside])[0, 1] for key in still}
+    with capfd.disabled():
+        print(f"\nCorrelation of maps, the head turned in the header: {found}")
+    assert min(found.values()) > 0.95
+
+
+def test_a_turned_and_interpolated_head_gives_the_map_again_where_it_is_smoothed(
+    people: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, mask = (nib.load(people / f"person{ending}.nii.gz") for ending in ("", "_mask"))
+    centre = image.affine[:3] @ np.append(ndimage.center_of_mass(np.asarray(mask.dataobj)), 1)
+    turn, pad = turned_about(centre), np.array([6, 6, 8])
+    affine = image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ pad
+    shape = tuple(np.array(mask.shape) + 2 * pad)
+
+    def moved(volume: np.ndarray, way: np.ndarray, onto: tuple[int, ...], order: int) -> np.ndarray:
+        return ndimage.affine_transform(
+            volume.astype(np.float32), way, output_shape=onto, order=order, mode="nearest"
+        )
+
+    there = np.linalg.inv(image.affine) @ np.linalg.inv(turn) @ affine
+    signal = np.asarray(image.dataobj)
+    turned = [moved(signal[..., i], there, shape, 3) for i in range(signal.shape[3])]
+    brain = (moved(np.asarray(mask.dataobj), there, shape, 1) > 0.5) & (turned[0] > 0)
+    nib.save(nib.Nifti1Image(np.stack(turned, -1), affine), people / "grid.nii.gz")
+    nib.save(nib.Nifti1Image(brain.astype(np.uint8), affine), people / "grid_mask.nii.gz")
+    turn_vectors(people, "grid", affine)
+    back = np.linalg.inv(there)
+    inside = (np.asarray(mask.dataobj) > 0) & (moved(brain, back, mask.shape, 1) > 0.99)
+    still = maps_of(people, "person")
+    found = {
+        (*key, what): np.corrcoef(still[key][inside], moved(novelty, back, mask.shape, 1)[inside])[
+            0, 1
+        ]
+        for what, angle in (("resampled", 5.0), ("directions ignored", 90.0))
+        for key, novelty in maps_of(people, "grid", max_angle=angle).items()
+    }
+    with capfd.disabled():
+        print(f"\nCorrelation of maps, the head turned on its grid: {found}")
+    for score in SCORES:
+        assert found["smoothed", score, "resampled"] > 0.9
+        # What is lost without smoothing is lost to interpolation: also where the directions are
+        # ignored, so that the volumes, which turned with the head, stay what they were.
+        lost = found["plain", score, "directions ignored"] - found["plain", score, "resampled"]
+        assert lost < 0.03
+
+
 # --- Scans that do or do not belong together
 
 
@@ -299,13 +403,29 @@ def test_a_run_with_tilted_slices_is_refused_with_its_angles(
 ) -> None:
     scan = runs("cor20")
     model = scan.parents[1] / MODEL
-    outcome = call(f"map {scan} --model {model} -o {tmp_path}/map.nii.gz -q", tmp_path)
+    outcome = call(
+        f"map {scan} --model {model} -o {tmp_path}/map.nii.gz --gradients strict -q", tmp_path
+    )
     assert outcome.status == 2
     assert not list(tmp_path.iterdir())
     assert str(scan) in outcome.stderr
     assert re.search(
         r"other gradient directions than the model in 12 of 12 weighted volumes: volumes 8 "
         r"\(20\.0°\), 2 \(20\.0°\).* and 7 more .*at most 5° in the world frame",
+        outcome.stderr,
+    )
+
+
+def test_12_directions_at_b_1500_are_too_few_to_be_resampled(
+    runs: Callable[[str], Path], tmp_path: Path, call: Run
+) -> None:
+    scan = runs("cor20")
+    model = scan.parents[1] / MODEL
+    outcome = call(f"map {scan} --model {model} -o {tmp_path}/map.nii.gz -q", tmp_path)
+    assert outcome.status == 2
+    assert not list(tmp_path.iterdir())
+    assert re.search(
+        rf"{scan} has too few directions at b=1500, .* with its 12 .* errs by 4\.\d % of b=0",
         outcome.stderr,
     )
 
