@@ -134,7 +134,5 @@ def _free() -> tuple[str, ...]:
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return tuple(
-        name
-        for name in ("latents", "kl_weight")
-        if context.get_parameter_source(name) is default
+        name for name in ("latents", "kl_weight") if context.get_parameter_source(name) is default
     )
