@@ -51,6 +51,7 @@ from qspace_nd.scans import (
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score
 from qspace_nd.smoothing import smooth_inside
 from qspace_nd.tables import to_json, to_tsv
+from qspace_nd.tuning import Trial, require_tunable, tune
 
 
 def fit_scans(
@@ -59,6 +60,7 @@ def fit_scans(
     folder: Path,
     *,
     features: str = RAW,
+    tuned: Sequence[str] = (),
     options: ScanOptions = DEFAULT_OPTIONS,
     force: bool = False,
     progress: Progress = SILENT,
@@ -66,7 +68,8 @@ def fit_scans(
     """Fit `model` on healthy scans and save it to `folder`.
 
     Masks that had to be computed are saved in the folder's `masks/`. `features` says what the
-    model's channels are, `protocol.RAW` or `protocol.ROTATION_INVARIANT`.
+    model's channels are, `protocol.RAW` or `protocol.ROTATION_INVARIANT`. `tuned` names settings,
+    of `tuning.CHOICES`, that are chosen rather than taken from `model`, and neighbours with them.
 
     Raises
     ------
@@ -76,6 +79,8 @@ def fit_scans(
     store.require_new(folder, force=force)
     scans = open_scans(paths, options, progress)
     protocol = common_protocol(scans, options, features, progress)
+    if tuned:
+        require_tunable(protocol, len({scan.files.subject for scan in scans}))
     voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
     _require_distinct(voxels)
     for one in voxels:
@@ -104,14 +109,14 @@ def fit_scans(
     groups = np.repeat(
         np.array([scan.subject for scan in healthy], dtype=object), [len(s) for s in signals]
     )
-    model.fit(
-        _stack(signals),
-        groups,
-        acquisition=Acquisition(
-            means, protocol.gradients, healthy, protocol.resampled, protocol.features
-        ),
-        progress=progress,
+    acquisition = Acquisition(
+        means, protocol.gradients, healthy, protocol.resampled, protocol.features
     )
+    if tuned:
+        model, trials = tune(model, _stack(signals), groups, acquisition, tuned, progress)
+        _report_trials(trials, progress)
+    else:
+        model.fit(_stack(signals), groups, acquisition=acquisition, progress=progress)
     _report(model, progress)
     model.save(folder, force=force)
     for scan, mask in masks:
@@ -119,6 +124,16 @@ def fit_scans(
         path.parent.mkdir(exist_ok=True)
         write_volume(path, mask, scan.grid)
         progress.say(f"{scan.files.image} had no brain mask; the one computed is {path}")
+
+
+def _report_trials(trials: Sequence[Trial], progress: Progress) -> None:
+    """Say what each setting reached, the chosen one first."""
+    progress.say("AUC of changed healthy white matter of left-out people, by settings:")
+    for trial in trials:
+        progress.say(
+            f"  {trial.auc:.4f}  {trial.latents} latents, KL weight {trial.kl_weight:g}, "
+            f"mean of {_count(trial.neighbours, 'neighbour')}"
+        )
 
 
 def _report(model: NoveltyModel, progress: Progress) -> None:

@@ -66,6 +66,12 @@ class _Latents(click.ParamType[Widths]):
     type=click.FloatRange(min=0),
     help="Weight of the KL term.  [default: 0.01; 1 with --preset paper]",
 )
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Choose latents, KL weight and neighbours, where not given, by how well healthy white "
+    "matter, changed as disease would, is found: trains six networks.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="The most passes through the scans.")
 @click.option(
     "--validation",
@@ -83,6 +89,7 @@ def command(
     latents: Widths,
     preset: str,
     kl_weight: float | None,
+    tune: bool,
     epochs: int | None,
     validation: float,
     options: Any,
@@ -114,8 +121,18 @@ def command(
         novelty_model,
         model,
         features=features,
+        tuned=_free() if tune else (),
         options=options,
         force=force,
         progress=progress,
     )
     progress.say(f"The model is in {model}/")
+
+
+def _free() -> tuple[str, ...]:
+    """The settings to tune: those that are not on the command line."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return tuple(
+        name for name in ("latents", "kl_weight") if context.get_parameter_source(name) is default
+    )

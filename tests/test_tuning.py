@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qspace_nd import tuning
+from qspace_nd.acquisition import Acquisition
+from qspace_nd.errors import InputError
+from qspace_nd.model import NoveltyModel, split_rows
+from qspace_nd.phantom import multi_tensor_signal, standard_table
+from qspace_nd.protocol import ROTATION_INVARIANT, Protocol
+from qspace_nd.tuning import require_tunable, tune
+
+TABLE = standard_table()
+GROUPS = np.repeat(["a", "b", "c"], 300)
+
+
+@pytest.fixture(scope="module")
+def voxels() -> np.ndarray:
+    """Noisy white matter of three people."""
+    random = np.random.default_rng(0)
+    axes = random.normal(size=(len(GROUPS), 1, 3))
+    axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
+    ones = np.ones((len(GROUPS), 1))
+    signal = multi_tensor_signal(TABLE, ones, 1.7e-3 * ones, 0.4e-3 * ones, axes)
+    return np.asarray(signal + 0.02 * random.normal(size=signal.shape), dtype=np.float32)
+
+
+def test_the_model_with_the_highest_auc_is_chosen_and_its_people_were_left_out(voxels, monkeypatch):
+    left_out = []
+    novelties = NoveltyModel.novelties
+
+    def listen(self, X, scores, *, leave_out=None, **options):
+        left_out.append(leave_out)
+        return novelties(self, X, scores, leave_out=leave_out, **options)
+
+    monkeypatch.setattr(NoveltyModel, "novelties", listen)
+    monkeypatch.setattr(tuning, "CHOICES", {"latents": (1, 4), "kl_weight": (0.01,)})
+    acquisition = Acquisition(np.ones(len(TABLE.bvals), np.float32), TABLE, ())
+    model = NoveltyModel(hidden=(16,), epochs=300, preset="default", device="cpu")
+    chosen, trials = tune(model, voxels, GROUPS, acquisition, ["latents", "kl_weight"])
+    _, held_out = split_rows(np.repeat([0, 1, 2], 300), model.validation, model.seed)
+    assert set(left_out) == set(GROUPS[held_out])
+    assert len(trials) == 6 and trials[0].auc == max(trial.auc for trial in trials)
+    assert (chosen.latents, chosen.neighbours) == (trials[0].latents, trials[0].neighbours)
+    assert chosen.reference_.subjects == {"a", "b", "c"}
+    assert trials[0].auc > 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "subjects", "sentence"),
+    [
+        ({}, 1, "scans of one person"),
+        ({"gradients": None}, 3, "scans without b-values"),
+        ({"features": ROTATION_INVARIANT}, 3, "take --features raw"),
+    ],
+)
+def test_scans_that_cannot_be_tuned_on_are_refused(change, subjects, sentence):
+    protocol = replace(Protocol(len(TABLE.bvals), TABLE), **change)
+    with pytest.raises(InputError, match=sentence):
+        require_tunable(protocol, subjects)
