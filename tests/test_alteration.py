@@ -58,5 +58,5 @@ def test_fluid_and_grey_matter_are_left_out(table, fibres):
 
 def test_too_few_directions_for_a_tensor_are_refused(table):
     few = GradientTable(table.bvals[:5], table.directions[:5])
-    with pytest.raises(GradientError, match=r"needs b=0 and 6 directions or more; fit without --tune"):
+    with pytest.raises(GradientError, match=r"needs b=0 and 6 directions or more"):
         alter(np.ones((3, 5), np.float32), few, np.random.default_rng(0))
