@@ -96,18 +96,11 @@ class ShellFit:
 
         As a share of the signal at b=0, without noise.
         """
-        sphere = _sphere(100)
-        return float(
-            np.sqrt(
-                np.mean(
-                    (
-                        _fibres(self.b, sphere, self.directions) @ self.at(sphere).T
-                        - _fibres(self.b, sphere, sphere)
-                    )
-                    ** 2
-                )
-            )
-        )
+        from dipy.data import get_sphere
+
+        sphere = get_sphere(name="repulsion100").vertices
+        found = _fibres(self.b, sphere, self.directions) @ self.at(sphere).T
+        return float(np.sqrt(np.mean((found - _fibres(self.b, sphere, sphere)) ** 2)))
 
     def noise_variance(self, signal: Float32) -> float:
         """Variance of the noise in `signal` (N, n): the median over the voxels.
@@ -122,7 +115,7 @@ class ShellFit:
         basis = np.linalg.qr(harmonics(order, self.directions))[0]
         free = len(self.volumes) - coefficients_of(order)
         squares = np.concatenate(
-            [np.square(s - (s @ basis) @ basis.T).sum(axis=1) for s in chunks(signal)]
+            [np.square(s - (s @ basis) @ basis.T).sum(axis=1) for _, s in chunks(signal)]
         )
         return float(np.median(squares) / chi2.median(free))
 
@@ -150,17 +143,13 @@ class ShellFits:
         residual = np.empty(len(values), np.float32)
         fitted = [(shell.volumes, shell.at(shell.directions)) for shell in self.shells]
         weighted = sum(len(volumes) for volumes, _ in fitted)
-        start = 0
-        for part in chunks(values):
+        for rows, part in chunks(values):
             squares = sum(
                 np.square(part[:, v] - part[:, v] @ matrix.T).sum(axis=1) for v, matrix in fitted
             )
             b0 = part[:, self.b0].mean(axis=1)
             rms = np.sqrt(squares / weighted)
-            residual[start : start + len(part)] = np.divide(
-                rms, b0, out=np.zeros_like(rms), where=b0 > 0
-            )
-            start += len(part)
+            residual[rows] = np.divide(rms, b0, out=np.zeros_like(rms), where=b0 > 0)
         return residual
 
 
@@ -208,22 +197,14 @@ def require_directions(fits: ShellFits, name: Path | str) -> None:
             )
 
 
-def chunks(values: Float32) -> Iterator[Floats]:
-    """Cut voxels (N, C) into parts of a fixed size, in double precision."""
+def chunks(values: Float32) -> Iterator[tuple[slice, Floats]]:
+    """Cut voxels (N, C) into parts of a fixed size: their rows, and them in double precision."""
     for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK].astype(np.float64)
+        rows = slice(start, start + _CHUNK)
+        yield rows, values[rows].astype(np.float64)
 
 
 def _fibres(b: float, axes: Floats, directions: Floats) -> Floats:
     """The signals of fibres along `axes` (m, 3) in `directions` (n, 3), of 1 at b=0: (m, n)."""
     along, across = _FIBRE
     return np.asarray(np.exp(-b * (across + (along - across) * np.square(axes @ directions.T))))
-
-
-def _sphere(number: int) -> Floats:
-    """Points spread over the sphere along a Fibonacci spiral: (number, 3)."""
-    turn = np.arange(number)
-    z = 1 - (2 * turn + 1) / number
-    angle = turn * np.pi * (3 - np.sqrt(5))
-    radius = np.sqrt(1 - z**2)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)

@@ -58,7 +58,7 @@ class RotationInvariants:
         weighted = matched.model[1:]
         self._shares = np.array([len(channels) for channels in matched.model]) / len(model.bvals)
         self._shells = []
-        names = ["b=0"]
+        names, of_mean = ["b=0"], [0]
         for channels, shell in zip(weighted, self.fits.shells, strict=True):
             b = float(np.median(model.bvals[channels]))
             ours = ShellFit(b, channels, model.directions[channels])
@@ -70,8 +70,11 @@ class RotationInvariants:
                     f"{coefficients_of(max(powers))} or more: take a scan with more directions."
                 )
             self._shells.append((shell, b / shell.b - 1, tuple(powers)))
+            of_mean += [len(names)] * (1 + len(powers))
             names += [f"mean at b={b:.0f}", *(f"power of order {o} at b={b:.0f}" for o in powers)]
         self.names = tuple(names)
+        self._of_mean = np.array(of_mean)  # (K,): the feature that is the mean of each one's shell
+        self._is_power = self._of_mean != np.arange(len(names))
 
     def __call__(self, values: Float32) -> Float32:
         """Features (n, K) of voxels (n, C'), of the signal divided by the scan's mean.
@@ -83,8 +86,7 @@ class RotationInvariants:
             _noise_shares(shell, powers, values[:, shell.volumes])
             for shell, _, powers in self._shells
         ]
-        start = 0
-        for part in chunks(values):
+        for rows, part in chunks(values):
             b0 = part[:, self.fits.b0].mean(axis=1, keepdims=True)
             columns = [b0]
             for (shell, exponent, powers), shares in zip(self._shells, noise, strict=True):
@@ -96,11 +98,9 @@ class RotationInvariants:
                 for power, share in zip(powers, shares, strict=True):
                     square = np.square(c[:, l == power]).sum(axis=1, keepdims=True) / (4 * np.pi)
                     columns.append((square - share) * factor**2)
-            features[start : start + len(part)] = np.concatenate(columns, axis=1)
-            start += len(part)
-        is_power = np.array([name.startswith("power") for name in self.names])
-        scale = features[:, ~is_power].mean(axis=0, dtype=np.float64) @ self._shares
-        features /= np.where(is_power, scale**2, scale).astype(np.float32)
+            features[rows] = np.concatenate(columns, axis=1)
+        scale = features[:, ~self._is_power].mean(axis=0, dtype=np.float64) @ self._shares
+        features /= np.where(self._is_power, scale**2, scale).astype(np.float32)
         return features
 
     def scales(self, means: Float32) -> Float32:
@@ -108,13 +108,7 @@ class RotationInvariants:
 
         Powers, whose own means may be nothing but noise, by the square of their shell's mean.
         """
-        scales = means.copy()
-        for k, name in enumerate(self.names):
-            if name.startswith("mean"):
-                mean = means[k]
-            elif name.startswith("power"):
-                scales[k] = mean**2
-        return scales
+        return np.where(self._is_power, means[self._of_mean] ** 2, means)
 
 
 def _noise_shares(shell: ShellFit, powers: tuple[int, ...], signal: Float32) -> list[float]:

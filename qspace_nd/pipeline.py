@@ -60,7 +60,7 @@ def fit_scans(
     folder: Path,
     *,
     features: str = RAW,
-    tuned: Sequence[str] = (),
+    tuned: Sequence[str] | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
     force: bool = False,
     progress: Progress = SILENT,
@@ -69,7 +69,8 @@ def fit_scans(
 
     Masks that had to be computed are saved in the folder's `masks/`. `features` says what the
     model's channels are, `protocol.RAW` or `protocol.ROTATION_INVARIANT`. `tuned` names settings,
-    of `tuning.CHOICES`, that are chosen rather than taken from `model`, and neighbours with them.
+    of `tuning.CHOICES`, that are chosen rather than taken from `model`, and neighbours with them;
+    None for nothing.
 
     Raises
     ------
@@ -79,8 +80,9 @@ def fit_scans(
     store.require_new(folder, force=force)
     scans = open_scans(paths, options, progress)
     protocol = common_protocol(scans, options, features, progress)
-    if tuned:
-        require_tunable(protocol, len({scan.files.subject for scan in scans}))
+    if tuned is not None:
+        subjects = {scan.files.subject for scan in scans}
+        require_tunable(protocol.gradients, protocol.features, len(subjects))
     voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
     _require_distinct(voxels)
     for one in voxels:
@@ -112,7 +114,7 @@ def fit_scans(
     acquisition = Acquisition(
         means, protocol.gradients, healthy, protocol.resampled, protocol.features
     )
-    if tuned:
+    if tuned is not None:
         model, trials = tune(model, _stack(signals), groups, acquisition, tuned, progress)
         _report_trials(trials, progress)
     else:
@@ -130,10 +132,8 @@ def _report_trials(trials: Sequence[Trial], progress: Progress) -> None:
     """Say what each setting reached, the chosen one first."""
     progress.say("AUC of changed healthy white matter of left-out people, by settings:")
     for trial in trials:
-        progress.say(
-            f"  {trial.auc:.4f}  {trial.latents} latents, KL weight {trial.kl_weight:g}, "
-            f"mean of {_count(trial.neighbours, 'neighbour')}"
-        )
+        settings = ", ".join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
+        progress.say(f"  {trial.auc:.4f}  {settings}")
 
 
 def _report(model: NoveltyModel, progress: Progress) -> None:
@@ -198,9 +198,7 @@ def map_scans(
     outputs = name_maps([scan.files for scan in scans], output, scores)
     if smooth is not None:
         outputs = [files.with_smoothed() for files in outputs]
-    written = [path for files in outputs for path in files.paths()]
-    _require_apart(written, scans)
-    require_writable(written, force=force)
+    _require_free(outputs, scans, force=force)  # before the model is read, which takes a while
     model = NoveltyModel.load(folder, device=device)
     acquisition = _acquisition_of(model, folder)
     protocol = protocol_of(model, folder)
@@ -209,7 +207,7 @@ def map_scans(
         files if bridge.transform is None else files.with_residual()
         for files, bridge in zip(outputs, bridges, strict=True)
     ]
-    require_writable([path for files in outputs for path in files.paths()], force=force)
+    _require_free(outputs, scans, force=force)  # with the residuals
     if len(scans) > 1:  # the last scan's faults are told before the first one's map is written
         for scan in scans:
             read_scan(scan, protocol, options, progress)
@@ -315,17 +313,19 @@ def _warn_of(voxels: Voxels, progress: Progress) -> None:
         progress.warn(warning)
 
 
-def _require_apart(outputs: Iterable[Path], scans: Iterable[Scan]) -> None:
-    """Check that no scan, mask or gradient file would be overwritten, whatever `--force` says."""
+def _require_free(outputs: Iterable[MapFiles], scans: Iterable[Scan], *, force: bool) -> None:
+    """Check that all can be written, and no scan, mask or gradient file would be overwritten."""
     files = [scan.files for scan in scans]
     read = {path for one in files for path in (one.image, one.mask, one.bval, one.bvec) if path}
     inputs = {path.resolve() for path in read}
-    for path in outputs:
+    written = [path for one in outputs for path in one.paths()]
+    for path in written:
         if path.resolve() in inputs:
             raise OutputError(
                 f"{path} would be overwritten by the output, but it is an input; name another "
                 f"output with -o."
             )
+    require_writable(written, force=force)
 
 
 def _require_distinct(voxels: Sequence[Voxels]) -> None:

@@ -82,13 +82,11 @@ class Resampling:
     def __call__(self, values: Float32) -> Float32:
         """Bring voxels (n, C') to the model's channels (n, C), divided by the mean over all."""
         resampled = np.empty((len(values), len(self.matrix)), np.float32)
-        start = 0
-        for part in chunks(values):
+        for rows, part in chunks(values):
             signal = part @ self.matrix.T
             if self._exponent.any():
                 signal *= carried(signal, part[:, self.fits.b0].mean(axis=1), self._exponent)
-            resampled[start : start + len(part)] = signal
-            start += len(part)
+            resampled[rows] = signal
         divide_by_scan_mean(resampled)
         return resampled
 
@@ -115,8 +113,9 @@ def match_shells(model: GradientTable, scan: GradientTable, name: Path | str) ->
     if lacking or strange or len(wanted) != len(found):
         lacks = [f"lacks b={b:.0f}" for b in lacking]
         has = [f"has b={b:.0f}, which the model has not" for b in strange]
+        differs = lacks + has or [f"has {len(found)} shells near {len(wanted)}"]
         raise GradientError(
-            f"{name} has other b-values than the model: it {' and '.join(lacks + has)}; expected "
+            f"{name} has other b-values than the model: it {' and '.join(differs)}; expected "
             f"{model.shells()}, found {scan.shells()}, and b-values are rescaled by at most "
             f"{100 * B_RANGE:.0f} % or {B0_LIMIT:.0f} s/mm²: take a scan of the same shells."
         )

@@ -15,9 +15,10 @@ from sklearn.metrics import roc_auc_score
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.alteration import alter, require_tensor
 from qspace_nd.errors import InputError, WorkError
+from qspace_nd.gradients import GradientTable
 from qspace_nd.model import NoveltyModel, split_rows
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.protocol import RAW, Protocol
+from qspace_nd.protocol import RAW
 from qspace_nd.scores.catalogue import DEFAULT_SCORE
 
 CHOICES: Mapping[str, Sequence[Any]] = MappingProxyType(
@@ -33,16 +34,14 @@ _VOXELS = 4000  # of each held-out subject: the AUC's standard error is then bel
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, and the AUC that they reached."""
+    """The settings that were free, neighbours among them, and the AUC that they reached."""
 
-    latents: int
-    kl_weight: float | None
-    neighbours: int
+    settings: Mapping[str, Any]
     auc: float
 
 
-def require_tunable(protocol: Protocol, subjects: int) -> None:
-    """Check, before any work, that settings can be chosen on scans of a protocol.
+def require_tunable(gradients: GradientTable | None, features: str, subjects: int) -> GradientTable:
+    """Check, before any work, that settings can be chosen on such scans; return their gradients.
 
     Raises
     ------
@@ -54,17 +53,18 @@ def require_tunable(protocol: Protocol, subjects: int) -> None:
             "Settings cannot be tuned on scans of one person, whose own voxels may not serve as "
             "their reference; give scans of two or more people, or fit without --tune."
         )
-    if protocol.gradients is None:
+    if gradients is None:
         raise InputError(
             "Settings cannot be tuned on scans without b-values, as it is not known how disease "
             "changes such channels; fit without --tune."
         )
-    if protocol.features != RAW:
+    if features != RAW:
         raise InputError(
             "Settings cannot be tuned on rotation-invariant features, as disease is simulated on "
             "the volumes; take --features raw, or fit without --tune."
         )
-    require_tensor(protocol.gradients)
+    require_tensor(gradients)
+    return gradients
 
 
 def tune(
@@ -91,9 +91,9 @@ def tune(
     groups : (n,) array
         The subject of each row.
     acquisition : Acquisition
-        Of the scans, which `require_tunable` must have let pass.
+        Of the scans.
     free : sequence of str
-        Keys of `CHOICES`.
+        Keys of `CHOICES`; where there is none, neighbours alone are chosen.
 
     Returns
     -------
@@ -102,57 +102,48 @@ def tune(
 
     Raises
     ------
+    InputError
+        See `require_tunable`.
     WorkError
         No held-out subject has white matter.
     """
     names, numbers = np.unique(groups.astype(str), return_inverse=True)
-    assessed = _changed_and_unchanged(model, X, names, numbers, acquisition)
+    table = require_tunable(acquisition.gradients, acquisition.features, len(names))
+    _, held_out = split_rows(numbers.astype(np.int64), model.validation, model.seed)
+    random = np.random.default_rng(model.seed)
+    assessed = {}
+    for number in np.unique(numbers[held_out]):
+        rows = random.permutation(np.flatnonzero(numbers == number))[:_VOXELS]
+        signals = X[np.sort(rows)] * acquisition.channel_means
+        changed = alter(signals, table, random)
+        if len(changed):
+            assessed[str(names[number])] = [
+                voxels / acquisition.channel_means for voxels in (changed, signals)
+            ]
+    if not assessed:
+        raise WorkError(
+            "Settings cannot be tuned: no held-out person has white matter (FA above 0.3); look at "
+            "the b-vectors and the masks of the healthy scans."
+        )
     trials: list[Trial] = []
-    chosen, neighbours_chosen = model, model.neighbours
+    chosen, best = model, -np.inf
     for values in product(*(CHOICES[name] for name in free)):
         setting = dict(zip(free, values, strict=True))
         candidate = NoveltyModel(**(model.get_params() | setting))
         candidate.fit(X, groups, acquisition=acquisition, progress=progress)
         for neighbours in NEIGHBOURS:
             auc = _auc(candidate, neighbours, assessed)
-            trial = Trial(candidate.latents, candidate.kl_weight, neighbours, round(auc, 4))
-            if not trials or trial.auc > max(other.auc for other in trials):
-                chosen, neighbours_chosen = candidate, neighbours
-            trials.append(trial)
-    chosen.neighbours = neighbours_chosen
+            trials.append(Trial({**setting, "neighbours": neighbours}, auc))
+            if auc > best:
+                chosen, best = candidate, auc
+                chosen.neighbours = neighbours
     return chosen, sorted(trials, key=lambda trial: -trial.auc)
-
-
-def _changed_and_unchanged(
-    model: NoveltyModel,
-    X: NDArray[np.float32],
-    names: NDArray[np.str_],
-    numbers: NDArray[np.intp],
-    acquisition: Acquisition,
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Of each held-out subject, changed white matter and unchanged voxels."""
-    random = np.random.default_rng(model.seed)
-    _, held_out = split_rows(numbers.astype(np.int64), model.validation, model.seed)
-    table, means = acquisition.gradients, acquisition.channel_means
-    voxels = {}
-    for number in np.unique(numbers[held_out]):
-        rows = np.flatnonzero(numbers == number)
-        unchanged = X[np.sort(random.permutation(rows)[:_VOXELS])]
-        changed = alter(unchanged * means, table, random) / means if table else unchanged[:0]
-        if len(changed):
-            voxels[str(names[number])] = changed, unchanged
-    if not voxels:
-        raise WorkError(
-            "Settings cannot be tuned: no held-out person has white matter (FA above 0.3); look at "
-            "the b-vectors and the masks of the healthy scans."
-        )
-    return voxels
 
 
 def _auc(
     model: NoveltyModel,
     neighbours: int,
-    assessed: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    assessed: Mapping[str, Sequence[NDArray[np.float32]]],
 ) -> float:
     """Mean over subjects of the AUC of changed against unchanged voxels."""
     found = []

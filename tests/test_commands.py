@@ -183,6 +183,25 @@ def test_the_help_of_the_group_lists_every_command(tmp_path: Path, call: Run) ->
 # --- What is said, and the exit status
 
 
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [("", {"--kl-weight", "--neighbours"}), ("--kl-weight 0.1", {"--neighbours"})],
+)
+def test_tuning_tries_what_is_not_given_and_keeps_the_best(
+    given: str, tried: set[str], folder: Path, call: Run
+) -> None:
+    outcome = call(
+        f"fit healthy/*.nii.gz --tune --latents 16,4 {given} --epochs 1 --model tuned", folder
+    )
+    assert outcome.status == 0, outcome.stderr
+    trials = re.findall(r"^  0\.\d{4}  (--.*)$", outcome.stderr, re.MULTILINE)
+    assert {word for trial in trials for word in trial.split() if word[:2] == "--"} == tried
+    assert len(trials) == (9 if "--kl-weight" in tried else 3)
+    settings = json.loads((folder / "tuned" / "model.json").read_text())["settings"]
+    best = dict(setting.lstrip("-").split() for setting in trials[0].split(", "))
+    assert {key: str(settings[key.replace("-", "_")]) for key in best} == best
+
+
 def test_the_log_without_a_terminal_is_plain_text(folder: Path) -> None:
     outcome = call_installed(
         "fit healthy/*.nii.gz --latents 16,4 --epochs 60 --model new-model", folder

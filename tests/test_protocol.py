@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,13 @@ def test_a_residual_that_exists_is_not_overwritten(study: Path, tmp_path: Path, 
     assert outcome.status == 2
     assert "map_residual.nii.gz exists already" in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["map_residual.nii.gz"]
+
+
+def test_a_residual_never_overwrites_an_input(study: Path, tmp_path: Path, call: Run) -> None:
+    mask = tmp_path / "head_residual.nii.gz"
+    shutil.copy(study / "patient_mask.nii.gz", mask)
+    before = tree_of(tmp_path)
+    line = f"map own.nii.gz --model unchanged --mask {mask} -o {tmp_path}/head.nii.gz --force -q"
+    outcome = call(line, study)
+    assert (outcome.status, tree_of(tmp_path)) == (2, before)
+    assert f"{mask} would be overwritten by the output" in outcome.stderr

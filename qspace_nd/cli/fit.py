@@ -121,7 +121,7 @@ def command(
         novelty_model,
         model,
         features=features,
-        tuned=_free() if tune else (),
+        tuned=_free() if tune else None,
         options=options,
         force=force,
         progress=progress,
