@@ -68,6 +68,6 @@ class Acquisition:
             channel_means=np.array(data["channel_means"], dtype=np.float32),
             gradients=None if gradients is None else GradientTable.from_json(gradients),
             scans=tuple(HealthyScan(**scan) for scan in data["scans"]),
-            resampled=data["resampled"],
-            features=data["features"],
+            resampled=data.get("resampled", False),  # models of before were of raw volumes
+            features=data.get("features", "raw"),
         )

@@ -14,7 +14,7 @@ _DIFFUSIVITY = 0.4e-3  # mm²/s more, in every direction
 _ISOTROPY = 0.7  # of the difference between the tensor's eigenvalues
 
 _WHITE_MATTER = 0.3  # least FA: lower, grey matter is among it
-_FLUID = 1.2e-3  # mm²/s: the most mean diffusivity; tissue lies near 0.8e-3, water at 3e-3
+_TISSUE = 1.2e-3  # mm²/s: the most mean diffusivity; tissue lies near 0.8e-3, water at 3e-3
 
 _LEAST_DIRECTIONS = 6  # a tensor has as many elements
 
@@ -73,7 +73,7 @@ def alter(
         np.where(table.b0, 0.0, table.bvals), bvecs=table.directions, b0_threshold=B0_LIMIT
     )
     fit = TensorModel(gradients, fit_method="WLS", return_S0_hat=True).fit(signals)
-    white = np.asarray((fit.fa > _WHITE_MATTER) & (fit.md < _FLUID))
+    white = np.asarray((fit.fa > _WHITE_MATTER) & (fit.md < _TISSUE))
     healthy, s0 = fit.model_params[white], fit.S0_hat[white]
     severity = random.random((len(s0), 1))
     changed = healthy.copy()

@@ -110,15 +110,18 @@ class VectorVAE(nn.Module):
         return Gaussian(mean * self.scale + self.shift, std * self.scale)
 
 
-class _Linear(nn.Linear):
-    """A linear layer that computes every row alike, wherever in a block it lies.
+_LEAST_INPUTS = 8  # from where MKL's products sum every row alike
+
+
+class _NarrowLinear(nn.Linear):
+    """A linear layer of few inputs that computes every row alike, wherever in a block it lies.
 
     On some processors MKL's product with 5 to 7 inputs sums a row by its place, and scores would
-    differ in the last bits with the order of voxels: fewer than 8 inputs are filled up with zeros.
+    differ in the last bits with the order of voxels: the inputs are filled up with zeros.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        missing = max(0, 8 - self.in_features)
+        missing = _LEAST_INPUTS - self.in_features
         return functional.linear(
             functional.pad(input, (0, missing)),
             functional.pad(self.weight, (0, missing)),
@@ -129,5 +132,6 @@ class _Linear(nn.Linear):
 def _layers(widths: Sequence[int], activation: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers += [_Linear(inputs, outputs), ACTIVATIONS[activation]()]
+        linear = nn.Linear if inputs >= _LEAST_INPUTS else _NarrowLinear
+        layers += [linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
