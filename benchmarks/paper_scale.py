@@ -22,8 +22,8 @@ def scale(files: Files, quick: bool) -> str:
     if not (folder / "patient.nii.gz").exists():
         run_command([PROGRAM, *simulate.split(), "--force"], folder)
     lines = {
-        "fit": f"fit healthy --memory 8 --force {threads}" + (" --epochs 1" if quick else ""),
-        "map": f"map patient.nii.gz -o novelty.nii.gz --memory 8 --force -v {threads}",
+        "fit": f"fit healthy --force {threads}" + (" --epochs 1" if quick else ""),
+        "map": f"map patient.nii.gz -o novelty.nii.gz --force -v {threads}",
     }
     done = {name: run_command([PROGRAM, *line.split()], folder) for name, line in lines.items()}
     rows = [

@@ -74,24 +74,23 @@ class Files:
 
     def signals(self, number: int) -> Floats:
         """So many of the reference's voxels (n, 46)."""
-        return _some(self._array("x", 0), number)
+        return _some(self._array("x"), number)
 
     def patient(self, number: int) -> Floats:
         """So many of the patient's voxels (n, 46)."""
-        return _some(self._array("patient", 0), number)
+        return _some(self._array("patient"), number)
 
     def latents(self, number: int, latents: int = 8) -> Gaussian[np.ndarray]:
         """Posteriors (n, d) of so many of the reference's voxels."""
-        if latents != 8 or number > len(self._array("q_mean", latents)):
-            q = self.model(latents).encode(self.signals(number))
-            return q
-        mean, std = self._array("q_mean", latents), self._array("q_std", latents)
+        if latents != 8 or number > len(self._array("q_mean")):
+            return self.model(latents).encode(self.signals(number))
+        mean, std = self._array("q_mean"), self._array("q_std")
         return Gaussian(_some(mean, number), _some(std, number))
 
     @property
     def size(self) -> int:
         """Voxels of the whole reference."""
-        return len(self._array("q_mean", 8))
+        return len(self._array("q_mean"))
 
     @cached_property
     def means(self) -> Floats:
@@ -110,7 +109,7 @@ class Files:
             divide_by_channel_means(x, self.means)
             yield number, x
 
-    def _array(self, name: str, latents: int) -> Floats:
+    def _array(self, name: str) -> Floats:
         path = self.folder / f"{name}.npy"
         if not path.exists():
             self._simulate()

@@ -129,7 +129,7 @@ def _by_scipy(network: VectorVAE, x: torch.Tensor, start: torch.Tensor) -> torch
                 latents = torch.from_numpy(z.astype(np.float32)).requires_grad_()
                 error = (network.decode(latents[None]).mean[0] - voxel).norm()
                 error.backward()
-                return float(error), latents.grad.numpy().astype(np.float64)
+                return float(error.detach()), latents.grad.numpy().astype(np.float64)
 
             bounds = [(-10.0, 10.0)] * len(begin)
             end = minimize(objective, begin.numpy(), jac=True, method="L-BFGS-B", bounds=bounds)

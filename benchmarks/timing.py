@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -97,11 +96,6 @@ def machine() -> str:
         f"{load:.1f}); FAISS {faiss.__version__}, SciPy {scipy.__version__}, PyTorch "
         f"{torch.__version__}, scikit-learn {sklearn.__version__}"
     )
-
-
-def own_peak() -> int:
-    """The most memory that this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _read(path: Path) -> str:
