@@ -26,7 +26,16 @@ from cohorts import (
     Design,
     real_lesion_masks,
 )
-from peers import EVERY, HARMONICS, NETWORK, Detector, Peer, by_neighbours
+from peers import (
+    AS_SCANNED,
+    DEFAULT_CHANNELS,
+    EVERY,
+    HARMONICS,
+    NETWORK,
+    Detector,
+    Peer,
+    by_neighbours,
+)
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
@@ -51,6 +60,9 @@ DEAR_OTHERS = 1000
 
 TURN = 20.0
 """Degrees that heads are turned by at most, where they are."""
+
+NEXT_BEST = ("KNN", "GMM")
+"""PyOD's detectors that are given resampled signals too: the best ones of the development."""
 
 NETWORK_SEEDS = (1, 2)
 """Seeds of networks beside that of the default, 0."""
@@ -107,11 +119,16 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
     """Everything that is measured, in the order of the tables."""
     ours = partial(peers.latent_distance, **scale.settings)
     some = partial(Peer, others=scale.others)
-    network = partial(some, sources=NETWORK)
+    resampled = partial(some, sources=HARMONICS)
+    network = partial(some, sources=(*NETWORK, *HARMONICS))
     variant = partial(network, kinds=False, controls=False)
     return [
         network(by_neighbours("latent-distance"), ours, maps=EVERY),
         some(by_neighbours("input-distance"), peers.input_distance, maps=1, control_maps=False),
+        resampled(
+            by_neighbours("input-distance, resampled"),
+            partial(peers.input_distance, channels=DEFAULT_CHANNELS),
+        ),
         some(("b=0", "MD", "FA"), peers.tensor),
         some(
             (*_of_maps("z-map of {}"), *_of_maps("z-map of {}, either sign")),
@@ -127,13 +144,24 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
         ),
         some(("Mahalanobis distance",), peers.mahalanobis),
         *(some((f"PyOD {one.name}",), partial(peers.pyod, detector=one)) for one in pyod(scale)),
-        some(("supervised classifier",), peers.supervised, maps=EVERY),
         *(
-            network(
-                by_neighbours(f"latent-distance, network seed {seed}"),
-                partial(ours, seed=seed),
-                controls=False,
-                kinds=False,
+            resampled(
+                (f"PyOD {one.name}, resampled",),
+                partial(peers.pyod, detector=one, channels=DEFAULT_CHANNELS),
+            )
+            for one in pyod(scale)
+            if one.name in NEXT_BEST
+        ),
+        some(("supervised classifier",), peers.supervised, maps=EVERY),
+        resampled(
+            ("supervised classifier, resampled",),
+            partial(peers.supervised, channels=DEFAULT_CHANNELS),
+            maps=EVERY,
+            controls=False,
+        ),
+        *(
+            variant(
+                by_neighbours(f"latent-distance, network seed {seed}"), partial(ours, seed=seed)
             )
             for seed in NETWORK_SEEDS
         ),
@@ -148,15 +176,14 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
         *turned_and_transformed(scale),
         variant(
             by_neighbours("latent-distance, preset paper"),
-            partial(ours, preset="paper"),
-            cohorts=1,
+            partial(ours, preset="paper", channels=AS_SCANNED),
         ),
         *(_catalogued(name, scale) for name in scores),
     ]
 
 
 def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
-    """Signals fitted in spherical harmonics, and all signals where heads lie turned."""
+    """Other channels than those above, and all channels where heads lie turned."""
     some = partial(
         Peer,
         others=scale.others,
@@ -164,11 +191,13 @@ def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
         kinds=False,
         sources=(*NETWORK, *HARMONICS),
     )
+    shown = {"latent-distance": DEFAULT_CHANNELS, "input-distance": AS_SCANNED}
+    measured = {("input-distance", DEFAULT_CHANNELS), *shown.items()}
     for distance, settings in (("latent-distance", scale.settings), ("input-distance", {})):
-        for channels in ("all", "resampled", "rotation-invariant"):
-            name = distance if channels == "all" else f"{distance}, {channels}"
+        for channels in (AS_SCANNED, DEFAULT_CHANNELS, "rotation-invariant"):
+            name = distance if channels == shown[distance] else f"{distance}, {channels}"
             given = {"channels": channels, **settings}
-            if channels != "all":
+            if (distance, channels) not in measured:
                 yield some(by_neighbours(name), partial(peers.DISTANCES[distance], **given))
             turned = partial(peers.turned, distance=distance, degrees=TURN, **given)
             yield some(by_neighbours(f"{name}, heads turned"), turned)
@@ -207,7 +236,7 @@ def _catalogued(name: str, scale: Scale) -> Peer:
         cohorts=1,
         kinds=False,
         controls=False,
-        sources=(*NETWORK, views, catalogue, families),
+        sources=(*NETWORK, *HARMONICS, views, catalogue, families),
     )
 
 

@@ -171,12 +171,9 @@ class Cohort:
             ),
         )
 
-    def reference_rows(self, most: int | None = None, seed: int = 0) -> Values:
-        """The reference's voxels (N, C), or `most` of them at random."""
-        x = self.once("reference", lambda: np.concatenate([scan.x for scan in self.reference]))
-        if most is None or most >= len(x):
-            return x
-        return x[np.sort(np.random.default_rng(seed).choice(len(x), most, replace=False))]
+    def reference_rows(self) -> Values:
+        """The reference's voxels (N, C)."""
+        return self.once("reference", lambda: np.concatenate([scan.x for scan in self.reference]))
 
     def turned(self, degrees: float) -> Cohort:
         """The same cohort with turned heads; the voxels of a scan are the same ones in order."""

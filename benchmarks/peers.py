@@ -30,6 +30,9 @@ NEIGHBOURS = (1, 5, 10)
 
 EVERY = 1000  # more cohorts than there are
 
+AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
+"""What peers are given, and what `fit` gives the network."""
+
 NETWORK = (gaussian, vae, training)
 """What a trained network depends on."""
 
@@ -86,7 +89,7 @@ def by_neighbours(name: str) -> tuple[str, ...]:
 # --- the model -------------------------------------------------------------------------------
 
 
-def fitted(cohort: Cohort, channels: str = "all", **settings: Any) -> NoveltyModel:
+def fitted(cohort: Cohort, channels: str = DEFAULT_CHANNELS, **settings: Any) -> NoveltyModel:
     """Return the model of a cohort's reference, fitted once for all that ask for it."""
 
     def fit() -> NoveltyModel:
@@ -96,7 +99,7 @@ def fitted(cohort: Cohort, channels: str = "all", **settings: Any) -> NoveltyMod
     return cohort.once(("model", channels, tuple(sorted(settings.items()))), fit)
 
 
-def latent_distance(cohort: Cohort, *, channels: str = "all", **settings: Any) -> Fitted:
+def latent_distance(cohort: Cohort, *, channels: str = DEFAULT_CHANNELS, **settings: Any) -> Fitted:
     """Mean distance to the nearest neighbours in latent space, for each number of them."""
     model = fitted(cohort, channels, **settings)
 
@@ -120,12 +123,13 @@ def catalogue_score(cohort: Cohort, *, name: str, **settings: Any) -> Fitted:
     model = fitted(cohort, **settings)
 
     def score(scan: Scan, rows: Rows) -> Scores:
-        return model.novelty(scan.x[rows], name)[:, None]
+        x = CHANNELS[DEFAULT_CHANNELS](cohort, scan)[rows]
+        return model.novelty(x, name)[:, None]
 
     return Fitted(score)
 
 
-def _all(cohort: Cohort, scan: Scan) -> Values:
+def _as_scanned(cohort: Cohort, scan: Scan) -> Values:
     return scan.x
 
 
@@ -138,7 +142,7 @@ def _weighted(cohort: Cohort, scan: Scan) -> Values:
 
 
 def _resampled(cohort: Cohort, scan: Scan) -> Values:
-    """The signal as `fit --gradients resample` sees it: its fit in spherical harmonics."""
+    """The signal as `fit` sees it: its fit in spherical harmonics."""
     return _transformed(cohort, scan, Resampling(cohort.table, cohort.table, scan.name))
 
 
@@ -161,19 +165,26 @@ def _transformed(cohort: Cohort, scan: Scan, transform: Resampling | RotationInv
 
 
 CHANNELS: Mapping[str, Callable[[Cohort, Scan], Values]] = {
-    "all": _all,
+    AS_SCANNED: _as_scanned,
     "b=0": _unweighted,
     "weighted": _weighted,
-    "resampled": _resampled,
+    DEFAULT_CHANNELS: _resampled,
     "rotation-invariant": _invariant,
 }
 """What a method may be given: (cohort, scan) -> (n, channels)."""
 
 
 def _reference(cohort: Cohort, channels: str) -> Values:
-    if channels == "all":
+    if channels == AS_SCANNED:
         return cohort.reference_rows()
     return np.concatenate([CHANNELS[channels](cohort, scan) for scan in cohort.reference])
+
+
+def _some(x: Values, most: int) -> Values:
+    """`most` of voxels at random, in order."""
+    if most >= len(x):
+        return x
+    return x[np.sort(np.random.default_rng(0).choice(len(x), most, replace=False))]
 
 
 def _means(neighbours: NearestNeighbours, queries: NDArray[np.float32]) -> Scores:
@@ -184,7 +195,7 @@ def _means(neighbours: NearestNeighbours, queries: NDArray[np.float32]) -> Score
 # --- without learning ------------------------------------------------------------------------
 
 
-def input_distance(cohort: Cohort, *, channels: str = "all") -> Fitted:
+def input_distance(cohort: Cohort, *, channels: str = AS_SCANNED) -> Fitted:
     """Mean distance to the nearest neighbours among the signals, for each number of them."""
     neighbours = NearestNeighbours(_reference(cohort, channels))
 
@@ -330,16 +341,17 @@ class Detector:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def pyod(cohort: Cohort, *, detector: Detector) -> Fitted:
+def pyod(cohort: Cohort, *, detector: Detector, channels: str = AS_SCANNED) -> Fitted:
     import torch
 
     build = getattr(import_module(f"pyod.models.{detector.module}"), detector.name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build(**detector.settings).fit(cohort.reference_rows(detector.voxels))
+        model = build(**detector.settings).fit(_some(_reference(cohort, channels), detector.voxels))
 
     def score(scan: Scan, rows: Rows) -> Scores:
-        return np.asarray(model.decision_function(scan.x[rows]))[:, None]
+        x = CHANNELS[channels](cohort, scan)[rows]
+        return np.asarray(model.decision_function(x))[:, None]
 
     return Fitted(score)
 
@@ -349,7 +361,7 @@ def pyod(cohort: Cohort, *, detector: Detector) -> Fitted:
 CLASSIFIER_OTHERS = 20_000  # voxels outside lesions of each patient that the classifier learns from
 
 
-def supervised(cohort: Cohort, *, trees: int = 200) -> Fitted:
+def supervised(cohort: Cohort, *, trees: int = 200, channels: str = AS_SCANNED) -> Fitted:
     """Gradient boosting that learnt the lesions, of the same kind, of all other patients."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -361,7 +373,7 @@ def supervised(cohort: Cohort, *, trees: int = 200) -> Fitted:
             others = np.flatnonzero(~patient.labels)
             chosen = np.random.default_rng(0).permutation(others)[:CLASSIFIER_OTHERS]
             rows = np.concatenate([np.flatnonzero(patient.labels), chosen])
-            x.append(patient.x[rows])
+            x.append(CHANNELS[channels](cohort, patient)[rows])
             y.append(patient.labels[rows])
         model = HistGradientBoostingClassifier(
             max_iter=trees, learning_rate=0.05, l2_regularization=1.0, random_state=0
@@ -371,7 +383,7 @@ def supervised(cohort: Cohort, *, trees: int = 200) -> Fitted:
     def score(scan: Scan, rows: Rows) -> Scores:
         kind = MAIN_KIND if scan.kind == "healthy" else scan.kind
         without = "" if scan.kind == "healthy" else scan.name
-        model = cohort.once(("classifier", kind, without), partial(train, kind, without))
-        return model.decision_function(scan.x[rows])[:, None]
+        model = cohort.once(("classifier", channels, kind, without), partial(train, kind, without))
+        return model.decision_function(CHANNELS[channels](cohort, scan)[rows])[:, None]
 
     return Fitted(score)

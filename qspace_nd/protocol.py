@@ -36,8 +36,8 @@ class ScanOptions:
     ignore_nonfinite : bool
         Leave voxels with NaN or infinity out, rather than refuse the scan.
     gradients : "auto", "resample" or "strict"
-        Resample scans in spherical harmonics where their gradient tables differ, in any case, or
-        never: refuse them.
+        Resample scans in spherical harmonics where each shell has directions enough, in any case,
+        or never: refuse scans of other tables.
     """
 
     bval: Path | None = None
@@ -121,7 +121,9 @@ def common_protocol(
 ) -> Protocol:
     """The protocol of healthy scans, that of the first one.
 
-    Where one scan has to be resampled, all are: mixing costs accuracy.
+    All scans are resampled or none is: mixing costs accuracy. They are wherever the directions
+    allow it, even where the tables agree, because the fit takes off noise that distances would
+    otherwise consist of (see `benchmarks/README.md`).
 
     Raises
     ------
@@ -141,20 +143,30 @@ def common_protocol(
             f"{path} has no b-values, without which there is nothing to resample by; put its .bval "
             f"and .bvec files beside it, or take --gradients auto."
         )
+    if options.gradients == "auto" and features == RAW and first.gradients is not None:
+        protocol = Protocol(first.channels, first.gradients, resampled=True)
+        try:
+            for scan in scans:
+                bring_to(scan, protocol, options)
+        except GradientError:
+            # What cannot be fitted is taken as it is, where all scans agree.
+            unlike = replace(protocol, resampled=False)
+            if any(bring_to(scan, unlike, options).mixed for scan in scans):
+                raise
+            progress.say(
+                f"{path} and the others are taken as they were scanned: there are too few "
+                f"directions for a fit in spherical harmonics, which would take noise off"
+            )
+            return unlike
+        progress.say(
+            "All scans are fitted in spherical harmonics, which takes noise off "
+            "(--gradients strict takes them as they were scanned)"
+        )
+        return protocol
     resampled = options.gradients == "resample" and features == RAW
     protocol = Protocol(first.channels, first.gradients, resampled, features)
-    bridges = [bring_to(scan, protocol, options) for scan in scans]
-    differing = [s.files.image for s, b in zip(scans, bridges, strict=True) if b.mixed]
-    if not differing:
-        return protocol
-    protocol = replace(protocol, resampled=True)
     for scan in scans:
         bring_to(scan, protocol, options)
-    others = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-    progress.say(
-        f"{differing[0]}{others} of {len(scans)} scans: another gradient table than that of {path};"
-        f" all scans are resampled to the latter's directions in spherical harmonics"
-    )
     return protocol
 
 

@@ -28,7 +28,7 @@ OWN = GradientTable(
 )
 CONTROLS = [f"healthy/control-0{number}.nii.gz" for number in (1, 2, 3)]
 BASELINE = ["input-distance"]
-RESAMPLE = ScanOptions(gradients="resample")
+STRICT = ScanOptions(gradients="strict")
 
 
 def write_subject(path: Path, table: GradientTable, index: int = 0) -> None:
@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, table in (("one", TABLE), ("own", OWN)):
         write_subject(folder / f"{name}.nii.gz", table)
     with chdir(folder):
-        for name, options in (("unchanged", ScanOptions()), ("resampled", RESAMPLE)):
+        for name, options in (("unchanged", STRICT), ("resampled", ScanOptions())):
             fit_scans(CONTROLS, NoveltyModel(epochs=1), Path(name), options=options)
     return folder
 
@@ -103,11 +103,34 @@ def test_resampling_gives_nearly_the_map_that_the_models_own_table_would_have_gi
     assert correlation(one, own) > 0.95 > correlation(one, ignored) + 0.1
 
 
-def test_where_scans_agree_none_is_changed(study: Path, tmp_path: Path) -> None:
+def test_a_model_of_scans_as_they_are_leaves_those_that_agree_unchanged(
+    study: Path, tmp_path: Path
+) -> None:
     with chdir(study):
         map_of("one.nii.gz", "unchanged", tmp_path / "map.nii.gz")
     assert not (tmp_path / "map_residual.nii.gz").exists()
     assert not json.loads((tmp_path / "map.json").read_text())["Resampled"]
+
+
+def test_scans_of_few_directions_are_taken_as_they_are_where_they_agree(
+    study: Path, tmp_path: Path, call: Run
+) -> None:
+    few = GradientTable(TABLE.bvals[:9], TABLE.directions[:9])
+    turned = Rotation.from_euler("z", 40, degrees=True).apply(few.directions)
+    (tmp_path / "healthy").mkdir()
+    (tmp_path / "patient_mask.nii.gz").symlink_to(study / "patient_mask.nii.gz")
+    for number in (0, 1):
+        write_subject(tmp_path / f"healthy/control-0{number}.nii.gz", few, index=number)
+    outcome = call("fit healthy/*.nii.gz --epochs 1", tmp_path)
+    assert outcome.status == 0, outcome.stderr
+    assert "there are too few directions for a fit in spherical harmonics" in outcome.stderr
+    model = NoveltyModel.load(tmp_path / "qspace-nd-model")
+    assert model.acquisition_ is not None
+    assert not model.acquisition_.resampled
+    write_subject(tmp_path / "healthy/control-02.nii.gz", GradientTable(few.bvals, turned), index=2)
+    refused = call("fit healthy/*.nii.gz --model other -q", tmp_path)
+    assert (refused.status, (tmp_path / "other").exists()) == (2, False)
+    assert "has too few directions at b=1200" in refused.stderr
 
 
 def test_a_model_of_resampled_scans_resamples_every_scan(study: Path, tmp_path: Path) -> None:
@@ -118,7 +141,7 @@ def test_a_model_of_resampled_scans_resamples_every_scan(study: Path, tmp_path: 
     assert correlation(one, own) > 0.95
 
 
-def test_where_one_healthy_scan_differs_all_are_resampled(
+def test_healthy_scans_are_resampled_whether_they_agree_or_not(
     study: Path, tmp_path: Path, call: Run
 ) -> None:
     (tmp_path / "healthy").mkdir()
@@ -128,10 +151,7 @@ def test_where_one_healthy_scan_differs_all_are_resampled(
     write_subject(tmp_path / "healthy/control-03.nii.gz", OWN, index=2)
     outcome = call("fit healthy/*.nii.gz --epochs 1", tmp_path)
     assert outcome.status == 0
-    assert (
-        "healthy/control-03.nii.gz of 3 scans: another gradient table than that of "
-        "healthy/control-01.nii.gz; all scans are resampled"
-    ) in outcome.stderr
+    assert "All scans are fitted in spherical harmonics" in outcome.stderr
     model = NoveltyModel.load(tmp_path / "qspace-nd-model")
     assert model.acquisition_ is not None
     assert model.acquisition_.resampled
@@ -143,8 +163,10 @@ def test_where_one_healthy_scan_differs_all_are_resampled(
     assert (refused.status, tree_of(tmp_path)) == (2, before)
     assert "control-03.nii.gz has other gradient directions than the model" in refused.stderr
     checked = call("check healthy/*.nii.gz -q", tmp_path)
-    assert checked.status == 0
-    assert checked.stdout.count("Warning: healthy/control-03.nii.gz is resampled") == 1
+    assert (checked.status, "Warning" in checked.stdout) == (0, False)
+    unlike = call("check healthy/*.nii.gz --gradients strict -q", tmp_path)
+    assert unlike.status == 2
+    assert "control-03.nii.gz has other gradient directions than the model" in unlike.stdout
 
 
 def test_a_scan_that_lost_volumes_and_one_with_more_b0_are_mapped_alike(

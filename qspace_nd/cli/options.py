@@ -75,8 +75,9 @@ def scan_reading(function: Function) -> Function:
         type=click.Choice(["auto", "resample", "strict"]),
         default="auto",
         show_default=True,
-        help="Where gradient tables differ: resample scans in spherical harmonics, or refuse them "
-        "(strict); resample does so in any case.",
+        help="Fit scans in spherical harmonics, which takes noise off and brings other directions "
+        "to the model's: where each shell has directions enough (auto), or refuse the scan "
+        "(resample); or take scans as they are and refuse other directions (strict).",
     )
     @click.option(
         "--ignore-nonfinite",
