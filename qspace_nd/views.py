@@ -77,7 +77,8 @@ class Views:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Views:
-        return Views(self.network, self.x[rows], self.q[rows], self.seed)
+        q = self.q[rows] if "q" in vars(self) else None  # else computed when it is looked at
+        return Views(self.network, self.x[rows], q, self.seed)
 
     @cached_property
     def q(self) -> Gaussian[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from qspace_nd import model as model_module
 from qspace_nd.errors import InputError
-from qspace_nd.model import NoveltyModel
-from qspace_nd.reference import Part, Reference
+from qspace_nd.healthy import Healthy
+from qspace_nd.model import NoveltyModel, as_part
+from qspace_nd.reference import Reference
 from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
 from qspace_nd.scores.families import (
     Cost,
@@ -27,7 +28,7 @@ from qspace_nd.scores.families import (
     error_bar,
     least,
 )
-from qspace_nd.views import Noise, Views
+from qspace_nd.views import Noise
 
 Values = NDArray[np.float64]
 Novelties = dict[str, NDArray[np.float32]]
@@ -73,7 +74,7 @@ def with_reference(model: NoveltyModel, reference: Reference) -> NoveltyModel:
 
 def with_first(model: NoveltyModel, number: int) -> NoveltyModel:
     """The model with a reference of its first `number` voxels."""
-    return with_reference(model, Reference([Part("a", model.reference_.parts[0].views[:number])]))
+    return with_reference(model, Reference([replace(model.reference_.parts[0], stop=number)]))
 
 
 # The contract. Each function checks one line of it for one score.
@@ -287,7 +288,8 @@ def dead(model: NoveltyModel, latents: slice) -> NoveltyModel:
         half[:, latents] = 0.0
     first.weight[:, latents] = 0.0
     parts = [
-        Part(part.subject, Views(other.network_, part.views.x)) for part in model.reference_.parts
+        as_part(Healthy(part.subject, part.views.x.numpy()), other.network_)
+        for part in model.reference_.parts
     ]
     return with_reference(other, Reference(parts))
 
