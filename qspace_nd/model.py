@@ -473,20 +473,18 @@ def _most_rows(
     """How many rows to train on: as many as training looks at, where memory holds them."""
     rows = sum(map(len, training))
     wanted = min(rows, max(recipe.steps * recipe.batch_size, STANDARDISED_ROWS))
-    held = (remaining(memory) - _copies(channels)) // (4 * channels + _ROW_BYTES)
+    # The shifts and scales are found on copies of some of the rows.
+    row, copies = 4 * channels + _ROW_BYTES, 3 * 4 * channels
+    left = remaining(memory)
+    held = max(left // (row + copies), (left - copies * STANDARDISED_ROWS) // row)
     if held >= wanted:
         return wanted
-    least = max(held, recipe.batch_size)
+    least = min(max(held, recipe.batch_size), wanted)
     progress.warn(
         f"Memory holds {least:,} of the {wanted:,} voxels that training would look at, drawn from "
         f"{rows:,}: with more memory (--memory) the model would be another."
     )
     return least
-
-
-def _copies(channels: int) -> int:
-    """Bytes of what training copies of the rows at the most: for the shifts and scales."""
-    return 3 * 4 * channels * STANDARDISED_ROWS
 
 
 def as_part(healthy: Healthy, network: VectorVAE) -> Part:

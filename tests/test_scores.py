@@ -14,6 +14,7 @@ from conftest import Run
 from numpy.typing import NDArray
 
 from qspace_nd import model as model_module
+from qspace_nd import reference as reference_module
 from qspace_nd.errors import InputError
 from qspace_nd.healthy import Healthy
 from qspace_nd.model import NoveltyModel, as_part
@@ -110,6 +111,15 @@ def check_threads(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Val
         torch.set_num_threads(threads)
 
 
+def check_blocks(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Values) -> None:
+    """Without memory, the reference is searched a chunk at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_module, "ROWS", 53)
+        patch.setattr(model_module, "remaining", lambda memory: 0)
+        assert len(model.reference_.blocks(0)) > 5
+        np.testing.assert_allclose(model.novelty(x, name), s, rtol=1e-6, atol=1e-6)
+
+
 def check_higher_is_novel(
     name: str, model: NoveltyModel, x: NDArray[np.float32], s: Values
 ) -> None:
@@ -122,6 +132,7 @@ CONTRACT = [
     check_order,
     check_alone,
     check_threads,
+    check_blocks,
     check_higher_is_novel,
 ]
 
