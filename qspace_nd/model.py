@@ -338,9 +338,9 @@ class NoveltyModel:
         voxels.q  # noqa: B018  once for all blocks
         index_bytes: dict[str, int] = {}
         for search in searches:
-            index_bytes |= search.index_bytes(self.network_.latents, self.network_.channels)
-        most = remaining(memory) // max(1, sum(index_bytes.values()))
-        blocks = healthy.blocks(most)
+            index_bytes |= search.index_bytes(healthy)
+        each = sum(index_bytes.values())
+        blocks = healthy.blocks(remaining(memory) // each) if each else [healthy]
         steps = len(rules) + len(searches) * (len(blocks) - 1)
         chunks = [slice(start, start + _CHUNK) for start in range(0, len(voxels), _CHUNK)]
         found: dict[str, list[NDArray[Any]]] = {name: [] for name in rules}

@@ -121,6 +121,7 @@ def fit_scans(
             model.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
         _report(model, progress)
         model.save(folder, force=force, progress=progress)
+        model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
         _save_computed_masks(kept, folder, progress)
 
 

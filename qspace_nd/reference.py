@@ -64,6 +64,10 @@ class Engine(Protocol):
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
 
 
+Build = Callable[[NDArray[np.float32]], Engine]
+"""Makes a search of points (N, D)."""
+
+
 class Reference:
     """All healthy voxels that a voxel is compared with.
 
@@ -132,10 +136,14 @@ class Reference:
             start += len(some)
         return points
 
+    def is_built(self, view: PointView, build: Build) -> bool:
+        """Whether this search is there already."""
+        return (view, build) in self._nearest
+
     def nearest(
         self,
         view: PointView,
-        build: Callable[[NDArray[np.float32]], Engine] = NearestNeighbours,
+        build: Build = NearestNeighbours,
     ) -> Engine:
         """Return the search for nearest neighbours among all voxels as seen by a view.
 

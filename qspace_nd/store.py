@@ -201,8 +201,20 @@ def load(folder: Path) -> Stored:
         network=network,
         history=History.from_json(index["training"]),
         acquisition=None if acquisition is None else Acquisition.from_json(acquisition),
-        reference=Reference([_map_part(folder, part, network) for part in index["reference"]]),
+        reference=map_reference(folder, network),
     )
+
+
+def map_reference(folder: Path, network: VectorVAE) -> Reference:
+    """The reference of the model in `folder`, memory-mapped; its files' hashes are not checked.
+
+    Raises
+    ------
+    ModelError
+        See `load`.
+    """
+    parts = read_index(folder)["reference"]
+    return Reference([_map_part(folder, part, network) for part in parts])
 
 
 def _map_part(folder: Path, part: dict[str, str], network: VectorVAE) -> Part:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import PROGRAM, Run
 
-from qspace_nd import memory
+from qspace_nd import memory, reference
 from qspace_nd.healthy import Healthy
 from qspace_nd.memory import GB
 from qspace_nd.model import NoveltyModel
@@ -158,3 +158,19 @@ def test_memory_does_not_change_the_model_where_it_suffices() -> None:
     ]
     for ours, theirs in zip(*(m.network_.state_dict().values() for m in models), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_search_that_is_built_is_used_again_whatever_memory_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.random.default_rng(0).normal(1.0, 0.1, (500, 5)).astype(np.float32)
+    model = NoveltyModel(latents=2, hidden=(4,), epochs=1).fit(x)
+    monkeypatch.setattr(reference, "ROWS", 100)
+    first = model.novelty(x[:10] + 1)
+
+    def fail(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(reference.Reference, "points", fail)
+    again = model.novelties(x[:10] + 1, ["latent-distance"], memory=1)["latent-distance"]
+    np.testing.assert_array_equal(first, again)

@@ -17,11 +17,10 @@ from itertools import repeat
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.reference import Engine, Reference
+from qspace_nd.reference import Build, Reference
 from qspace_nd.scores.density import log_mean_density
 from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.optimise import Objective, closest_latents
@@ -110,8 +109,11 @@ class Search(Score):
         """Novelty by what is found in a reference of `number` voxels: (n,)."""
 
     @abstractmethod
-    def index_bytes(self, latents: int, channels: int) -> dict[str, int]:
-        """Memory that a search takes for each healthy voxel, by what several scores may share."""
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """Memory that a search is yet to take for each healthy voxel.
+
+        By what it is taken for, which several scores may share; nothing for what is there already.
+        """
 
     def __call__(self, voxels: Views, healthy: Reference) -> Values:
         """Search all in one block: (n,)."""
@@ -135,7 +137,7 @@ class Nearest(Search):
     view: PointView
     healthy_view: PointView
     neighbours: int = 1
-    build: Callable[[NDArray[np.float32]], Engine] = NearestNeighbours
+    build: Build = NearestNeighbours
     cost = Cost.SEARCH
 
     def look(self, voxels: Views, block: Reference) -> Values:
@@ -151,16 +153,19 @@ class Nearest(Search):
         """Their mean."""
         return np.asarray(found.mean(axis=1))
 
-    def index_bytes(self, latents: int, channels: int) -> dict[str, int]:
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
         """As measured of the points and the engines that are timed on them: the peak."""
-        dimensions = latents if self.healthy_view == "q_bar" else channels
+        if healthy.is_built(self.healthy_view, self.build):
+            return {}
+        network = healthy.parts[0].views.network
+        dimensions = network.latents if self.healthy_view == "q_bar" else network.channels
         return {self.healthy_view: 20 * dimensions + 160}
 
     def with_neighbours(self, number: int) -> Score:
         """The mean distance to the `number` nearest."""
         return replace(self, neighbours=number)
 
-    def with_search(self, build: Callable[[NDArray[np.float32]], Engine]) -> Nearest:
+    def with_search(self, build: Build) -> Nearest:
         """The same distance by another search."""
         return replace(self, build=build)
 
@@ -191,7 +196,7 @@ class NearestGaussian(Search):
         """As it is."""
         return found
 
-    def index_bytes(self, latents: int, channels: int) -> dict[str, int]:
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
         """None: chunks are searched one after the other."""
         return {}
 
@@ -225,7 +230,7 @@ class Density(Search):
         """Minus the logarithm of the mean."""
         return math.log(number) - found
 
-    def index_bytes(self, latents: int, channels: int) -> dict[str, int]:
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
         """None: chunks are searched one after the other."""
         return {}
 
