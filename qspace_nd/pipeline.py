@@ -300,58 +300,43 @@ def map_scans(
         for files, bridge in zip(outputs, bridges, strict=True)
     ]
     _require_free(outputs, scans, force=force)  # with the residuals
-    with Scratch(output) as scratch:
-        # The last scan's faults are told before the first one's map is written, and none is read
-        # twice: each waits on the disk.
-        waiting = [
-            _on_disk(read_scan(scan, protocol, options, progress), scratch) for scan in scans
-        ]
-        for scan, bridge, files in zip(scans, bridges, outputs, strict=True):
-            voxels = waiting.pop(0)
-            _warn_of(voxels, progress)
-            divide_by_channel_means(voxels.values, acquisition.channel_means)
-            subject = acquisition.subject_of(voxels.digest)
-            if subject is not None:
-                progress.say(
-                    f"{scan.files.image} is one of the healthy scans of the model: the voxels of "
-                    f"its subject, {subject}, are left out of the reference"
-                )
-            searched: dict[str, Any] = {
-                "leave_out": subject,
-                "neighbours": neighbours,
-                "memory": memory,
-            }
-            novelties = model.novelties(
-                voxels.values, scores, approximate=approximate, progress=progress, **searched
+    if len(scans) > 1:  # the last scan's faults are told before the first one's map is written
+        for scan in scans:
+            read_scan(scan, protocol, options, progress)
+    for scan, bridge, files in zip(scans, bridges, outputs, strict=True):
+        voxels = read_scan(scan, protocol, options, progress)
+        _warn_of(voxels, progress)
+        divide_by_channel_means(voxels.values, acquisition.channel_means)
+        subject = acquisition.subject_of(voxels.digest)
+        if subject is not None:
+            progress.say(
+                f"{scan.files.image} is one of the healthy scans of the model: the voxels of its "
+                f"subject, {subject}, are left out of the reference"
             )
-            facts = {
-                "Model": model_hash,
-                "Latents": model.latents,
-                "Neighbours": neighbours or model.neighbours,
-                "Search": "approximate" if approximate else "exact",
-                "LeftOut": subject,
-                "Features": protocol.features,
-                "Resampled": bridge.transform is not None and protocol.features == RAW,
-            }
-            of_score = {
-                name: {"Recall": model.recall(voxels.values, name, **searched)}
-                if approximate
-                else {}
-                for name in scores
-            }
-            _write_maps(files, voxels, novelties, facts, of_score, smooth)
+        searched: dict[str, Any] = {
+            "leave_out": subject,
+            "neighbours": neighbours,
+            "memory": memory,
+        }
+        novelties = model.novelties(
+            voxels.values, scores, approximate=approximate, progress=progress, **searched
+        )
+        recalls = (
+            {name: model.recall(voxels.values, name, **searched) for name in scores}
+            if approximate
+            else {}
+        )
+        facts = {
+            "Model": model_hash,
+            "Latents": model.latents,
+            "Neighbours": neighbours or model.neighbours,
+            "Search": "approximate" if approximate else "exact",
+            "LeftOut": subject,
+            "Features": protocol.features,
+            "Resampled": bridge.transform is not None and protocol.features == RAW,
+        }
+        _write_maps(files, voxels, novelties, facts, recalls, smooth)
     return outputs
-
-
-def _on_disk(voxels: Voxels, scratch: Scratch) -> Voxels:
-    """The same voxels, mapped from the disk: they are in memory from when they are looked at."""
-    residual = voxels.residual
-    return replace(
-        voxels,
-        values=scratch.keep(voxels.values)[:],
-        mask=scratch.keep(voxels.mask)[:],
-        residual=None if residual is None else scratch.keep(residual)[:],
-    )
 
 
 def protocol_of(model: NoveltyModel, folder: Path) -> Protocol:
@@ -392,7 +377,7 @@ def _write_maps(
     voxels: Voxels,
     novelties: dict[str, NDArray[np.float32]],
     model_facts: dict[str, Any],
-    score_facts: dict[str, dict[str, Any]],
+    recalls: dict[str, float],
     smooth: float | None,
 ) -> None:
     """Write a scan's mask, sidecars and maps; the maps last: each has all it needs."""
@@ -411,13 +396,14 @@ def _write_maps(
             "Equation": entry.equation,
             "Patient": scan.files.name,
             **model_facts,
-            **score_facts[name],
             "Mask": files.mask.name,
             "MaskComputed": voxels.computed_mask,
             "Voxels": len(voxels.values),
             "SourceDigest": voxels.digest,
             "SoftwareVersion": __version__,
         }
+        if name in recalls:
+            facts["Recall"] = recalls[name]
         novelty = voxels.fill(novelties[name])
         write_sidecar(path, facts, [scan.files.image])
         write_volume(path, novelty, scan.grid)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from qspace_nd import pipeline
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans, protocol_of
@@ -136,22 +135,6 @@ def test_maps_of_several_scans_lie_in_a_folder_by_their_names() -> None:
     np.testing.assert_array_equal(
         values_of(Path("maps/patient_novelty.nii.gz")), values_of(NOVELTY)
     )
-
-
-def test_each_of_several_scans_is_read_once_and_all_before_the_first_map(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    read = []
-
-    def listen(scan, *arguments):
-        read.append(scan.files.image)
-        assert not Path("maps").exists()
-        return read_scan(scan, *arguments)
-
-    monkeypatch.setattr(pipeline, "read_scan", listen)
-    map_scans([PATIENT, CONTROLS[0]], MODEL, Path("maps"), scores=["latent-distance"])
-    assert read == [PATIENT, CONTROLS[0]]
-    assert len(list(Path("maps").glob("*_novelty.nii.gz"))) == 2
 
 
 def test_a_model_that_was_fitted_on_scans_can_be_used_at_once() -> None:
