@@ -131,10 +131,12 @@ def gather(
     finite = np.ones(len(index), np.bool_)
     # Several volumes are put in together: a voxel's channels lie side by side, and every line of
     # the cache that is written to would be so once for each volume.
-    columns = np.empty((_VOLUMES_AT_ONCE, len(index)), stored.dtype)
+    sixth = 4 * len(channel_of) // (6 * stored.dtype.itemsize)  # of the memory that `values` take
+    together = min(max(sixth, 1), _VOLUMES_AT_ONCE)
+    columns = np.empty((together, len(index)), stored.dtype)
     volumes = iter(stream)
-    for first in range(0, len(channel_of), _VOLUMES_AT_ONCE):
-        channels = channel_of[first : first + _VOLUMES_AT_ONCE]
+    for first in range(0, len(channel_of), together):
+        channels = channel_of[first : first + together]
         for column, volume in zip(columns, islice(volumes, len(channels)), strict=False):
             np.take(volume, index, out=column, mode="clip")  # none is clipped, but it is quicker
         for start in range(0, len(index), _ROWS_AT_ONCE // 16):
