@@ -57,14 +57,14 @@ class Part:
             yield replace(self, start=start, stop=min(start + ROWS, stop))
 
 
-class Engine(Protocol):
+class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
     def distances(self, queries: NDArray[np.float32], k: int = 1) -> NDArray[np.float64]:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
 
 
-Build = Callable[[NDArray[np.float32]], Engine]
+Build = Callable[[NDArray[np.float32]], Finder]
 """Makes a search of points (N, D)."""
 
 
@@ -79,7 +79,7 @@ class Reference:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        self._nearest: dict[tuple[str, object], Engine] = {}
+        self._nearest: dict[tuple[str, object], Finder] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -144,7 +144,7 @@ class Reference:
         self,
         view: PointView,
         build: Build = NearestNeighbours,
-    ) -> Engine:
+    ) -> Finder:
         """Return the search for nearest neighbours among all voxels as seen by a view.
 
         It is built once, by `build` from the points (N, D).
