@@ -10,6 +10,7 @@ from references import Files
 from timing import run_command
 
 PROGRAM = Path(sys.executable).with_name("qspace-nd")
+MEMORY = 8  # GB, that fit and map are told to keep to
 
 
 def scale(files: Files, quick: bool) -> str:
@@ -18,12 +19,12 @@ def scale(files: Files, quick: bool) -> str:
     folder = files.folder / "scale"
     folder.mkdir(parents=True, exist_ok=True)
     simulate = f"simulate . --layout flat --controls {controls} --voxel-size {voxel_size:g}"
-    threads = f"--nthreads {torch.get_num_threads()}"
+    limits = f"--nthreads {torch.get_num_threads()} --memory {MEMORY}"
     if not (folder / "patient.nii.gz").exists():
         run_command([PROGRAM, *simulate.split(), "--force"], folder)
     lines = {
-        "fit": f"fit healthy --force {threads}" + (" --epochs 1" if quick else ""),
-        "map": f"map patient.nii.gz -o novelty.nii.gz --force -v {threads}",
+        "fit": f"fit healthy --force {limits}" + (" --epochs 1" if quick else ""),
+        "map": f"map patient.nii.gz -o novelty.nii.gz --force -v {limits}",
     }
     done = {name: run_command([PROGRAM, *line.split()], folder) for name, line in lines.items()}
     rows = [
@@ -33,7 +34,7 @@ def scale(files: Files, quick: bool) -> str:
     return f"""## The paper's scale
 
 {controls} controls and a patient, made by `qspace-nd {simulate}`: NIfTI files of 46 channels, read,
-fitted and mapped with the default settings and score.
+fitted and mapped with the default settings and score, in {MEMORY} GB of memory by `--memory`.
 
 | command | seconds | peak memory, GiB |
 | --- | --: | --: |

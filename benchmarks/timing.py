@@ -18,6 +18,17 @@ import scipy
 import sklearn
 import torch
 
+# A process's peak begins with the memory of the process that starts it: here that is a small one,
+# which prints the peak when it has run the command.
+_ALONE = [
+    sys.executable,
+    "-c",
+    "import resource, subprocess, sys\n"
+    "status = subprocess.call(sys.argv[1:])\n"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)\n"
+    "sys.exit(status)",
+]
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -48,9 +59,9 @@ def peak_memory(code: str, *arguments: object) -> int:
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"{code}\nprint(peak() - before)"
     )
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    command = [*_ALONE, sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) * 1024
+    return int(done.stdout.split()[-2]) * 1024
 
 
 @dataclass(frozen=True)
@@ -63,21 +74,20 @@ class Finished:
 
 
 def run_command(command: Sequence[str | Path], folder: Path) -> Finished:
-    """Run a command in a folder, alone among this process's children."""
+    """Run a command in a folder."""
     start = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*_ALONE, *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line)
             print(line, end="", flush=True)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed.")
-    return Finished("".join(lines), time.perf_counter() - start, usage.ru_maxrss * 1024)
+    peak = int(lines.pop())
+    return Finished("".join(lines), time.perf_counter() - start, peak)
 
 
 def machine() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from qspace_nd import store
 from qspace_nd.acquisition import Acquisition
+from qspace_nd.approximate import (
+    SAMPLE,
+    ApproximateNeighbours,
+    ExhaustiveNeighbours,
+    recall,
+)
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
+from qspace_nd.memory import remaining
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
-from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
-from qspace_nd.training import PRESETS, History, Recipe, train
+from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
+from qspace_nd.scores.families import Score, Search
+from qspace_nd.training import (
+    PRESETS,
+    STANDARDISED_ROWS,
+    VALIDATION_ROWS,
+    History,
+    Recipe,
+    train,
+)
 from qspace_nd.vae import VectorVAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
+_ROW_BYTES = 32  # of a row's number and of its place in an epoch's order, while it is made
 _LEAST = {"latents": 1, "neighbours": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
 
 
@@ -128,39 +146,81 @@ class NoveltyModel:
         ArrayError
             `X` or `groups` has a wrong shape, type or content, or a setting is out of range.
         """
-        recipe, hidden = self._recipe(), self._architecture()
-        device = find_device(self.device)
         x = _as_voxels(X)
         if len(x) < 2:
             raise ArrayError(f"X has shape {x.shape}; a model needs at least 2 healthy voxels.")
-        subjects, group = _as_groups(groups, len(x))
-        training, validation = split_rows(group, self.validation, self.seed)
+        self.fit_parts(_by_subject(x, groups), acquisition=acquisition, progress=progress)
+        with progress.task("Encoding the healthy reference", len(self.reference_.parts)) as task:
+            parts = []
+            for part in self.reference_.parts:
+                parts.append(part.encoded())
+                task.advance()
+        self.reference_ = Reference(parts)
+        return self
+
+    def fit_parts(
+        self,
+        healthy: Sequence[Healthy],
+        *,
+        acquisition: Acquisition | None = None,
+        memory: int | None = None,
+        progress: Progress = SILENT,
+    ) -> NoveltyModel:
+        """Learn what healthy voxels look like, of scans that may lie on the disk.
+
+        As `fit` does. Of more voxels than training looks at, or than memory holds, as many are
+        drawn at random for it. What lies on the disk is encoded whenever it is looked at, until
+        the model is saved.
+
+        Parameters
+        ----------
+        healthy : sequence of Healthy
+            The voxels of each scan, normalised. All of them become the reference.
+        acquisition : Acquisition, optional
+            Of the scans.
+        memory : int, optional
+            Bytes that the process may use; by default three quarters of what is available.
+
+        Raises
+        ------
+        ArrayError
+            A setting is out of range.
+        """
+        recipe, hidden = self._recipe(), self._architecture()
+        device = find_device(self.device)
+        channels = healthy[0].rows.shape[1]
+        training, validation = hold_out(healthy, self.validation, self.seed)
         if self.epochs is not None:
-            batches = max(1, len(training) // recipe.batch_size)
+            batches = max(1, sum(map(len, training)) // recipe.batch_size)
             recipe = replace(recipe, steps=min(recipe.steps, self.epochs * batches))
+        drawn = draw(training, _most_rows(training, recipe, channels, memory, progress), self.seed)
+        chosen = spread(validation, VALIDATION_ROWS)
+        number = sum(map(len, drawn))
+        x = np.empty((number + sum(map(len, chosen)), channels), np.float32)
+        end = 0
+        for some in chain(collect(training, drawn), collect(validation, chosen)):
+            x[end : end + len(some)] = some
+            end += len(some)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = VectorVAE(
-                x.shape[1], self.latents, hidden, recipe.activation, recipe.standardise
+                channels, self.latents, hidden, recipe.activation, recipe.standardise
             )
+        rows = torch.arange(len(x), device=device)
         history = train(
             network.to(device),
             torch.from_numpy(x).to(device),
-            torch.from_numpy(training).to(device),
-            torch.from_numpy(validation).to(device),
+            rows[:number],
+            rows[number:],
             recipe,
             seed=self.seed,
             progress=progress,
         )
         network.eval().requires_grad_(False)
-        with progress.task("Encoding the healthy reference", len(subjects)) as task:
-            parts = []
-            for number, subject in enumerate(subjects):
-                part = Views(network, torch.from_numpy(x[group == number]))
-                parts.append(Part(subject, Views(network, part.x, part.q)))
-                task.advance()
+        del x
         self.network_, self.history_ = network, history
-        self.reference_, self.acquisition_ = Reference(parts), acquisition
+        self.reference_ = Reference([as_part(part, network) for part in healthy])
+        self.acquisition_ = acquisition
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -191,34 +251,116 @@ class NoveltyModel:
         *,
         leave_out: str | None = None,
         neighbours: int | None = None,
+        approximate: bool = False,
+        memory: int | None = None,
         progress: Progress = SILENT,
     ) -> dict[str, NDArray[np.float32]]:
         """Novelty of voxels `X` (n, C) by several scores, encoding once: (n,) for each name.
 
-        `neighbours` takes the place of the model's own setting.
+        Parameters
+        ----------
+        X : (n, C) array of float
+            The voxels.
+        scores : sequence of str
+            Names of scores.
+        leave_out : str, optional
+            A subject whose own voxels are left out of the reference.
+        neighbours : int, optional
+            In place of the model's own setting.
+        approximate : bool
+            Miss some of the nearest voxels, for speed; see `recall`.
+        memory : int, optional
+            Bytes that the process may use, by default three quarters of what is available: where
+            they do not serve all of the reference, it is searched in blocks. Distances to the
+            nearest are the same for it but for float32's rounding, densities to within 1e-9.
 
         Raises
         ------
         ArrayError
             `X` has a wrong shape, type or content.
         InputError
-            A score's name is unknown, or the reference holds nobody but `leave_out`, or not them.
+            A score's name is unknown, or it has no approximate search; or the reference holds
+            nobody but `leave_out`, or not them.
         """
         number = self.neighbours if neighbours is None else neighbours
-        rules = {name: find_score(name).score.with_neighbours(number) for name in scores}
-        voxels = self._views(X)
-        healthy = self._reference_without(leave_out)
+        rules: dict[str, Score] = {
+            name: nearest_of(name).with_search(ApproximateNeighbours)
+            if approximate
+            else find_score(name).score
+            for name in scores
+        }
+        rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
+        voxels, healthy = self._views(X), self._reference_without(leave_out)
+        found = self._search(rules, voxels, healthy, memory, progress)
         novelty = {name: np.empty(len(voxels), np.float32) for name in rules}
-        with progress.task("Scoring voxels", len(voxels) * len(rules)) as task:
-            for start in range(0, len(voxels), _CHUNK):
-                rows = slice(start, min(start + _CHUNK, len(voxels)))
-                chunk = voxels[rows]
-                for name, rule in rules.items():
-                    novelty[name][rows] = rule(chunk, healthy)
-                    task.advance(len(chunk), note=name)
+        for name, rule in rules.items():
+            for number, chunk in enumerate(found[name]):
+                rows = slice(number * _CHUNK, number * _CHUNK + len(chunk))
+                novelty[name][rows] = _concluded(rule, chunk, len(healthy))
         return novelty
 
-    def save(self, folder: str | Path, *, force: bool = False) -> str:
+    def recall(
+        self,
+        X: ArrayLike,
+        score: str,
+        *,
+        leave_out: str | None = None,
+        neighbours: int | None = None,
+        memory: int | None = None,
+    ) -> float:
+        """Share of the true nearest voxels that the approximate search of a score finds.
+
+        Measured on `approximate.SAMPLE` of the voxels `X` (n, C) at random. The other parameters
+        are those of `novelties`.
+        """
+        number = self.neighbours if neighbours is None else neighbours
+        rule = nearest_of(score)
+        x, healthy = np.asarray(X), self._reference_without(leave_out)
+        random = np.random.default_rng(self.seed)
+        voxels = self._views(x[random.permutation(len(x))[:SAMPLE]])
+        rules: dict[str, Score] = {
+            "found": rule.with_search(ApproximateNeighbours).with_neighbours(number),
+            "nearest": rule.with_search(ExhaustiveNeighbours).with_neighbours(number),
+        }
+        found = self._search(rules, voxels, healthy, memory, SILENT)
+        return recall(*(np.concatenate(chunks) for chunks in found.values()))
+
+    def _search(
+        self,
+        rules: Mapping[str, Score],
+        voxels: Views,
+        healthy: Reference,
+        memory: int | None,
+        progress: Progress,
+    ) -> dict[str, list[NDArray[Any]]]:
+        """What each rule finds of the voxels, before it is concluded: chunks of (n, ...)."""
+        searches = [rule for rule in rules.values() if isinstance(rule, Search)]
+        voxels.q  # noqa: B018  once for all blocks
+        index_bytes: dict[str, int] = {}
+        for search in searches:
+            index_bytes |= search.index_bytes(healthy)
+        each = sum(index_bytes.values())
+        blocks = healthy.blocks(remaining(memory) // each) if each else [healthy]
+        steps = len(rules) + len(searches) * (len(blocks) - 1)
+        chunks = [slice(start, start + _CHUNK) for start in range(0, len(voxels), _CHUNK)]
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in rules}
+        with progress.task("Scoring voxels", len(voxels) * steps) as task:
+            while blocks:  # a block's indexes go with it
+                block = blocks.pop(0)
+                for number, rows in enumerate(chunks):
+                    chunk = voxels[rows]
+                    for name, rule in rules.items():
+                        before = found[name]
+                        if number == len(before):
+                            before.append(_look(rule, chunk, block))
+                        elif isinstance(rule, Search):
+                            before[number] = rule.join(before[number], rule.look(chunk, block))
+                        else:
+                            continue
+                        task.advance(len(chunk), note=name)
+        return found
+
+    def save(self, folder: str | Path, *, force: bool = False, progress: Progress = SILENT) -> str:
         """Save the model to a folder; return its hash.
 
         Raises
@@ -237,6 +379,7 @@ class NoveltyModel:
                 reference=self.reference_,
             ),
             force=force,
+            progress=progress,
         )
 
     @staticmethod
@@ -320,23 +463,41 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def split_rows(
-    group: NDArray[np.int64], share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split rows, by the number of each row's subject, into training and validation rows.
+def _most_rows(
+    training: Sequence[Piece],
+    recipe: Recipe,
+    channels: int,
+    memory: int | None,
+    progress: Progress,
+) -> int:
+    """How many rows to train on: as many as training looks at, where memory holds them."""
+    rows = sum(map(len, training))
+    wanted = min(rows, max(recipe.steps * recipe.batch_size, STANDARDISED_ROWS))
+    # The shifts and scales are found on copies of some of the rows.
+    row, copies = 4 * channels + _ROW_BYTES, 3 * 4 * channels
+    left = remaining(memory)
+    held = max(left // (row + copies), (left - copies * STANDARDISED_ROWS) // row)
+    if held >= wanted:
+        return wanted
+    least = min(max(held, recipe.batch_size), wanted)
+    progress.warn(
+        f"Memory holds {least:,} of the {wanted:,} voxels that training would look at, drawn from "
+        f"{rows:,}: with more memory (--memory) the model would be another."
+    )
+    return least
 
-    Whole subjects are held out, at least one; with a single subject the last `share` of its rows,
-    which for a scan are a block of neighbouring slices.
-    """
-    subjects = int(group.max()) + 1
-    rows = np.arange(len(group))
-    if subjects == 1:
-        held_out = rows >= min(max(1, round(len(rows) * (1.0 - share))), len(rows) - 1)
-    else:
-        number = min(max(1, round(subjects * share)), subjects - 1)
-        chosen = np.random.default_rng(seed).permutation(subjects)[:number]
-        held_out = np.isin(group, chosen)
-    return rows[~held_out], rows[held_out]
+
+def as_part(healthy: Healthy, network: VectorVAE) -> Part:
+    """A scan as a part of the reference, which is encoded whenever it is looked at."""
+    return Part(healthy.subject, lambda: Views(network, torch.from_numpy(healthy.rows[:])))
+
+
+def _look(rule: Score, voxels: Views, block: Reference) -> NDArray[Any]:
+    return rule.look(voxels, block) if isinstance(rule, Search) else rule(voxels, block)
+
+
+def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:
+    return rule.conclude(found, number) if isinstance(rule, Search) else found
 
 
 def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
@@ -365,14 +526,19 @@ def _as_matrix(values: ArrayLike, name: str, columns: int, what: str) -> NDArray
     return matrix
 
 
-def _as_groups(groups: ArrayLike | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:
+def _by_subject(x: NDArray[np.float32], groups: ArrayLike | None) -> list[Healthy]:
+    """Rows (n, C) by their subject, in the order in which subjects come first."""
     if groups is None:
-        return ["reference"], np.zeros(rows, dtype=np.int64)
+        return [Healthy("reference", x)]
     labels = np.asarray(groups)
-    if labels.shape != (rows,):
-        raise ArrayError(f"groups has shape {labels.shape}; one label for each of {rows} rows.")
-    # Rows of one subject lie together in scans: only the first of each run needs sorting.
+    if labels.shape != (len(x),):
+        raise ArrayError(f"groups has shape {labels.shape}; one label for each of {len(x)} rows.")
+    # Rows of one subject lie together in scans: they are taken run by run.
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    names, number = np.unique([str(label) for label in labels[starts]], return_inverse=True)
-    lengths = np.diff(np.append(starts, rows))
-    return names.tolist(), np.repeat(number.astype(np.int64), lengths)
+    runs: dict[str, list[NDArray[np.float32]]] = {}
+    for start, run in zip(starts, np.split(x, starts[1:]), strict=True):
+        runs.setdefault(str(labels[start]), []).append(run)
+    return [
+        Healthy(subject, own[0] if len(own) == 1 else np.concatenate(own))
+        for subject, own in runs.items()
+    ]

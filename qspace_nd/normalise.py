@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,13 @@ def divide_by_scan_mean(values: NDArray[np.float32]) -> None:
     values /= np.float32(values.mean(dtype=np.float64))
 
 
-def channel_means(scans: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def channel_means(scans: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Mean of each channel over all voxels of the healthy `scans`, each (n, C): (C,)."""
-    total = sum(scan.sum(axis=0, dtype=np.float64) for scan in scans)
-    return np.asarray(total / sum(len(scan) for scan in scans), dtype=np.float32)
+    total, voxels = np.zeros(1), 0
+    for scan in scans:
+        total = total + scan.sum(axis=0, dtype=np.float64)
+        voxels += len(scan)
+    return np.asarray(total / voxels, dtype=np.float32)
 
 
 def divide_by_channel_means(values: NDArray[np.float32], means: NDArray[np.float32]) -> None:

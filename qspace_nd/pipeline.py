@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from qspace_nd.acquisition import Acquisition, HealthyScan
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.grid import Grid, require_same_grid
+from qspace_nd.healthy import Healthy
 from qspace_nd.layout import find_scans, stem
+from qspace_nd.mapped import Mapped, Scratch
 from qspace_nd.maps import (
     MapFiles,
     MapRecord,
@@ -24,7 +27,7 @@ from qspace_nd.maps import (
     write_dataset_description,
     write_sidecar,
 )
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model import NoveltyModel, as_part
 from qspace_nd.normalise import channel_means, divide_by_channel_means
 from qspace_nd.outputs import replacing, require_writable
 from qspace_nd.pairing import find_maps, group_by_patient, pair
@@ -48,7 +51,7 @@ from qspace_nd.scans import (
     read_voxels,
     write_volume,
 )
-from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score
+from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.smoothing import smooth_inside
 from qspace_nd.tables import to_json, to_tsv
 from qspace_nd.tuning import Trial, require_tunable, tune
@@ -62,6 +65,7 @@ def fit_scans(
     features: str = RAW,
     tuned: Sequence[str] | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
+    memory: int | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> None:
@@ -70,7 +74,8 @@ def fit_scans(
     Masks that had to be computed are saved in the folder's `masks/`. `features` says what the
     model's channels are, `protocol.RAW` or `protocol.ROTATION_INVARIANT`. `tuned` names settings,
     of `tuning.CHOICES`, that are chosen rather than taken from `model`, and neighbours with them;
-    None for nothing.
+    None for nothing. `memory` is how many bytes the process may use, by default three quarters of
+    what is available; scans are held one at a time, and their voxels kept on the disk meanwhile.
 
     Raises
     ------
@@ -83,49 +88,128 @@ def fit_scans(
     if tuned is not None:
         subjects = {scan.files.subject for scan in scans}
         require_tunable(protocol.gradients, protocol.features, len(subjects))
-    voxels = [read_scan(scan, protocol, options, progress) for scan in scans]
-    _require_distinct(voxels)
-    for one in voxels:
-        _warn_of(one, progress)
-    masks = [(v.scan, v.mask) for v in voxels if v.computed_mask]
-    healthy = tuple(
-        HealthyScan(v.scan.files.name, v.scan.files.subject, v.digest, len(v.values))
-        for v in voxels
-    )
-    subjects = {scan.subject for scan in healthy}
-    if len(subjects) == 1:
-        progress.warn(
-            f"All healthy voxels are of one subject, {healthy[0].subject}: a block of its slices "
-            f"is held out for validation, and differences between people look like disease; fit "
-            f"on scans of several people."
+    with Scratch(folder) as scratch:
+        kept = [_keep(scan, protocol, options, scratch, progress) for scan in scans]
+        _require_distinct(kept)
+        for one in kept:
+            _warn_of(one, progress)
+        means = protocol.scales(channel_means(one.values[:] for one in kept))
+        for one in kept:
+            scratch.change(one.values, partial(divide_by_channel_means, means=means))
+        scans_used = tuple(one.healthy for one in kept)
+        acquisition = Acquisition(
+            means, protocol.gradients, scans_used, protocol.resampled, protocol.features
         )
-    signals = [v.values for v in voxels]
-    del voxels
-    means = protocol.scales(channel_means(signals))
-    for signal in signals:
-        divide_by_channel_means(signal, means)
+        subjects = {scan.subject for scan in scans_used}
+        if len(subjects) == 1:
+            progress.warn(
+                f"All healthy voxels are of one subject, {scans_used[0].subject}: a block of its "
+                f"slices is held out for validation, and differences between people look like "
+                f"disease; fit on scans of several people."
+            )
+        progress.say(
+            f"{sum(scan.voxels for scan in scans_used):,} healthy voxels of "
+            f"{_count(len(subjects), 'subject')} in {len(means)} channels"
+        )
+        healthy = [Healthy(one.healthy.subject, one.values) for one in kept]
+        if tuned is not None:
+            model, trials = tune(
+                model, healthy, acquisition, tuned, memory=memory, progress=progress
+            )
+            _report_trials(trials, progress)
+        else:
+            model.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
+        _report(model, progress)
+        model.save(folder, force=force, progress=progress)
+        model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
+        _save_computed_masks(kept, folder, progress)
+
+
+def add_scans(
+    paths: Iterable[str | Path],
+    folder: Path,
+    *,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> None:
+    """Add healthy scans to the reference of the model in `folder`.
+
+    Its network and its channel means stay as they are, and what is in the folder is not written
+    again but for `model.json`, last: until then the model is the old one.
+
+    Raises
+    ------
+    InputError
+        A scan is in the model already, or does not fit its protocol; nothing was written.
+    """
+    model = NoveltyModel.load(folder, device)
+    acquisition, protocol = _acquisition_of(model, folder), protocol_of(model, folder)
+    scans = open_scans(paths, options, progress)
+    for scan in scans:
+        bring_to(scan, protocol, options)  # before the first is read, which takes a while
+    with Scratch(folder) as scratch:
+        kept = [_keep(scan, protocol, options, scratch, progress) for scan in scans]
+        _require_distinct(kept)
+        known = {scan.digest: scan for scan in acquisition.scans}
+        for one in kept:
+            same = known.get(one.healthy.digest)
+            if same is not None:
+                raise ScanError(
+                    f"{one.scan.files.image} is in the model in {folder} already, as {same.name} "
+                    f"of the subject {same.subject}; add scans that are not."
+                )
+        for one in kept:
+            _warn_of(one, progress)
+            scratch.change(
+                one.values, partial(divide_by_channel_means, means=acquisition.channel_means)
+            )
+        parts = [as_part(Healthy(one.healthy.subject, one.values), model.network_) for one in kept]
+        added = tuple(one.healthy for one in kept)
+        acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
+        store.add(folder, parts, acquisition, progress)
+        _save_computed_masks(kept, folder, progress)
     progress.say(
-        f"{sum(map(len, signals)):,} healthy voxels of {_count(len(subjects), 'subject')} in "
-        f"{len(means)} channels"
+        f"Added {sum(scan.voxels for scan in added):,} voxels of {_count(len(added), 'scan')}: the "
+        f"reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
+        f"{_count(len(acquisition.scans), 'scan')} now"
     )
-    groups = np.repeat(
-        np.array([scan.subject for scan in healthy], dtype=object), [len(s) for s in signals]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A healthy scan that was read, its voxels and mask on the disk."""
+
+    scan: Scan
+    healthy: HealthyScan
+    values: Mapped  # (n, C)
+    mask: Mapped  # (X, Y, Z)
+    computed_mask: bool
+    warnings: tuple[str, ...]
+
+
+def _keep(
+    scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch, progress: Progress
+) -> _Kept:
+    """Read a scan and let go of it: only one is in memory at a time."""
+    voxels = read_scan(scan, protocol, options, progress)
+    return _Kept(
+        scan,
+        HealthyScan(scan.files.name, scan.files.subject, voxels.digest, len(voxels.values)),
+        scratch.keep(voxels.values),
+        scratch.keep(voxels.mask),
+        voxels.computed_mask,
+        voxels.warnings,
     )
-    acquisition = Acquisition(
-        means, protocol.gradients, healthy, protocol.resampled, protocol.features
-    )
-    if tuned is not None:
-        model, trials = tune(model, _stack(signals), groups, acquisition, tuned, progress)
-        _report_trials(trials, progress)
-    else:
-        model.fit(_stack(signals), groups, acquisition=acquisition, progress=progress)
-    _report(model, progress)
-    model.save(folder, force=force)
-    for scan, mask in masks:
-        path = folder / "masks" / f"{scan.files.name}_mask.nii.gz"
-        path.parent.mkdir(exist_ok=True)
-        write_volume(path, mask, scan.grid)
-        progress.say(f"{scan.files.image} had no brain mask; the one computed is {path}")
+
+
+def _save_computed_masks(kept: Sequence[_Kept], folder: Path, progress: Progress) -> None:
+    for one in kept:
+        if one.computed_mask:
+            path = folder / "masks" / f"{one.scan.files.name}_mask.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            write_volume(path, one.mask[:], one.scan.grid)
+            progress.say(f"{one.scan.files.image} had no brain mask; the one computed is {path}")
 
 
 def _report_trials(trials: Sequence[Trial], progress: Progress) -> None:
@@ -164,8 +248,10 @@ def map_scans(
     *,
     scores: Sequence[str],
     neighbours: int | None = None,
+    approximate: bool = False,
     smooth: float | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
+    memory: int | None = None,
     device: str = "auto",
     force: bool = False,
     progress: Progress = SILENT,
@@ -182,6 +268,10 @@ def map_scans(
         Their names.
     neighbours : int, optional
         The nearest healthy voxels that distances are the mean to; by default the model's setting.
+    approximate : bool
+        Miss some of the nearest, for speed; the sidecars say how many were found.
+    memory : int, optional
+        Bytes that the process may use; by default three quarters of what is available.
     smooth : float, optional
         Full width at half maximum, in mm, of the Gaussian that a second map of each score is
         smoothed with inside the mask.
@@ -193,6 +283,8 @@ def map_scans(
     """
     for score in scores:
         find_score(score)
+        if approximate:
+            nearest_of(score)
     model_hash = store.read_index(folder)["hash"]
     scans = open_scans(paths, options, progress)
     outputs = name_maps([scan.files for scan in scans], output, scores)
@@ -221,18 +313,29 @@ def map_scans(
                 f"{scan.files.image} is one of the healthy scans of the model: the voxels of its "
                 f"subject, {subject}, are left out of the reference"
             )
+        searched: dict[str, Any] = {
+            "leave_out": subject,
+            "neighbours": neighbours,
+            "memory": memory,
+        }
         novelties = model.novelties(
-            voxels.values, scores, leave_out=subject, neighbours=neighbours, progress=progress
+            voxels.values, scores, approximate=approximate, progress=progress, **searched
+        )
+        recalls = (
+            {name: model.recall(voxels.values, name, **searched) for name in scores}
+            if approximate
+            else {}
         )
         facts = {
             "Model": model_hash,
             "Latents": model.latents,
             "Neighbours": neighbours or model.neighbours,
+            "Search": "approximate" if approximate else "exact",
             "LeftOut": subject,
             "Features": protocol.features,
             "Resampled": bridge.transform is not None and protocol.features == RAW,
         }
-        _write_maps(files, voxels, novelties, facts, smooth)
+        _write_maps(files, voxels, novelties, facts, recalls, smooth)
     return outputs
 
 
@@ -274,6 +377,7 @@ def _write_maps(
     voxels: Voxels,
     novelties: dict[str, NDArray[np.float32]],
     model_facts: dict[str, Any],
+    recalls: dict[str, float],
     smooth: float | None,
 ) -> None:
     """Write a scan's mask, sidecars and maps; the maps last: each has all it needs."""
@@ -298,6 +402,8 @@ def _write_maps(
             "SourceDigest": voxels.digest,
             "SoftwareVersion": __version__,
         }
+        if name in recalls:
+            facts["Recall"] = recalls[name]
         novelty = voxels.fill(novelties[name])
         write_sidecar(path, facts, [scan.files.image])
         write_volume(path, novelty, scan.grid)
@@ -308,7 +414,7 @@ def _write_maps(
             write_volume(beside, smooth_inside(novelty, voxels.mask, sizes, smooth), scan.grid)
 
 
-def _warn_of(voxels: Voxels, progress: Progress) -> None:
+def _warn_of(voxels: Voxels | _Kept, progress: Progress) -> None:
     for warning in (*voxels.scan.warnings, *voxels.warnings):
         progress.warn(warning)
 
@@ -328,24 +434,13 @@ def _require_free(outputs: Iterable[MapFiles], scans: Iterable[Scan], *, force: 
     require_writable(written, force=force)
 
 
-def _require_distinct(voxels: Sequence[Voxels]) -> None:
+def _require_distinct(kept: Sequence[_Kept]) -> None:
     seen: dict[str, Path] = {}
-    for one in voxels:
+    for one in kept:
         path = one.scan.files.image
-        other = seen.setdefault(one.digest, path)
+        other = seen.setdefault(one.healthy.digest, path)
         if other != path:
             raise ScanError(f"{path} holds the same scan as {other}; give each scan once.")
-
-
-def _stack(signals: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Join scans along the first axis, letting go of each as it is copied."""
-    rows = sum(map(len, signals))
-    stacked = np.empty((rows, signals[0].shape[1]), np.float32)
-    while signals:
-        last = signals.pop()
-        stacked[rows - len(last) : rows] = last
-        rows -= len(last)
-    return stacked
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,25 +1,71 @@
-"""The healthy reference: views of every healthy voxel, in one part for each subject."""
+"""The healthy reference: views of every healthy voxel, in one part for each scan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qspace_nd.errors import InputError
+from qspace_nd.mapped import ROWS
 from qspace_nd.search import NearestNeighbours
 from qspace_nd.views import PointView, Views
-
-_CHUNK = 65_536  # healthy voxels whose reconstructions are held at once
 
 
 @dataclass(frozen=True)
 class Part:
-    """The healthy voxels of one subject."""
+    """Healthy voxels of one scan.
+
+    Attributes
+    ----------
+    subject : str
+        Whose they are.
+    open : callable
+        Gives the scan's views: mapped into memory anew, where they lie on the disk, so that memory
+        is used by what is looked at for as long as it is.
+    start, stop : int, int or None
+        Which of the scan's voxels are meant: from `start` to before `stop`, or to the last.
+    """
 
     subject: str
-    views: Views
+    open: Callable[[], Views]
+    start: int = 0
+    stop: int | None = None
+
+    def __len__(self) -> int:
+        return len(range(len(self.open()))[self.start : self.stop])
+
+    @property
+    def views(self) -> Views:
+        """The views of the voxels."""
+        return self.open()[self.start : self.stop]
+
+    def encoded(self) -> Part:
+        """The part with its posteriors, computed now and held in memory."""
+        views = self.views
+        views.q  # noqa: B018
+        return Part(self.subject, lambda: views)
+
+    def pieces(self) -> Iterator[Part]:
+        """The part in pieces of at most `mapped.ROWS` voxels."""
+        stop = self.start + len(self)
+        for start in range(self.start, stop, ROWS):
+            yield replace(self, start=start, stop=min(start + ROWS, stop))
+
+
+class Finder(Protocol):
+    """A search for the nearest of N points in D dimensions."""
+
+    def distances(self, queries: NDArray[np.float32], k: int = 1) -> NDArray[np.float64]:
+        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
+
+
+Build = Callable[[NDArray[np.float32]], Finder]
+"""Makes a search of points (N, D)."""
 
 
 class Reference:
@@ -33,10 +79,10 @@ class Reference:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        self._nearest: dict[str, NearestNeighbours] = {}
+        self._nearest: dict[tuple[str, object], Finder] = {}
 
     def __len__(self) -> int:
-        return sum(len(part.views) for part in self.parts)
+        return sum(map(len, self.parts))
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -59,14 +105,54 @@ class Reference:
             )
         return Reference(parts)
 
+    def blocks(self, most: int) -> list[Reference]:
+        """The reference in as few blocks of at most `most` voxels as there can be.
+
+        It is one block, itself, where so many may be together. Otherwise blocks begin and end
+        where chunks do, so that all have the chunks of the whole, and hold at least one.
+        """
+        blocks: list[list[Part]] = []
+        left = 0
+        for piece in self._pieces():
+            if len(piece) > left:
+                blocks.append([])
+                left = most
+            blocks[-1].append(piece)
+            left -= len(piece)
+        return [self] if len(blocks) == 1 else [Reference(block) for block in blocks]
+
     def chunks(self) -> Iterator[Views]:
         """All voxels in chunks, always the same ones: what is computed of one goes with it."""
-        for part in self.parts:
-            yield from part.views.chunks(_CHUNK)
+        return (piece.views for piece in self._pieces())
 
-    def nearest(self, view: PointView) -> NearestNeighbours:
-        """Return the search for nearest neighbours among all voxels as seen by a view (n, D)."""
-        if view not in self._nearest:
-            points = [chunk.point(view).numpy() for chunk in self.chunks()]
-            self._nearest[view] = NearestNeighbours(np.concatenate(points))
-        return self._nearest[view]
+    def points(self, view: PointView) -> NDArray[np.float32]:
+        """All voxels as seen by a view: (N, D)."""
+        points, start = np.empty((0, 0), np.float32), 0
+        for chunk in self.chunks():
+            some = chunk.point(view).numpy()
+            if not start:
+                points = np.empty((len(self), some.shape[1]), np.float32)
+            points[start : start + len(some)] = some
+            start += len(some)
+        return points
+
+    def is_built(self, view: PointView, build: Build) -> bool:
+        """Whether this search is there already."""
+        return (view, build) in self._nearest
+
+    def nearest(
+        self,
+        view: PointView,
+        build: Build = NearestNeighbours,
+    ) -> Finder:
+        """Return the search for nearest neighbours among all voxels as seen by a view.
+
+        It is built once, by `build` from the points (N, D).
+        """
+        key = view, build
+        if key not in self._nearest:
+            self._nearest[key] = build(self.points(view))
+        return self._nearest[key]
+
+    def _pieces(self) -> Iterator[Part]:
+        return chain.from_iterable(part.pieces() for part in self.parts)

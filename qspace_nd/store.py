@@ -2,7 +2,7 @@
 
     model.json                          what the model is, and every other file with its hash
     weights-<hash>.safetensors          the network's weights
-    reference/x-<hash>.npy              a subject's voxels (n, C), a plain array
+    reference/x-<hash>.npy              a scan's voxels (n, C), a plain array
     reference/q_mean-<hash>.npy, q_std-<hash>.npy   their posteriors, each (n, d)
 
 Files are named by their content, so that a model is replaced without touching the one that is
@@ -15,7 +15,8 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +33,9 @@ from qspace_nd import __version__
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.mapped import Mapped
 from qspace_nd.outputs import replacing, require_writable
+from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.training import History
 from qspace_nd.vae import VectorVAE
@@ -40,6 +43,7 @@ from qspace_nd.views import Views
 
 SCHEMA = 1
 _INDEX = "model.json"
+_ARRAYS = ("x", "q_mean", "q_std")
 
 _CONTENT = re.compile(
     r"weights-[0-9a-f]{32}\.safetensors|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"
@@ -86,7 +90,7 @@ def require_new(folder: Path, *, force: bool) -> None:
     require_writable([index], force=True)
 
 
-def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
+def save(folder: Path, stored: Stored, *, force: bool = False, progress: Progress = SILENT) -> str:
     """Write a model to `folder`; return its hash.
 
     Raises
@@ -95,47 +99,82 @@ def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
         The folder holds a model and `force` is not set, or cannot be written.
     """
     require_new(folder, force=force)
-    files: dict[str, int] = {}
-
-    def add(name: str, write: Callable[[Path], object]) -> str:
-        path = _write_by_content(folder / name, write)
-        relative = path.relative_to(folder).as_posix()
-        files[relative] = path.stat().st_size
-        return relative
-
-    def add_array(name: str, array: torch.Tensor) -> str:
-        plain = np.ascontiguousarray(array.numpy())
-        return add(f"reference/{name}-.npy", lambda path: _save_array(path, plain))
-
     state = {name: tensor.cpu() for name, tensor in stored.network.state_dict().items()}
     # As bytes: safetensors reports a full disk by an error that is no OSError.
     plain_weights = weights_to_bytes(state)
-    weights = add("weights-.safetensors", lambda path: path.write_bytes(plain_weights))
-    parts = [
-        {
-            "subject": part.subject,
-            "x": add_array("x", part.views.x),
-            "q_mean": add_array("q_mean", part.views.q.mean),
-            "q_std": add_array("q_std", part.views.q.std),
-        }
-        for part in stored.reference.parts
-    ]
+    weights = _write_by_content(
+        folder / "weights-.safetensors", lambda path: path.write_bytes(plain_weights)
+    )
     index: dict[str, Any] = {
         "schema": SCHEMA,
         "software": _versions(),
         "settings": stored.settings,
         "network": stored.network.settings,
-        "weights": weights,
+        "weights": weights.name,
         "training": stored.history.to_json(),
         "acquisition": None if stored.acquisition is None else stored.acquisition.to_json(),
-        "reference": parts,
-        "files": files,
+        "reference": _write_parts(folder, stored.reference.parts, progress),
     }
+    return _write_index(folder, index)
+
+
+def add(
+    folder: Path, parts: Sequence[Part], acquisition: Acquisition, progress: Progress = SILENT
+) -> str:
+    """Add parts to the reference of the model in `folder`; return its new hash.
+
+    What is there is not written again but for `model.json`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+    parts : sequence of Part
+        What is added.
+    acquisition : Acquisition
+        Of all scans, those that are added too.
+    """
+    index = read_index(folder)
+    index["reference"] += _write_parts(folder, parts, progress)
+    index["acquisition"] = acquisition.to_json()
+    return _write_index(folder, index)
+
+
+def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, str]]:
+    """Write the arrays of parts, one part after the other, as they may not fit the memory."""
+    written = []
+    with progress.task("Writing the healthy reference", len(parts)) as task:
+        for part in parts:
+            views = part.views
+            written.append(
+                {
+                    "subject": part.subject,
+                    "x": _write_array(folder, "x", views.x),
+                    "q_mean": _write_array(folder, "q_mean", views.q.mean),
+                    "q_std": _write_array(folder, "q_std", views.q.std),
+                }
+            )
+            del views  # before the next part is looked at
+            task.advance()
+    return written
+
+
+def _write_array(folder: Path, name: str, array: torch.Tensor) -> str:
+    plain = np.ascontiguousarray(array.numpy())
+    template = folder / "reference" / f"{name}-.npy"
+    path = _write_by_content(template, lambda path: _save_array(path, plain))
+    return path.relative_to(folder).as_posix()
+
+
+def _write_index(folder: Path, index: dict[str, Any]) -> str:
+    """Write `model.json`, which makes the model that it describes; return the model's hash."""
+    arrays = [part[name] for part in index["reference"] for name in _ARRAYS]
+    index["files"] = {name: (folder / name).stat().st_size for name in [index["weights"], *arrays]}
     index = json.loads(json.dumps(index, default=_as_plain))
     index["hash"] = _hash_of_index(index)
     with replacing(folder / _INDEX) as path:
         path.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _remove_unlisted(folder, set(files))
+    _remove_unlisted(folder, set(index["files"]))
     return str(index["hash"])
 
 
@@ -148,32 +187,44 @@ def load(folder: Path) -> Stored:
         The folder is absent, incomplete, altered or of a newer schema.
     """
     index = read_index(folder)
-    for name, size in index["files"].items():
-        _check_file(folder, name, size)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing leaves Python to others
+        checks = pool.map(lambda file: _check_file(folder, *file), index["files"].items())
+        list(checks)  # so that what a thread raises is raised here
     network = VectorVAE(**index["network"])
     try:
         network.load_state_dict(load_file(folder / index["weights"]))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder / index['weights']} holds no weights ({error}).") from error
-    parts = [
-        Part(
-            part["subject"],
-            Views(
-                network,
-                _map_array(folder / part["x"]),
-                Gaussian(_map_array(folder / part["q_mean"]), _map_array(folder / part["q_std"])),
-            ),
-        )
-        for part in index["reference"]
-    ]
     acquisition = index["acquisition"]
     return Stored(
         settings=index["settings"],
         network=network,
         history=History.from_json(index["training"]),
         acquisition=None if acquisition is None else Acquisition.from_json(acquisition),
-        reference=Reference(parts),
+        reference=map_reference(folder, network),
     )
+
+
+def map_reference(folder: Path, network: VectorVAE) -> Reference:
+    """The reference of the model in `folder`, memory-mapped; its files' hashes are not checked.
+
+    Raises
+    ------
+    ModelError
+        See `load`.
+    """
+    parts = read_index(folder)["reference"]
+    return Reference([_map_part(folder, part, network) for part in parts])
+
+
+def _map_part(folder: Path, part: dict[str, str], network: VectorVAE) -> Part:
+    x, q_mean, q_std = (_map_array(folder / part[name]) for name in _ARRAYS)
+
+    def views() -> Views:
+        arrays = (torch.from_numpy(array[:]) for array in (x, q_mean, q_std))
+        return Views(network, next(arrays), Gaussian(*arrays))
+
+    return Part(part["subject"], views)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -234,13 +285,12 @@ def _save_array(path: Path, array: NDArray[Any]) -> None:
         stream.write(array.data)  # np.save does not notice that the last bytes found no room
 
 
-def _map_array(path: Path) -> torch.Tensor:
+def _map_array(path: Path) -> Mapped:
     try:
-        # Copy on write: PyTorch warns of read-only memory, and nothing is ever written.
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise ModelError(f"{path} holds no array ({error}); fit the model again.") from error
-    return torch.from_numpy(array)
+    return Mapped(path, array.shape, array.dtype, array.offset)
 
 
 def _check_file(folder: Path, name: str, size: int) -> None:

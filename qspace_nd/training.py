@@ -22,8 +22,11 @@ ALIVE = 0.01
 Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (arXiv 1509.00519), section 5.2.
 """
 
-_VALIDATION_ROWS = 65_536  # enough for a loss to three digits, few enough to cost little
-_STANDARDISED_ROWS = 1_000_000  # likewise for the channels' means and standard deviations
+VALIDATION_ROWS = 65_536
+"""Rows that the loss is looked at on: enough for three digits, few enough to cost little."""
+
+STANDARDISED_ROWS = 1_000_000
+"""Likewise, for the channels' shifts and scales."""
 
 
 @dataclass(frozen=True)
@@ -194,10 +197,10 @@ def _train(
 ) -> History:
     device = x.device
     noise = torch.Generator(device).manual_seed(seed)
-    held_out = x[_spread(validation, _VALIDATION_ROWS)]
+    held_out = x[_spread(validation, VALIDATION_ROWS)]
     held_out_noise = torch.randn(len(held_out), network.latents, generator=noise, device=device)
     if network.standardised:
-        network.standardise(x[_spread(training, _STANDARDISED_ROWS)])
+        network.standardise(x[_spread(training, STANDARDISED_ROWS)])
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
     schedule = (
         torch.optim.lr_scheduler.OneCycleLR(

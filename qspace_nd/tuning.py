@@ -16,7 +16,8 @@ from qspace_nd.acquisition import Acquisition
 from qspace_nd.alteration import alter, require_tensor
 from qspace_nd.errors import InputError, WorkError
 from qspace_nd.gradients import GradientTable
-from qspace_nd.model import NoveltyModel, split_rows
+from qspace_nd.healthy import Healthy, Piece, collect, draw, held_out_subjects
+from qspace_nd.model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.protocol import RAW
 from qspace_nd.scores.catalogue import DEFAULT_SCORE
@@ -69,10 +70,11 @@ def require_tunable(gradients: GradientTable | None, features: str, subjects: in
 
 def tune(
     model: NoveltyModel,
-    X: NDArray[np.float32],
-    groups: NDArray[Any],
+    healthy: Sequence[Healthy],
     acquisition: Acquisition,
     free: Sequence[str],
+    *,
+    memory: int | None = None,
     progress: Progress = SILENT,
 ) -> tuple[NoveltyModel, list[Trial]]:
     """Fit a model for each combination of the free settings and return the best one.
@@ -86,14 +88,14 @@ def tune(
     ----------
     model : NoveltyModel
         The settings that are not free; it is not fitted.
-    X : (n, C) array
-        See `NoveltyModel.fit`.
-    groups : (n,) array
-        The subject of each row.
+    healthy : sequence of Healthy
+        The voxels of each scan.
     acquisition : Acquisition
         Of the scans.
     free : sequence of str
         Keys of `CHOICES`; where there is none, neighbours alone are chosen.
+    memory : int, optional
+        See `NoveltyModel.fit_parts`.
 
     Returns
     -------
@@ -107,17 +109,17 @@ def tune(
     WorkError
         No held-out subject has white matter.
     """
-    names, numbers = np.unique(groups.astype(str), return_inverse=True)
-    table = require_tunable(acquisition.gradients, acquisition.features, len(names))
-    _, held_out = split_rows(numbers.astype(np.int64), model.validation, model.seed)
+    subjects = [part.subject for part in healthy]
+    table = require_tunable(acquisition.gradients, acquisition.features, len(set(subjects)))
     random = np.random.default_rng(model.seed)
     assessed = {}
-    for number in np.unique(numbers[held_out]):
-        rows = random.permutation(np.flatnonzero(numbers == number))[:_VOXELS]
-        signals = X[np.sort(rows)] * acquisition.channel_means
+    for subject in sorted(held_out_subjects(subjects, model.validation, model.seed)):
+        own = [Piece(subject, p.rows, 0, len(p.rows)) for p in healthy if p.subject == subject]
+        rows = np.concatenate(list(collect(own, draw(own, _VOXELS, model.seed))))
+        signals = rows * acquisition.channel_means
         changed = alter(signals, table, random)
         if len(changed):
-            assessed[str(names[number])] = [
+            assessed[subject] = [
                 voxels / acquisition.channel_means for voxels in (changed, signals)
             ]
     if not assessed:
@@ -130,9 +132,9 @@ def tune(
     for values in product(*(CHOICES[name] for name in free)):
         setting = dict(zip(free, values, strict=True))
         candidate = NoveltyModel(**(model.get_params() | setting))
-        candidate.fit(X, groups, acquisition=acquisition, progress=progress)
+        candidate.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
         for neighbours in NEIGHBOURS:
-            auc = _auc(candidate, neighbours, assessed)
+            auc = _auc(candidate, neighbours, assessed, memory)
             trials.append(Trial({**setting, "neighbours": neighbours}, auc))
             if auc > best:
                 chosen, best = candidate, auc
@@ -144,6 +146,7 @@ def _auc(
     model: NoveltyModel,
     neighbours: int,
     assessed: Mapping[str, Sequence[NDArray[np.float32]]],
+    memory: int | None,
 ) -> float:
     """Mean over subjects of the AUC of changed against unchanged voxels."""
     found = []
@@ -153,6 +156,7 @@ def _auc(
             [DEFAULT_SCORE],
             leave_out=subject,
             neighbours=neighbours,
+            memory=memory,
         )[DEFAULT_SCORE]
         found.append(roc_auc_score(np.arange(len(novelty)) < len(changed), novelty))
     return float(np.mean(found))

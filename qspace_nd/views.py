@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -77,7 +76,8 @@ class Views:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Views:
-        return Views(self.network, self.x[rows], self.q[rows], self.seed)
+        q = self.q[rows] if "q" in vars(self) else None  # else computed when it is looked at
+        return Views(self.network, self.x[rows], q, self.seed)
 
     @cached_property
     def q(self) -> Gaussian[Tensor]:
@@ -117,8 +117,3 @@ class Views:
     def noise(self) -> Noise:
         """The noise of the voxels' samples."""
         return Noise.draw(self.seed, self.network.latents, self.network.channels)
-
-    def chunks(self, size: int) -> Iterator[Views]:
-        """The voxels in chunks of at most `size`; what is computed for one goes with it."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]

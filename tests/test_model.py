@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from qspace_nd import NoveltyModel
 from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.model import find_device, split_rows
+from qspace_nd.model import find_device
 from qspace_nd.progress import Task
 from qspace_nd.training import PRESETS
 
@@ -325,35 +323,6 @@ def test_the_only_subject_cannot_be_left_out() -> None:
     model = NoveltyModel(**TINY).fit(voxels(), ["ann"] * ROWS)
     with pytest.raises(InputError, match="holds no one but ann"):
         model.novelty(voxels(), leave_out="ann")
-
-
-@settings(deadline=None)
-@given(st.integers(1, 12), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
-def test_whole_subjects_are_held_out(subjects: int, share: float, seed: int) -> None:
-    group = np.repeat(np.arange(subjects), 3)
-    training, validation = split_rows(group, share, seed)
-    assert sorted([*training, *validation]) == list(range(len(group)))
-    assert len(training) > 0
-    assert len(validation) > 0
-    if subjects > 1:
-        assert not set(group[training]) & set(group[validation])
-        held_out = len(set(group[validation]))
-        assert abs(held_out - subjects * share) <= 1
-    np.testing.assert_array_equal(split_rows(group, share, seed)[0], training)
-
-
-@settings(deadline=None)
-@given(st.integers(2, 50), st.floats(0.01, 0.99))
-def test_with_one_subject_its_last_rows_are_held_out(rows: int, share: float) -> None:
-    training, validation = split_rows(np.zeros(rows, dtype=np.int64), share, 0)
-    np.testing.assert_array_equal([*training, *validation], np.arange(rows))
-    assert 1 <= len(validation) <= rows - 1
-    assert abs(len(validation) - rows * share) <= 1
-
-
-def test_the_seed_chooses_who_is_held_out() -> None:
-    group = np.repeat(np.arange(20), 2)
-    assert len({tuple(split_rows(group, 0.25, seed)[1]) for seed in range(5)}) > 1
 
 
 @pytest.mark.parametrize("rows", [2, 3])

@@ -114,7 +114,7 @@ def test_the_closest_sample_is_as_close_as_that_of_scipy(
 ) -> None:
     some = Views(voxels.network, voxels.x[:: len(voxels) // number])
     name = f"generated-{kind}" + ("-bounded" if box == "bounded" else "")
-    ours = CATALOGUE[name].score(some, Reference([Part("nobody", some)]))
+    ours = CATALOGUE[name].score(some, Reference([Part("nobody", lambda: some)]))
     theirs = by_scipy(some, kind, BOXES[box])
     within = ours <= theirs + np.maximum(1e-3 * np.abs(theirs), 1e-3)
     assert within.mean() >= 0.9

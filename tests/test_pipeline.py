@@ -137,6 +137,16 @@ def test_maps_of_several_scans_lie_in_a_folder_by_their_names() -> None:
     )
 
 
+def test_a_model_that_was_fitted_on_scans_can_be_used_at_once() -> None:
+    model = NoveltyModel(epochs=1)
+    fit_scans(CONTROLS, model, Path("again"))
+    x = NoveltyModel.load(MODEL).reference_.parts[0].views.x.numpy()
+    assert (model.novelty(x[:50]) == 0).all()
+    assert [len(part) for part in model.reference_.parts] == [
+        scan.voxels for scan in model.acquisition_.scans
+    ]
+
+
 def test_an_input_is_never_overwritten_even_by_force() -> None:
     mask = Path("patient_mask.nii.gz")
     for output in (PATIENT, Path("patient.nii.gz").absolute()):

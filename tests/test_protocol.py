@@ -208,6 +208,23 @@ def test_rotation_invariant_features_are_fitted_and_followed_by_map(
     assert "other gradient directions" in refused.stderr
 
 
+def test_a_scan_of_other_directions_is_added_to_a_model_as_it_would_be_mapped(
+    study: Path, tmp_path: Path, call: Run
+) -> None:
+    model = shutil.copytree(study / "unchanged", tmp_path / "model")
+    outcome = call(f"fit --add own.nii.gz --model {model}", study)
+    assert outcome.status == 0, outcome.stderr
+    assert "Warning: own.nii.gz is resampled in spherical harmonics" in outcome.stderr
+    added = NoveltyModel.load(model).reference_.parts[-1]
+    with chdir(study):
+        novelty = map_of("own.nii.gz", str(model), tmp_path / "own.nii.gz")
+    assert len(added) == np.count_nonzero(novelty)  # as its own subject is left out
+    before = tree_of(model)
+    strict = call(f"fit --add own.nii.gz --model {study}/unchanged --gradients strict -q", study)
+    assert (strict.status, tree_of(model)) == (2, before)
+    assert "own.nii.gz has other gradient directions than the model" in strict.stderr
+
+
 def test_a_residual_that_exists_is_not_overwritten(study: Path, tmp_path: Path, call: Run) -> None:
     (tmp_path / "map_residual.nii.gz").write_text("mine")
     line = f"map own.nii.gz --model unchanged -o {tmp_path}/map.nii.gz -q"

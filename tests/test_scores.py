@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from conftest import Run
 from numpy.typing import NDArray
 
 from qspace_nd import model as model_module
+from qspace_nd import reference as reference_module
 from qspace_nd.errors import InputError
-from qspace_nd.model import NoveltyModel
-from qspace_nd.reference import Part, Reference
+from qspace_nd.healthy import Healthy
+from qspace_nd.model import NoveltyModel, as_part
+from qspace_nd.reference import Reference
 from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
 from qspace_nd.scores.families import (
     Cost,
@@ -27,7 +29,7 @@ from qspace_nd.scores.families import (
     error_bar,
     least,
 )
-from qspace_nd.views import Noise, Views
+from qspace_nd.views import Noise
 
 Values = NDArray[np.float64]
 Novelties = dict[str, NDArray[np.float32]]
@@ -73,7 +75,7 @@ def with_reference(model: NoveltyModel, reference: Reference) -> NoveltyModel:
 
 def with_first(model: NoveltyModel, number: int) -> NoveltyModel:
     """The model with a reference of its first `number` voxels."""
-    return with_reference(model, Reference([Part("a", model.reference_.parts[0].views[:number])]))
+    return with_reference(model, Reference([replace(model.reference_.parts[0], stop=number)]))
 
 
 # The contract. Each function checks one line of it for one score.
@@ -109,6 +111,15 @@ def check_threads(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Val
         torch.set_num_threads(threads)
 
 
+def check_blocks(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Values) -> None:
+    """Without memory, the reference is searched a chunk at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_module, "ROWS", 53)
+        patch.setattr(model_module, "remaining", lambda memory: 0)
+        assert len(model.reference_.blocks(0)) > 5
+        np.testing.assert_allclose(model.novelty(x, name), s, rtol=1e-6, atol=1e-6)
+
+
 def check_higher_is_novel(
     name: str, model: NoveltyModel, x: NDArray[np.float32], s: Values
 ) -> None:
@@ -121,6 +132,7 @@ CONTRACT = [
     check_order,
     check_alone,
     check_threads,
+    check_blocks,
     check_higher_is_novel,
 ]
 
@@ -287,7 +299,8 @@ def dead(model: NoveltyModel, latents: slice) -> NoveltyModel:
         half[:, latents] = 0.0
     first.weight[:, latents] = 0.0
     parts = [
-        Part(part.subject, Views(other.network_, part.views.x)) for part in model.reference_.parts
+        as_part(Healthy(part.subject, part.views.x.numpy()), other.network_)
+        for part in model.reference_.parts
     ]
     return with_reference(other, Reference(parts))
 

@@ -6,7 +6,8 @@ import pytest
 from qspace_nd import tuning
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import InputError
-from qspace_nd.model import NoveltyModel, split_rows
+from qspace_nd.healthy import Healthy, held_out_subjects
+from qspace_nd.model import NoveltyModel
 from qspace_nd.phantom import multi_tensor_signal, standard_table
 from qspace_nd.protocol import RAW, ROTATION_INVARIANT
 from qspace_nd.tuning import require_tunable, tune
@@ -26,6 +27,10 @@ def voxels() -> np.ndarray:
     return np.asarray(signal + 0.02 * random.normal(size=signal.shape), dtype=np.float32)
 
 
+def scans_of(voxels: np.ndarray) -> list[Healthy]:
+    return [Healthy(subject, voxels[subject == GROUPS]) for subject in ("a", "b", "c")]
+
+
 def test_the_model_with_the_highest_auc_is_chosen_and_its_people_were_left_out(voxels, monkeypatch):
     left_out = []
     novelties = NoveltyModel.novelties
@@ -38,9 +43,8 @@ def test_the_model_with_the_highest_auc_is_chosen_and_its_people_were_left_out(v
     monkeypatch.setattr(tuning, "CHOICES", {"latents": (1, 4), "kl_weight": (0.01,)})
     acquisition = Acquisition(np.ones(len(TABLE.bvals), np.float32), TABLE, ())
     model = NoveltyModel(hidden=(16,), epochs=300, preset="default", device="cpu")
-    chosen, trials = tune(model, voxels, GROUPS, acquisition, ["latents", "kl_weight"])
-    _, held_out = split_rows(np.repeat([0, 1, 2], 300), model.validation, model.seed)
-    assert set(left_out) == set(GROUPS[held_out])
+    chosen, trials = tune(model, scans_of(voxels), acquisition, ["latents", "kl_weight"])
+    assert set(left_out) == held_out_subjects(GROUPS, model.validation, model.seed)
     assert len(trials) == 6 and trials[0].auc == max(trial.auc for trial in trials)
     assert trials[0].settings.items() <= chosen.get_params().items()
     assert chosen.reference_.subjects == {"a", "b", "c"}
@@ -63,6 +67,6 @@ def test_scans_that_cannot_be_tuned_on_are_refused(gradients, features, subjects
 def test_where_no_setting_is_free_neighbours_alone_are_chosen(voxels):
     acquisition = Acquisition(np.ones(len(TABLE.bvals), np.float32), TABLE, ())
     model = NoveltyModel(latents=2, hidden=(16,), epochs=1, device="cpu")
-    chosen, trials = tune(model, voxels, GROUPS, acquisition, [])
+    chosen, trials = tune(model, scans_of(voxels), acquisition, [])
     assert [set(trial.settings) for trial in trials] == [{"neighbours"}] * 3
     assert chosen.neighbours == trials[0].settings["neighbours"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import SCANS, common, model_folder, scan_reading
+from qspace_nd.cli.options import SCANS, common, memory_limit, model_folder, scan_reading
 from qspace_nd.progress import Progress
 
 Widths = tuple[int, tuple[int, ...] | None]
@@ -72,6 +72,11 @@ class _Latents(click.ParamType[Widths]):
     help="Choose latents, KL weight and neighbours, where not given, by how well healthy white "
     "matter, changed as disease would, is found: trains six networks.",
 )
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Add the scans to the healthy reference of the model that is there; its network stays.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="The most passes through the scans.")
 @click.option(
     "--validation",
@@ -80,6 +85,7 @@ class _Latents(click.ParamType[Widths]):
     show_default=True,
     help="Share of the subjects held out to choose the weights by.",
 )
+@memory_limit
 @scan_reading
 @common
 def command(
@@ -90,8 +96,10 @@ def command(
     preset: str,
     kl_weight: float | None,
     tune: bool,
+    add: bool,
     epochs: int | None,
     validation: float,
+    memory: int | None,
     options: Any,
     force: bool,
     device: str,
@@ -104,8 +112,12 @@ def command(
     Masks and other derivatives among them are recognised by their names.
     """
     from qspace_nd.model import NoveltyModel
-    from qspace_nd.pipeline import fit_scans
+    from qspace_nd.pipeline import add_scans, fit_scans
 
+    if add:
+        _refuse_settings()
+        add_scans(scans, model, options=options, device=device, progress=progress)
+        return
     novelty_model = NoveltyModel(
         latents=latents[0],
         hidden=latents[1],
@@ -123,10 +135,26 @@ def command(
         features=features,
         tuned=_free() if tune else None,
         options=options,
+        memory=memory,
         force=force,
         progress=progress,
     )
     progress.say(f"The model is in {model}/")
+
+
+_SETTINGS = ("features", "latents", "preset", "kl_weight", "tune", "epochs", "validation", "seed")
+
+
+def _refuse_settings() -> None:
+    """Refuse, beside --add, what a new network would be made by."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    given = [name for name in _SETTINGS if context.get_parameter_source(name) is not default]
+    if given:
+        raise click.UsageError(
+            f"--{given[0].replace('_', '-')} does not go with --add, which leaves the network as "
+            f"it is; fit a new model without --add, or leave the option out."
+        )
 
 
 def _free() -> tuple[str, ...]:

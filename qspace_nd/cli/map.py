@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import DEFAULT_MAP, PATH, SCANS, common, model_folder, scan_reading
+from qspace_nd.cli.options import (
+    DEFAULT_MAP,
+    PATH,
+    SCANS,
+    common,
+    memory_limit,
+    model_folder,
+    scan_reading,
+)
 from qspace_nd.progress import Progress
 
 
@@ -39,11 +47,20 @@ from qspace_nd.progress import Progress
     "the paper]",
 )
 @click.option(
+    "--search",
+    type=click.Choice(["exact", "approximate"]),
+    default="exact",
+    show_default=True,
+    help="Look for the nearest voxels everywhere, or in likely places alone; the JSON file then "
+    "says what share of them was found.",
+)
+@click.option(
     "--smooth",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MM",
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )
+@memory_limit
 @scan_reading
 @common
 def command(
@@ -52,7 +69,9 @@ def command(
     model: Path,
     scores: tuple[str, ...],
     neighbours: int | None,
+    search: str,
     smooth: float | None,
+    memory: int | None,
     options: Any,
     force: bool,
     device: str,
@@ -73,8 +92,10 @@ def command(
         output,
         scores=chosen,
         neighbours=neighbours,
+        approximate=search == "approximate",
         smooth=smooth,
         options=options,
+        memory=memory,
         device=device,
         force=force,
         progress=progress,

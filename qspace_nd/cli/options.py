@@ -103,6 +103,22 @@ def scan_reading(function: Function) -> Function:
     return command
 
 
+def memory_limit(function: Function) -> Function:
+    """Add --memory, passed on in bytes; None where it is not given."""
+
+    def to_bytes(context: click.Context, option: click.Parameter, gb: float | None) -> int | None:
+        return None if gb is None else round(gb * 1e9)
+
+    return click.option(
+        "--memory",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        callback=to_bytes,
+        help="The most memory to use, in 10^9 bytes; with less, more is done in blocks.  "
+        "[default: three quarters of what the machine, the container or Slurm's job has left]",
+    )(function)
+
+
 def model_folder(help: str) -> Callable[[Function], Function]:
     """Add --model, the folder of the model."""
     return click.option(

@@ -110,6 +110,24 @@ def find_score(name: str) -> Entry:
     return CATALOGUE[name]
 
 
+def nearest_of(name: str) -> Nearest:
+    """Return the rule of a score that may be searched for approximately.
+
+    Raises
+    ------
+    InputError
+        It may not: it is no distance to the nearest.
+    """
+    score = find_score(name).score
+    if not isinstance(score, Nearest):
+        able = [name for name, entry in CATALOGUE.items() if isinstance(entry.score, Nearest)]
+        raise InputError(
+            f"The score {name} has no approximate search; search exactly, or take one of these "
+            f"scores: {', '.join(able)}."
+        )
+    return score
+
+
 def markdown_table() -> str:
     """Return the catalogue as a table in Markdown, as the documentation shows it."""
     header = ["name", "in the paper", "definition", "family", "cost"]

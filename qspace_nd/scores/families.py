@@ -7,6 +7,7 @@ made of noise that all voxels share, and what is searched or optimised is so for
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ import torch
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.reference import Reference
+from qspace_nd.reference import Build, Reference
 from qspace_nd.scores.density import log_mean_density
 from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.optimise import Objective, closest_latents
 from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.search import NearestNeighbours
 from qspace_nd.views import SAMPLES, GaussianView, PointView, Views
 
 
@@ -91,8 +93,35 @@ class Sum(Score):
         return max(self.first.cost, self.second.cost, key=list(Cost).index)
 
 
+class Search(Score):
+    """A score that searches the healthy reference, which may come in blocks, one after another."""
+
+    @abstractmethod
+    def look(self, voxels: Views, block: Reference) -> Values:
+        """What n `voxels` find in a block: (n, ...)."""
+
+    @abstractmethod
+    def join(self, found: Values, more: Values) -> Values:
+        """What is found in both of two blocks together."""
+
+    @abstractmethod
+    def conclude(self, found: Values, number: int) -> Values:
+        """Novelty by what is found in a reference of `number` voxels: (n,)."""
+
+    @abstractmethod
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """Memory that a search is yet to take for each healthy voxel.
+
+        By what it is taken for, which several scores may share; nothing for what is there already.
+        """
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+        """Search all in one block: (n,)."""
+        return self.conclude(self.look(voxels, healthy), len(healthy))
+
+
 @dataclass(frozen=True)
-class Nearest(Score):
+class Nearest(Search):
     """Euclidean distance from a view v to the nearest healthy voxel's view w: min_y |v(x) - w(y)|.
 
     Attributes
@@ -101,26 +130,48 @@ class Nearest(Score):
         v and w.
     neighbours : int
         The nearest voxels that the distance is the mean to; 1 in the paper.
+    build : callable
+        Makes the search of the healthy points (N, D).
     """
 
     view: PointView
     healthy_view: PointView
     neighbours: int = 1
+    build: Build = NearestNeighbours
     cost = Cost.SEARCH
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
-        """Search: (n,)."""
-        search = healthy.nearest(self.healthy_view)
-        distances = search.distances(voxels.point(self.view).numpy(), self.neighbours)
-        return np.asarray(distances.mean(axis=1))
+    def look(self, voxels: Views, block: Reference) -> Values:
+        """Distances to the nearest, ascending: (n, k), or as many as there are."""
+        search = block.nearest(self.healthy_view, self.build)
+        return search.distances(voxels.point(self.view).numpy(), self.neighbours)
+
+    def join(self, found: Values, more: Values) -> Values:
+        """The least of both."""
+        return np.sort(np.hstack([found, more]), axis=1)[:, : self.neighbours]
+
+    def conclude(self, found: Values, number: int) -> Values:
+        """Their mean."""
+        return np.asarray(found.mean(axis=1))
+
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """As measured of the points and the engines that are timed on them: the peak."""
+        if healthy.is_built(self.healthy_view, self.build):
+            return {}
+        network = healthy.parts[0].views.network
+        dimensions = network.latents if self.healthy_view == "q_bar" else network.channels
+        return {self.healthy_view: 20 * dimensions + 160}
 
     def with_neighbours(self, number: int) -> Score:
         """The mean distance to the `number` nearest."""
         return replace(self, neighbours=number)
 
+    def with_search(self, build: Build) -> Nearest:
+        """The same distance by another search."""
+        return replace(self, build=build)
+
 
 @dataclass(frozen=True)
-class NearestGaussian(Score):
+class NearestGaussian(Search):
     """Bhattacharyya distance to the nearest healthy voxel by a view v: min_y D_B(v(x), v(y)).
 
     Attributes
@@ -132,14 +183,26 @@ class NearestGaussian(Score):
     view: GaussianView
     cost = Cost.DEAR
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
-        """Search: (n,)."""
-        gaussians = (chunk.gaussian(self.view) for chunk in healthy.chunks())
+    def look(self, voxels: Views, block: Reference) -> Values:
+        """The least distance: (n,)."""
+        gaussians = (chunk.gaussian(self.view) for chunk in block.chunks())
         return nearest_gaussians(voxels.gaussian(self.view), gaussians)
+
+    def join(self, found: Values, more: Values) -> Values:
+        """The lesser of both."""
+        return np.asarray(np.minimum(found, more))
+
+    def conclude(self, found: Values, number: int) -> Values:
+        """As it is."""
+        return found
+
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """None: chunks are searched one after the other."""
+        return {}
 
 
 @dataclass(frozen=True)
-class Density(Score):
+class Density(Search):
     """Negative logarithm of the healthy voxels' mean density at a view v: -ln mean_y w(y)[v(x)].
 
     Attributes
@@ -154,10 +217,22 @@ class Density(Score):
     healthy_view: GaussianView
     cost = Cost.DEAR
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
-        """Sum over all healthy voxels: (n,)."""
-        gaussians = (chunk.gaussian(self.healthy_view) for chunk in healthy.chunks())
-        return -log_mean_density(voxels.point(self.view), gaussians)
+    def look(self, voxels: Views, block: Reference) -> Values:
+        """Logarithm of the sum of the densities: (n,)."""
+        gaussians = (chunk.gaussian(self.healthy_view) for chunk in block.chunks())
+        return log_mean_density(voxels.point(self.view), gaussians) + math.log(len(block))
+
+    def join(self, found: Values, more: Values) -> Values:
+        """The logarithm of both sums together."""
+        return np.asarray(np.logaddexp(found, more))
+
+    def conclude(self, found: Values, number: int) -> Values:
+        """Minus the logarithm of the mean."""
+        return math.log(number) - found
+
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """None: chunks are searched one after the other."""
+        return {}
 
 
 Latents = Callable[[Views], Iterable[Gaussian[Tensor]]]

@@ -1,0 +1,138 @@
+"""Healthy voxels to learn from: whose they are, who is held out, and which rows are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.mapped import ROWS, Rows
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """Healthy voxels of one scan.
+
+    Attributes
+    ----------
+    subject : str
+        Whose they are.
+    rows : (n, C) float32 array, in memory or on the disk
+        The signals, scan- and channel-normalised.
+    """
+
+    subject: str
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a subject's array that lie together: those from `start` to before `stop`."""
+
+    subject: str
+    rows: Rows
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def hold_out(
+    healthy: Sequence[Healthy], share: float, seed: int
+) -> tuple[list[Piece], list[Piece]]:
+    """Split healthy voxels into those to train on and those to choose the weights by.
+
+    Whole subjects are held out, at least one; with a single subject the last `share` of its rows,
+    which for a scan are a block of neighbouring slices.
+
+    Returns
+    -------
+    list of Piece, list of Piece
+        For training and for validation, in the order of `healthy`.
+    """
+    held_out = held_out_subjects([part.subject for part in healthy], share, seed)
+    total = sum(len(part.rows) for part in healthy)
+    left = min(max(1, round(total * (1.0 - share))), total - 1)  # of a single subject
+    training, validation = [], []
+    for part in healthy:
+        rows = len(part.rows)
+        if held_out:
+            first = 0 if part.subject in held_out else rows
+        else:
+            first = min(left, rows)
+            left -= first
+        training.append(Piece(part.subject, part.rows, 0, first))
+        validation.append(Piece(part.subject, part.rows, first, rows))
+    return training, validation
+
+
+def held_out_subjects(subjects: Sequence[str], share: float, seed: int) -> frozenset[str]:
+    """The subjects that are held out: none where there is only one."""
+    names = sorted(set(subjects))
+    if len(names) == 1:
+        return frozenset()
+    number = min(max(1, round(len(names) * share)), len(names) - 1)
+    chosen = np.random.default_rng(seed).permutation(len(names))[:number]
+    return frozenset(names[index] for index in chosen)
+
+
+def draw(pieces: Sequence[Piece], most: int, seed: int) -> list[NDArray[np.int64]]:
+    """Draw at most `most` rows at random, as many of each subject and of each of their scans.
+
+    Where one has fewer, more are drawn of the others.
+
+    Returns
+    -------
+    list of (m,) array
+        The rows that are drawn of each piece, ascending, counted from the piece's start.
+    """
+    random = np.random.default_rng(seed)
+    lengths: dict[str, list[int]] = {}
+    for piece in pieces:
+        lengths.setdefault(piece.subject, []).append(len(piece))
+    shares = _even([sum(own) for own in lengths.values()], most)
+    of_subject = {
+        subject: iter(_even(own, share))
+        for (subject, own), share in zip(lengths.items(), shares, strict=True)
+    }
+    drawn = []
+    for piece in pieces:
+        number = next(of_subject[piece.subject])
+        drawn.append(np.sort(random.choice(len(piece), number, replace=False)))
+    return drawn
+
+
+def spread(pieces: Sequence[Piece], most: int) -> list[NDArray[np.int64]]:
+    """Choose at most `most` rows, evenly spread over the pieces one after the other: as `draw`."""
+    step = -(-sum(map(len, pieces)) // most)
+    chosen, start = [], 0
+    for piece in pieces:
+        chosen.append(np.arange(-start % step, len(piece), step))
+        start += len(piece)
+    return chosen
+
+
+def collect(
+    pieces: Sequence[Piece], chosen: Sequence[NDArray[np.int64]]
+) -> Iterator[NDArray[np.float32]]:
+    """The chosen rows of pieces, some at a time, in their order."""
+    for piece, numbers in zip(pieces, chosen, strict=True):
+        for start in range(0, len(piece), ROWS):
+            some = numbers[slice(*np.searchsorted(numbers, [start, start + ROWS]))]
+            stop = min(piece.start + start + ROWS, piece.stop)
+            if len(some):
+                yield piece.rows[piece.start + start : stop][some - start]
+
+
+def _even(lengths: Sequence[int], most: int) -> list[int]:
+    """As many of each as of the others, at most its length; `most` in all, where there are."""
+    shares = [0] * len(lengths)
+    left = min(most, sum(lengths))
+    # The shortest first: what one lacks falls to those after it.
+    for done, index in enumerate(np.argsort(lengths, kind="stable")):
+        shares[index] = min(lengths[index], left // (len(lengths) - done))
+        left -= shares[index]
+    return shares

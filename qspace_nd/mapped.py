@@ -1,0 +1,139 @@
+"""Arrays on the disk: in a file, or in a scratch file that is gone when its process is."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.errors import WorkError
+
+ROWS = 65_536
+"""Rows that are looked at together where an array is gone through."""
+
+_ALIGNED = 64  # bytes that an array in a scratch file begins at a multiple of
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Rows(Protocol):
+    """Rows (n, ...) that can be sliced: an array, in memory or on the disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, whose first number is that of the rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """An array in a file, mapped into memory anew whenever rows of it are looked at.
+
+    What was looked at through a mapping counts as memory in use until the mapping is let go of:
+    one for the whole array would count it all in the end.
+
+    Attributes
+    ----------
+    file : Path or file
+    shape : tuple of int
+    dtype : dtype
+    offset : int
+        Bytes before the first number.
+    """
+
+    file: Path | IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """The rows, of their own: what is written to them does not reach the file."""
+        start, stop, _ = slice(rows.start, rows.stop).indices(len(self))
+        shape = (max(stop - start, 0), *self.shape[1:])
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
+        before = start * self.dtype.itemsize * math.prod(self.shape[1:])
+        # Copy on write rather than read-only, of which PyTorch warns.
+        mapped = np.memmap(self.file, self.dtype, "c", self.offset + before, shape)
+        return mapped.view(np.ndarray)
+
+
+class Scratch:
+    """Arrays kept on the disk for as long as this object, in a file without a name.
+
+    The system removes the file when the process ends, however it ends.
+
+    Parameters
+    ----------
+    near : Path
+        The disk of this path is used, which may not exist yet; it is to hold the results, so that
+        there is more room than where temporary files usually lie, which may be memory.
+    """
+
+    def __init__(self, near: Path) -> None:
+        self._near = near
+        there = next(p for p in [near, *near.absolute().parents] if p.is_dir())
+        with self._writing():
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=there)  # noqa: SIM115  see __exit__
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def keep(self, array: NDArray[Any]) -> Mapped:
+        """Write an array; give it as it lies on the disk.
+
+        Raises
+        ------
+        WorkError
+            There is no room.
+        """
+        with self._writing():
+            start = -(-self._file.seek(0, 2) // _ALIGNED) * _ALIGNED
+            self._write(start, array)
+        return Mapped(self._file, array.shape, array.dtype, start)
+
+    def change(self, kept: Mapped, change: Callable[[NDArray[Any]], None]) -> None:
+        """Let `change` work on the rows of an array that was kept, in place, some at a time."""
+        for start in range(0, len(kept), ROWS):
+            rows = kept[start : start + ROWS].copy()
+            change(rows)
+            with self._writing():
+                self._write(kept.offset + start * (rows.nbytes // len(rows)), rows)
+
+    def _write(self, start: int, array: NDArray[Any]) -> None:
+        self._file.seek(start)
+        self._file.write(np.ascontiguousarray(array).data)
+        self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise WorkError(
+                f"What {self._near} is made of could not be written ({reason}); what was there "
+                f"before is unchanged."
+            ) from error

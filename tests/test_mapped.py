@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qspace_nd import mapped
+from qspace_nd.errors import WorkError
+from qspace_nd.mapped import Mapped, Scratch
+
+X = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+def test_what_is_kept_is_found_again_by_rows(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "model") as scratch:
+        mask = np.arange(24).reshape(2, 3, 4) % 5 == 0
+        kept_mask, kept, empty = scratch.keep(mask), scratch.keep(X), scratch.keep(X[:0])
+        np.testing.assert_array_equal(kept_mask[:], mask)
+        for rows in (slice(None), slice(3, 7), slice(18, 99), slice(7, 3), slice(-2, None)):
+            np.testing.assert_array_equal(kept[rows], X[rows])
+        assert (len(kept), kept.shape, kept[:].dtype) == (20, (20, 3), np.float32)
+        assert empty[:].shape == (0, 3)
+        assert type(kept[:]) is np.ndarray
+
+
+def test_an_array_in_any_order_is_kept_as_it_is(tmp_path: Path) -> None:
+    with Scratch(tmp_path) as scratch:
+        np.testing.assert_array_equal(scratch.keep(X.T)[:], X.T)
+
+
+def test_a_change_reaches_the_disk_and_what_is_written_to_rows_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "ROWS", 7)
+    with Scratch(tmp_path) as scratch:
+        before, kept, after = (scratch.keep(X) for _ in range(3))
+        scratch.change(kept, lambda rows: np.multiply(rows, 2, out=rows))
+        kept[:][:] = 0
+        np.testing.assert_array_equal(kept[:], 2 * X)
+        np.testing.assert_array_equal(before[:], X)
+        np.testing.assert_array_equal(after[:], X)
+
+
+def test_a_file_is_mapped_from_its_offset(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    offset = (tmp_path / "x.npy").stat().st_size - X.nbytes
+    array = Mapped(tmp_path / "x.npy", X.shape, X.dtype, offset)
+    np.testing.assert_array_equal(array[5:8], X[5:8])
+
+
+def test_a_scratch_file_has_no_name_even_where_its_process_is_killed(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from qspace_nd.mapped import Scratch
+scratch = Scratch(Path(sys.argv[1]) / "model")
+scratch.keep(np.ones(1000))
+print(os.listdir(sys.argv[1]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scratch(tmp_path / "model") as scratch:
+
+        def full(self: Scratch, start: int, array: np.ndarray) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Scratch, "_write", full)
+        with pytest.raises(WorkError, match=r"model .*could not be written \(No space left"):
+            scratch.keep(X)

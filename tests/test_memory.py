@@ -1,0 +1,176 @@
+"""That `--memory` is kept: the peak of whole processes, and what they find in little memory."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import PROGRAM, Run
+
+from qspace_nd import memory, reference
+from qspace_nd.healthy import Healthy
+from qspace_nd.memory import GB
+from qspace_nd.model import NoveltyModel
+from qspace_nd.progress import SILENT
+
+# The peak of a child that a large process starts begins with that process's own memory.
+PEAK = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+SCANS, SIDE, CHANNELS = 20, 48, 46  # 407 MB of signals, and 710 MB of a search among them
+
+OVERHEAD = 0.2e9
+"""Bytes of memory beyond the limit that are put up with: buffers of libraries, and blocks."""
+
+
+def write_scan(path: Path, seed: int, side: int = SIDE) -> None:
+    """A scan of plain channels that vary with a few numbers, and a mask of all its voxels."""
+    random = np.random.default_rng(seed)
+    mixed = np.random.default_rng(0).normal(size=(4, CHANNELS)).astype(np.float32)
+    signal = random.normal(size=(side**3, 4)).astype(np.float32) @ mixed * 50 + 1000
+    volumes = signal.reshape(side, side, side, CHANNELS).astype(np.int16)
+    nib.save(nib.Nifti1Image(volumes, np.eye(4)), path)
+    mask = np.ones((side,) * 3, np.uint8)
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), path.with_name(f"{path.stem}_mask.nii"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "healthy").mkdir()
+    for number in range(SCANS):
+        write_scan(folder / "healthy" / f"control-{number:02}.nii", number)
+    write_scan(folder / "patient.nii", 99, side=20)
+    return folder
+
+
+def peak_of(line: str, folder: Path) -> int:
+    """The peak of the resident memory of `qspace-nd`, in bytes."""
+    command = [sys.executable, "-c", PEAK, str(PROGRAM), *line.split()]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+def value_of(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_fit_and_map_keep_to_their_memory_and_map_finds_the_same(study: Path) -> None:
+    fit = "fit healthy --preset paper --epochs 1 --model {0} --memory {1} -q"
+    search = "map patient.nii --model 6 -o {0}.nii.gz --memory {1} -q"
+    much, little = 6.0, 0.7
+    for line in fit, search:
+        peaks = [peak_of(line.format(f"{gb:g}", gb), study) for gb in (much, little)]
+        assert peaks[1] < little * GB + OVERHEAD
+        assert peaks[0] > little * GB + OVERHEAD  # so that the limit makes the difference
+    np.testing.assert_allclose(
+        value_of(study / "0.7.nii.gz"), value_of(study / "6.nii.gz"), rtol=1e-6
+    )
+
+
+# --- What is available
+
+
+def test_a_limit_is_for_all_that_the_process_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "in_use", lambda: 3 * GB)
+    assert memory.remaining(5 * GB) == 2 * GB
+    assert memory.remaining(2 * GB) == 0
+
+
+def test_without_a_limit_three_quarters_of_what_is_available_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 4 * GB)
+    assert memory.remaining(None) == 3 * GB
+
+
+def test_what_is_in_use_is_less_than_the_peak_and_what_is_available_more_than_nothing() -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 1e7 < memory.in_use() <= peak + 1e6
+    assert memory.available() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "left"), [("2048", 2**31 - GB), ("0", 10 * GB), ("", 10 * GB), ("all", 10 * GB)]
+)
+def test_the_memory_of_a_slurm_job_is_a_limit(
+    given: str, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_of_system", lambda: 10 * GB)
+    monkeypatch.setattr(memory, "_GROUP_LIMITS", ())
+    monkeypatch.setattr(memory, "in_use", lambda: GB)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", given)
+    assert memory.available() == left
+
+
+@pytest.mark.parametrize(("written", "left"), [("3000000000\n", 2 * GB), ("max\n", 10 * GB)])
+def test_the_memory_of_a_container_is_a_limit(
+    written: str, left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(written)
+    monkeypatch.setattr(memory, "_of_system", lambda: 10 * GB)
+    monkeypatch.setattr(memory, "_GROUP_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    monkeypatch.setattr(memory, "in_use", lambda: GB)
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    assert memory.available() == left
+
+
+def test_no_memory_is_wrong_usage(prepared: Path, call: Run) -> None:
+    outcome = call("map patient.nii.gz -o map.nii.gz --memory 0", prepared)
+    assert outcome.status == 2
+    assert "Invalid value for '--memory'" in outcome.stderr
+
+
+def test_fit_says_where_memory_does_not_hold_the_voxels_that_training_would_look_at() -> None:
+    x = np.random.default_rng(0).normal(1.0, 0.1, (5000, 5)).astype(np.float32)
+    scans = [Healthy("ann", x[:2000]), Healthy("bob", x[2000:])]
+    warned: list[str] = []
+
+    class Heard(type(SILENT)):  # type: ignore[misc]
+        def warn(self, message: str) -> None:
+            warned.append(message)
+
+    model = NoveltyModel(latents=2, hidden=(4,), epochs=1)
+    model.fit_parts(scans, memory=1, progress=Heard())
+    (sentence,) = warned
+    assert re.match(r"Memory holds 1,024 of the [23],000 voxels that training would", sentence)
+    assert len(model.reference_) == 5000
+
+
+def test_memory_does_not_change_the_model_where_it_suffices() -> None:
+    x = np.random.default_rng(0).normal(1.0, 0.1, (3000, 5)).astype(np.float32)
+    scans = [Healthy("ann", x[:2000]), Healthy("bob", x[2000:])]
+    models = [
+        NoveltyModel(latents=2, hidden=(4,), epochs=1).fit_parts(scans, memory=memory)
+        for memory in (4 * GB, 40 * GB)
+    ]
+    for ours, theirs in zip(*(m.network_.state_dict().values() for m in models), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_search_that_is_built_is_used_again_whatever_memory_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.random.default_rng(0).normal(1.0, 0.1, (500, 5)).astype(np.float32)
+    model = NoveltyModel(latents=2, hidden=(4,), epochs=1).fit(x)
+    monkeypatch.setattr(reference, "ROWS", 100)
+    first = model.novelty(x[:10] + 1)
+
+    def fail(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(reference.Reference, "points", fail)
+    again = model.novelties(x[:10] + 1, ["latent-distance"], memory=1)["latent-distance"]
+    np.testing.assert_array_equal(first, again)
