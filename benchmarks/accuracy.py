@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from peers import (
     EVERY,
     HARMONICS,
     NETWORK,
+    TUNING,
     Detector,
     Peer,
     by_neighbours,
@@ -43,6 +44,7 @@ from qspace_nd import views
 from qspace_nd.scores import catalogue, families
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.scores.families import Cost
+from qspace_nd.tuning import CHOICES
 
 HERE = Path(__file__).parent
 
@@ -63,6 +65,9 @@ TURN = 20.0
 
 NEXT_BEST = ("KNN", "GMM")
 """PyOD's detectors that are given resampled signals too: the best ones of the development."""
+
+MORE_LATENTS = 24
+"""More than `fit --tune` tries."""
 
 NETWORK_SEEDS = (1, 2)
 """Seeds of networks beside that of the default, 0."""
@@ -177,6 +182,17 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
         variant(
             by_neighbours("latent-distance, preset paper"),
             partial(ours, preset="paper", channels=AS_SCANNED),
+        ),
+        *(
+            replace(
+                variant(
+                    by_neighbours(f"{latents} latents, KL weight {kl_weight:g}"),
+                    partial(peers.tuned, latents=latents, kl_weight=kl_weight, **scale.settings),
+                ),
+                sources=(*NETWORK, *HARMONICS, *TUNING),
+            )
+            for latents in (*CHOICES["latents"], MORE_LATENTS)
+            for kl_weight in CHOICES["kl_weight"]
         ),
         *(_catalogued(name, scale) for name in scores),
     ]

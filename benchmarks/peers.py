@@ -14,12 +14,25 @@ import numpy as np
 from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
-from qspace_nd import gaussian, harmonics, invariants, resampling, training, vae
+from qspace_nd import (
+    alteration,
+    gaussian,
+    harmonics,
+    healthy,
+    invariants,
+    resampling,
+    training,
+    tuning,
+    vae,
+)
+from qspace_nd.acquisition import Acquisition
+from qspace_nd.healthy import Healthy
 from qspace_nd.invariants import RotationInvariants
 from qspace_nd.model import NoveltyModel
 from qspace_nd.normalise import channel_means
 from qspace_nd.resampling import Resampling
 from qspace_nd.search import NearestNeighbours
+from qspace_nd.tuning import Assessment
 
 Scores = NDArray[np.floating[Any]]
 Volume = NDArray[np.floating[Any]]
@@ -33,8 +46,11 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, training)
+NETWORK = (gaussian, vae, healthy, training)
 """What a trained network depends on."""
+
+TUNING = (alteration, tuning)
+"""What the choice of settings depends on."""
 
 HARMONICS = (harmonics, resampling, invariants)
 """What a fit in spherical harmonics depends on."""
@@ -118,6 +134,19 @@ def latent_distance(cohort: Cohort, *, channels: str = DEFAULT_CHANNELS, **setti
     return Fitted(score, facts)
 
 
+def tuned(cohort: Cohort, **settings: Any) -> Fitted:
+    """Latent distance as `latent_distance`, and how well `fit --tune` would think of it."""
+    model = fitted(cohort, **settings)
+    of = {str(number): scan for number, scan in enumerate(cohort.reference)}
+    means = channel_means([_resampling(cohort, s)(s.signal) for s in of.values()])
+    people = [Healthy(name, _resampled(cohort, scan)) for name, scan in of.items()]
+    acquisition = Acquisition(means, cohort.table, (), resampled=True)
+    assessment = Assessment.of(model, people, acquisition)
+    method = latent_distance(cohort, **settings)
+    altered = [assessment.auc(model, neighbours) for neighbours in NEIGHBOURS]
+    return Fitted(method.score, {**method.facts, "altered": altered})
+
+
 def catalogue_score(cohort: Cohort, *, name: str, **settings: Any) -> Fitted:
     """One score of the catalogue."""
     model = fitted(cohort, **settings)
@@ -143,7 +172,11 @@ def _weighted(cohort: Cohort, scan: Scan) -> Values:
 
 def _resampled(cohort: Cohort, scan: Scan) -> Values:
     """The signal as `fit` sees it: its fit in spherical harmonics."""
-    return _transformed(cohort, scan, Resampling(cohort.table, cohort.table, scan.name))
+    return _transformed(cohort, scan, _resampling(cohort, scan))
+
+
+def _resampling(cohort: Cohort, scan: Scan) -> Resampling:
+    return Resampling(cohort.table, cohort.table, scan.name)
 
 
 def _invariant(cohort: Cohort, scan: Scan) -> Values:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cohorts import LEAST_LESION_VOLUME, MAIN_KIND, OTHER_KINDS
+import summary
+from cohorts import LEAST_LESION_VOLUME, MAIN_KIND, OTHER_KINDS, Design
+from peers import by_neighbours
 from scoring import Scored
 from summary import (
     FIGURES,
@@ -22,11 +25,12 @@ from summary import (
 )
 
 from qspace_nd.outputs import replacing
+from qspace_nd.tuning import CHOICES
 
 OURS = "latent-distance"
 SUPERVISED = "supervised classifier"
 
-VARIANTS = ("network seed", "only", "preset")
+VARIANTS = ("network seed", "only", "preset", "KL weight")
 """What names of other networks than the default's contain."""
 
 CATALOGUED = "(catalogue)"
@@ -85,6 +89,12 @@ def markdown(results: Results, stage: str, command: str, fwhm: float) -> str:
             "Network seeds, channels, the paper's training",
             "",
             [_variants(results), _seeds(results), _training(results)],
+        ),
+        (
+            "Settings chosen without labels",
+            "What `fit --tune` chooses by changed healthy white matter, and the best by the "
+            "patients' labels among the same settings: AUC in the brain.",
+            [_tuning(results)],
         ),
         (
             "The other scores",
@@ -298,6 +308,66 @@ def _training(results: Results) -> str:
             ]
     header = ["", "cohort", "latents alive", "steps", "validation loss", "still falling", "seconds"]
     return _table(header, rows.values())
+
+
+def _tuning(results: Results) -> str:
+    """The setting of highest AUC on changed healthy voxels beside that of highest AUC on lesions.
+
+    Among all settings with at most so many latents as `fit --tune` tries, and among those with
+    each number of latents.
+    """
+    rows = []
+    for cohort in dict.fromkeys(one.cohort for one in results.scored):
+        trials = [
+            Trial(name, latents, altered, found)
+            for name in results.names()
+            if (latents := _latents(name)) is not None
+            for altered, found in [_of_cohort(results, name, cohort)]
+        ]
+        every = sorted({trial.latents for trial in trials})
+        for text, allowed in (
+            ("all that --tune tries", CHOICES["latents"]),
+            *((f"{latents} latents", (latents,)) for latents in every),
+        ):
+            among = [trial for trial in trials if trial.latents in allowed]
+            if not among:
+                continue
+            chosen = max(among, key=lambda trial: trial.altered)
+            best = max(among, key=lambda trial: trial.found)
+            rows.append(
+                [
+                    text,
+                    str(cohort.seed),
+                    chosen.name,
+                    f"{chosen.altered:.3f}",
+                    f"{chosen.found:.3f}",
+                    f"{best.name}: {best.found:.3f}",
+                    f"{chosen.found - best.found:+.3f}",
+                ]
+            )
+    header = ["among", "cohort", "chosen", "AUC, changed", "AUC, lesions", "best by labels", "less"]
+    return _table(header, rows) if rows else ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting with its AUC on changed healthy voxels and on lesions."""
+
+    name: str
+    latents: int
+    altered: float
+    found: float
+
+
+def _latents(name: str) -> int | None:
+    number, found, _ = name.partition(" latents, KL weight")
+    return int(number) if found else None
+
+
+def _of_cohort(results: Results, name: str, cohort: Design) -> tuple[float, float]:
+    of = [one for one in results.of(name) if one.cohort == cohort]
+    column = by_neighbours(of[0].method).index(name)
+    return of[0].facts["altered"][column], float(np.mean([summary.detection(one)[0] for one in of]))
 
 
 def _times(results: Results) -> str:

@@ -68,6 +68,67 @@ def require_tunable(gradients: GradientTable | None, features: str, subjects: in
     return gradients
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """How well settings find what is known to be changed, without any lesion label.
+
+    White matter of the held-out subjects, changed as disease changes it (`alteration`), is what
+    should be found; all their voxels as they are, what should not.
+
+    Attributes
+    ----------
+    voxels : mapping of str to pair of (n, C) arrays
+        Changed and unchanged voxels of each held-out subject.
+    """
+
+    voxels: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+    @staticmethod
+    def of(model: NoveltyModel, healthy: Sequence[Healthy], acquisition: Acquisition) -> Assessment:
+        """Change white matter of the subjects that `model` would hold out.
+
+        Raises
+        ------
+        InputError
+            See `require_tunable`.
+        WorkError
+            No held-out subject has white matter.
+        """
+        subjects = [part.subject for part in healthy]
+        table = require_tunable(acquisition.gradients, acquisition.features, len(set(subjects)))
+        random = np.random.default_rng(model.seed)
+        means, voxels = acquisition.channel_means, {}
+        for subject in sorted(held_out_subjects(subjects, model.validation, model.seed)):
+            own = [Piece(subject, p.rows, 0, len(p.rows)) for p in healthy if p.subject == subject]
+            unchanged = np.concatenate(list(collect(own, draw(own, _VOXELS, model.seed))))
+            changed = alter(unchanged * means, table, random)
+            if len(changed):
+                voxels[subject] = changed / means, unchanged
+        if not voxels:
+            raise WorkError(
+                "Settings cannot be tuned: no held-out person has white matter (FA above 0.3); "
+                "look at the b-vectors and the masks of the healthy scans."
+            )
+        return Assessment(voxels)
+
+    def auc(self, model: NoveltyModel, neighbours: int, memory: int | None = None) -> float:
+        """Mean over subjects of the AUC of changed against unchanged voxels, by the default score.
+
+        A subject's own voxels are left out of the reference meanwhile.
+        """
+        found = []
+        for subject, (changed, unchanged) in self.voxels.items():
+            novelty = model.novelties(
+                np.concatenate([changed, unchanged]),
+                [DEFAULT_SCORE],
+                leave_out=subject,
+                neighbours=neighbours,
+                memory=memory,
+            )[DEFAULT_SCORE]
+            found.append(roc_auc_score(np.arange(len(novelty)) < len(changed), novelty))
+        return float(np.mean(found))
+
+
 def tune(
     model: NoveltyModel,
     healthy: Sequence[Healthy],
@@ -79,10 +140,7 @@ def tune(
 ) -> tuple[NoveltyModel, list[Trial]]:
     """Fit a model for each combination of the free settings and return the best one.
 
-    White matter of the held-out subjects, changed as disease changes it (`alteration`), is what
-    should be found; all their voxels as they are, what should not. A subject's own voxels are left
-    out of the reference meanwhile. Best is the highest mean over subjects of the AUC of the
-    default score.
+    Best is the highest AUC of an `Assessment`.
 
     Parameters
     ----------
@@ -104,29 +162,10 @@ def tune(
 
     Raises
     ------
-    InputError
-        See `require_tunable`.
-    WorkError
-        No held-out subject has white matter.
+    InputError, WorkError
+        See `Assessment.of`.
     """
-    subjects = [part.subject for part in healthy]
-    table = require_tunable(acquisition.gradients, acquisition.features, len(set(subjects)))
-    random = np.random.default_rng(model.seed)
-    assessed = {}
-    for subject in sorted(held_out_subjects(subjects, model.validation, model.seed)):
-        own = [Piece(subject, p.rows, 0, len(p.rows)) for p in healthy if p.subject == subject]
-        rows = np.concatenate(list(collect(own, draw(own, _VOXELS, model.seed))))
-        signals = rows * acquisition.channel_means
-        changed = alter(signals, table, random)
-        if len(changed):
-            assessed[subject] = [
-                voxels / acquisition.channel_means for voxels in (changed, signals)
-            ]
-    if not assessed:
-        raise WorkError(
-            "Settings cannot be tuned: no held-out person has white matter (FA above 0.3); look at "
-            "the b-vectors and the masks of the healthy scans."
-        )
+    assessment = Assessment.of(model, healthy, acquisition)
     trials: list[Trial] = []
     chosen, best = model, -np.inf
     for values in product(*(CHOICES[name] for name in free)):
@@ -134,29 +173,9 @@ def tune(
         candidate = NoveltyModel(**(model.get_params() | setting))
         candidate.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
         for neighbours in NEIGHBOURS:
-            auc = _auc(candidate, neighbours, assessed, memory)
+            auc = assessment.auc(candidate, neighbours, memory)
             trials.append(Trial({**setting, "neighbours": neighbours}, auc))
             if auc > best:
                 chosen, best = candidate, auc
                 chosen.neighbours = neighbours
     return chosen, sorted(trials, key=lambda trial: -trial.auc)
-
-
-def _auc(
-    model: NoveltyModel,
-    neighbours: int,
-    assessed: Mapping[str, Sequence[NDArray[np.float32]]],
-    memory: int | None,
-) -> float:
-    """Mean over subjects of the AUC of changed against unchanged voxels."""
-    found = []
-    for subject, (changed, unchanged) in assessed.items():
-        novelty = model.novelties(
-            np.concatenate([changed, unchanged]),
-            [DEFAULT_SCORE],
-            leave_out=subject,
-            neighbours=neighbours,
-            memory=memory,
-        )[DEFAULT_SCORE]
-        found.append(roc_auc_score(np.arange(len(novelty)) < len(changed), novelty))
-    return float(np.mean(found))
