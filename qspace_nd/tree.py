@@ -1,0 +1,591 @@
+"""Exact nearest neighbours by a tree of boxes, compiled.
+
+Points lie in leaves of 16, in the order of a k-d tree; sixteen neighbouring leaves share a parent,
+sixteen parents theirs, up to the root. A parent holds the boxes around its children side by side,
+so that a query's distances to all of them, or to all points of a leaf, are one sum over lanes.
+
+A search goes down from the root, to the nearest boxes first, and leaves out what is farther than
+the neighbours found; it begins with those of a query close by. Sums are in float32: what they
+leave out is farther whatever their rounding, and what they do not is measured in float64. So a
+result is that of comparing all pairs in float64, in whatever order the search went.
+
+Distances are Euclidean, or Bhattacharyya's between diagonal Gaussians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.blocks import workers
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.lanes import CHUNK, LANES, Lanes, lanes_within, lowest_bit
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_GROUP = 16  # queries that go down the tree together: what one reads is in the cache for the next
+_SHARE = 1024  # queries that a thread works through at a time
+_BLOCK = 65_536  # queries that are prepared at a time
+_RANGE = 256  # leaves that a thread puts in order at a time
+_SAMPLE = 256  # points that the variances within a range are estimated from
+_OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
+_HALF_LN_2 = float(0.5 * np.log(2.0))
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _compiled(function: Function) -> Function:
+    """Compile a function when it is first called, and keep the result where that is possible."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that the cache may be written to
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+# --- Bounds, in lanes
+
+
+def _add_square(sums: list[Lanes], point: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    difference = point[0] - query[0]
+    return [sums[0] + difference * difference]
+
+
+def _add_square_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    gap = _gap(box[0], box[1], query[0])
+    return [sums[0] + gap * gap]
+
+
+def _gap(low: Lanes, high: Lanes, value: Lanes) -> Lanes:
+    return (low - value).most(value - high).most(0.0)
+
+
+def _total(sums: list[Lanes]) -> Lanes:
+    return sums[0]
+
+
+def _add_overlap(sums: list[Lanes], gaussian: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    """Add (m - n)² / (4 (s² + t²)), and multiply by 2 s t / (s² + t²)."""
+    mean, std = gaussian
+    its_mean, its_variance, its_twice_std = query
+    difference, variances = mean - its_mean, std * std + its_variance
+    apart = (difference / variances) * difference * 0.25
+    return [sums[0] + apart, sums[1] * (std * its_twice_std / variances)]
+
+
+def _add_overlap_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    """Do so for the nearest mean, the largest deviation, and the one most like the query's."""
+    low, high, least, most = box
+    its_mean, its_variance, its_twice_std = query
+    gap = _gap(low, high, its_mean)
+    apart = (gap / (most * most + its_variance)) * gap * 0.25
+    std = (its_twice_std * 0.5).most(least).least(most)
+    return [sums[0] + apart, sums[1] * (std * its_twice_std / (std * std + its_variance))]
+
+
+def _bhattacharyya_bound(sums: list[Lanes]) -> Lanes:
+    quotient = 1.0 / sums[1].most(1e-36)  # which does not overflow
+    return sums[0] + quotient.low_log2() * _HALF_LN_2
+
+
+_points_within = lanes_within(1, 1, [0.0], _add_square, _total)
+_boxes_within = lanes_within(2, 1, [0.0], _add_square_of_gap, _total)
+_gaussians_within = lanes_within(2, 3, [0.0, 1.0], _add_overlap, _bhattacharyya_bound)
+_gaussian_boxes_within = lanes_within(4, 3, [0.0, 1.0], _add_overlap_of_gap, _bhattacharyya_bound)
+
+
+# --- The order of the points
+
+
+@_compiled
+def _split(rows: Floats, ids: Integers, count: int, first: int, last: int) -> int:
+    """Put the leaves `first` to `last` of `count` rows (n, d) into two halves; where they part.
+
+    Halves are of whole subtrees, so that all but the last one are full.
+    """
+    leaves = last - first
+    unit = 1
+    while unit * LANES < leaves:
+        unit *= LANES
+    units = (leaves + unit - 1) // unit
+    cut = first + unit * ((units + 1) // 2)
+    low, high, middle = first * LANES, min(count, last * LANES) - 1, cut * LANES
+    axis, largest = 0, -1.0
+    step = max(1, (high - low) // _SAMPLE)
+    for i in range(rows.shape[1]):
+        start = np.float64(rows[low, i])
+        total, squares, number = 0.0, 0.0, 0
+        for row in range(low, high + 1, step):
+            value = np.float64(rows[row, i]) - start
+            total += value
+            squares += value * value
+            number += 1
+        variance = squares - total * total / number
+        if variance > largest:
+            axis, largest = i, variance
+    # Hoare's selection, with the median of three as the pivot.
+    while low < high:
+        centre = (low + high) // 2
+        if rows[centre, axis] < rows[low, axis]:
+            _swap(rows, ids, centre, low)
+        if rows[high, axis] < rows[low, axis]:
+            _swap(rows, ids, high, low)
+        if rows[high, axis] < rows[centre, axis]:
+            _swap(rows, ids, high, centre)
+        pivot = rows[centre, axis]
+        left, right = low, high
+        while left <= right:
+            while rows[left, axis] < pivot:
+                left += 1
+            while rows[right, axis] > pivot:
+                right -= 1
+            if left <= right:
+                _swap(rows, ids, left, right)
+                left += 1
+                right -= 1
+        if middle <= right:
+            high = right
+        elif middle >= left:
+            low = left
+        else:
+            break
+    return cut
+
+
+@_compiled
+def _swap(rows: Floats, ids: Integers, a: int, b: int) -> None:
+    for i in range(rows.shape[1]):
+        rows[a, i], rows[b, i] = rows[b, i], rows[a, i]
+    ids[a], ids[b] = ids[b], ids[a]
+
+
+@_compiled
+def _order(rows: Floats, ids: Integers, count: int, first: int, last: int) -> None:
+    """Split the leaves `first` to `last` down to single ones."""
+    pending = [(first, last)]
+    while len(pending):
+        first, last = pending.pop()
+        if last - first > 1:
+            cut = _split(rows, ids, count, first, last)
+            pending.append((first, cut))
+            pending.append((cut, last))
+
+
+def _in_order(rows: Floats, count: int, pool: Executor) -> Integers:
+    """Put the first `count` of `rows` (n, d) into the order of leaves; where each was: (count,)."""
+    ids = np.arange(count)
+    ranges = [(0, -(-count // LANES))]
+    while ranges[0][1] - ranges[0][0] > _RANGE:  # the first is the largest
+        cuts = pool.map(lambda one: _split(rows, ids, count, *one), ranges)
+        halves = [
+            ((first, cut), (cut, last)) for (first, last), cut in zip(ranges, cuts, strict=True)
+        ]
+        ranges = [half for both in halves for half in both if half[0] < half[1]]
+    list(pool.map(lambda one: _order(rows, ids, count, *one), ranges))
+    return ids
+
+
+# --- The search
+
+
+class _Index(NamedTuple):
+    """What a search knows of the points. Arrays are flat.
+
+    Attributes
+    ----------
+    gaussian : bool
+        Whether points are Gaussians.
+    blocks : (leaves, dimensions, parts, 16)
+        The points of each leaf: their coordinates, or means and standard deviations.
+    boxes : (parents, boxed, 2 parts, 16)
+        The boxes around each parent's children, level by level from the leaves up.
+    sizes : (levels,)
+        The leaves, their parents, ..., the root.
+    begins : (levels - 1,)
+        The first parent of each level above the leaves.
+    dimensions, boxed : int
+        Dimensions of a block, and of a box, which may leave the last ones out.
+    exact : array
+        Coordinates to measure with: that of point j of leaf i in dimension e is at
+        i leaf + j lane + e step.
+    leaf, lane, step : int
+        These strides.
+    measured : int
+        Dimensions to measure in.
+    """
+
+    gaussian: bool
+    blocks: Floats
+    boxes: Floats
+    sizes: Integers
+    begins: Integers
+    dimensions: int
+    boxed: int
+    exact: Floats
+    leaf: int
+    lane: int
+    step: int
+    measured: int
+
+
+class _Queries(NamedTuple):
+    """Queries in the order of leaves; arrays are flat.
+
+    Attributes
+    ----------
+    lanes : (n, dimensions, parts)
+        What is compared with blocks and boxes.
+    exact : (n, measured)
+        What is measured with.
+    slack : (n,)
+        By how much more than its distance a point may seem to be away, but for the rounding of
+        the sums.
+    """
+
+    lanes: Floats
+    exact: Floats
+    slack: Doubles
+
+
+@_compiled
+def _measure(index: _Index, point: int, queries: _Queries, query: int) -> float:
+    """Measure in float64: the squared Euclidean or the Bhattacharyya distance."""
+    at = point // LANES * index.leaf + point % LANES * index.lane
+    total = 0.0
+    if index.gaussian:
+        here = query * index.dimensions * 3
+        for _ in range(index.measured):
+            mean, std = np.float64(index.exact[at]), np.float64(index.exact[at + LANES])
+            its_mean = np.float64(queries.lanes[here])
+            its_std = 0.5 * np.float64(queries.lanes[here + 2])
+            variances = std * std + its_std * its_std
+            total += 0.25 * (mean - its_mean) ** 2 / variances
+            total += 0.5 * np.log(variances / (2.0 * std * its_std))
+            at += index.step
+            here += 3
+    else:
+        here = query * index.measured
+        for _ in range(index.measured):
+            difference = np.float64(index.exact[at]) - np.float64(queries.exact[here])
+            total += difference * difference
+            at += index.step
+            here += 1
+    return total
+
+
+@_compiled
+def _limit(index: _Index, distance: float, slack: float) -> np.float32:
+    """What a sum in float32 does not exceed for a point within a distance.
+
+    Each of its terms is rounded a few times, and so is each sum (Higham, "Accuracy and Stability
+    of Numerical Algorithms", equation 3.5); what underflows is less than the last number. Factors
+    of the Gaussians' product, and its logarithm's bits, err by as much in the sum.
+    """
+    unit = 2.0**-22 * (index.dimensions + 16)
+    absolute = unit if index.gaussian else 1e-37 * index.dimensions
+    return np.float32((np.sqrt(distance) + slack) ** 2 * (1.0 + unit) + absolute)
+
+
+@_compiled
+def _search(
+    index: _Index, queries: _Queries, first: int, last: int, k: int, nearest: Doubles
+) -> None:
+    """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending."""
+    top = len(index.sizes) - 1
+    wide = 3 if index.gaussian else 1
+    # What is still to be looked into, the nearest last.
+    bounds = np.empty(LANES * (top + 1), np.float32)
+    levels = np.empty(len(bounds), np.int64)
+    numbers = np.empty(len(bounds), np.int64)
+    # For the children of the last parent of each level: which queries want them, and how near
+    # they are to each.
+    wanted = np.empty((top + 1, LANES), np.int64)
+    gaps = np.empty((top + 1, LANES, _GROUP), np.float32)
+    least = np.empty(LANES, np.float32)
+    found = np.empty(LANES, np.float32)
+    reach = np.empty(_GROUP)  # no farther than this is the k-th neighbour
+    limit = np.empty(_GROUP, np.float32)
+    near = np.zeros((_GROUP, k), np.int64)
+    for begin in range(first, last, _GROUP):
+        members = min(_GROUP, last - begin)
+        for member in range(members):
+            query = begin + member
+            reach[member] = nearest[query, k - 1]
+            if begin > first and nearest[begin - 1, k - 1] < np.inf:
+                farthest = 0.0
+                for i in range(k):
+                    neighbour = near[_GROUP - 1, i]
+                    farthest = max(farthest, _measure(index, neighbour, queries, query))
+                reach[member] = min(reach[member], farthest)
+            limit[member] = _limit(index, reach[member], queries.slack[query])
+            gaps[top, 0, member] = 0.0
+        wanted[top, 0] = (1 << members) - 1
+        bounds[0], levels[0], numbers[0] = 0.0, top, 0
+        size = 1
+        while size:
+            size -= 1
+            level, number = levels[size], numbers[size]
+            slot = number % LANES
+            group = wanted[level, slot]
+            if level:
+                least[:] = np.inf
+                wanted[level - 1, :] = 0
+                open_children = 0
+                at = (index.begins[level - 1] + number) * index.boxed * LANES
+                at *= 4 if index.gaussian else 2
+                while group:
+                    member = lowest_bit(group)
+                    group &= group - 1
+                    if gaps[level, slot, member] > limit[member]:
+                        continue
+                    row = (begin + member) * index.dimensions * wide
+                    if index.gaussian:
+                        bits = _gaussian_boxes_within(
+                            index.boxes, at, queries.lanes, row, index.boxed, limit[member], found
+                        )
+                    else:
+                        bits = _boxes_within(
+                            index.boxes, at, queries.lanes, row, index.boxed, limit[member], found
+                        )
+                    open_children |= bits
+                    while bits:
+                        child = lowest_bit(bits)
+                        bits &= bits - 1
+                        wanted[level - 1, child] |= 1 << member
+                        gaps[level - 1, child, member] = found[child]
+                        least[child] = min(least[child], found[child])
+                bottom = size
+                while open_children:
+                    child = lowest_bit(open_children)
+                    open_children &= open_children - 1
+                    if number * LANES + child >= index.sizes[level - 1]:
+                        break  # it fills up the last parent
+                    place = size
+                    while place > bottom and bounds[place - 1] < least[child]:
+                        bounds[place] = bounds[place - 1]
+                        levels[place] = levels[place - 1]
+                        numbers[place] = numbers[place - 1]
+                        place -= 1
+                    bounds[place] = least[child]
+                    levels[place] = level - 1
+                    numbers[place] = number * LANES + child
+                    size += 1
+                continue
+            at = number * index.dimensions * LANES * (2 if index.gaussian else 1)
+            while group:
+                member = lowest_bit(group)
+                group &= group - 1
+                if gaps[0, slot, member] > limit[member]:
+                    continue
+                query = begin + member
+                row = query * index.dimensions * wide
+                if index.gaussian:
+                    bits = _gaussians_within(
+                        index.blocks, at, queries.lanes, row, index.dimensions, limit[member], found
+                    )
+                else:
+                    bits = _points_within(
+                        index.blocks, at, queries.lanes, row, index.dimensions, limit[member], found
+                    )
+                while bits:
+                    lane = lowest_bit(bits)
+                    bits &= bits - 1
+                    if found[lane] > limit[member]:
+                        continue
+                    point = number * LANES + lane
+                    distance = _measure(index, point, queries, query)
+                    if not distance < nearest[query, k - 1]:
+                        continue
+                    place = k - 1
+                    while place > 0 and nearest[query, place - 1] > distance:
+                        nearest[query, place] = nearest[query, place - 1]
+                        near[member, place] = near[member, place - 1]
+                        place -= 1
+                    nearest[query, place] = distance
+                    near[member, place] = point
+                    if nearest[query, k - 1] < reach[member]:
+                        reach[member] = nearest[query, k - 1]
+                        limit[member] = _limit(index, reach[member], queries.slack[query])
+
+
+# --- Trees
+
+
+def _tiles(rows: Floats) -> Floats:
+    """Transpose each 16 `rows` (16 n, d) in place: (n, d, 16)."""
+    leaves, width = len(rows) // LANES, rows.shape[1]
+    tiles = rows.reshape(leaves, width, LANES)
+    for start in range(0, leaves, 4096):
+        some = slice(start, start + 4096)
+        tiles[some] = tiles[some].reshape(-1, LANES, width).transpose(0, 2, 1).copy()
+    return tiles
+
+
+def _boxes(leaves: Floats) -> tuple[Floats, Integers, Integers]:
+    """Boxes around `leaves` (n, e, parts, 16), sizes and begins as of an index."""
+    low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
+    sizes, levels = [len(leaves)], [np.empty(0, np.float32)]
+    begins = [0]
+    while len(low) > 1:
+        both = np.stack([low, high], axis=-1)  # (n, e, parts, 2)
+        parents = -(-len(low) // LANES)
+        # The last parent is filled up with its last child.
+        children = np.minimum(np.arange(parents * LANES), len(low) - 1).reshape(parents, LANES)
+        family = both[children]  # (parents, 16, e, parts, 2)
+        levels.append(np.moveaxis(family, 1, -1).ravel())
+        low, high = family[..., 0].min(axis=1), family[..., 1].max(axis=1)
+        sizes.append(parents)
+        begins.append(begins[-1] + parents)
+    return np.concatenate(levels), np.array(sizes), np.array(begins)
+
+
+def _padded(rows: int, dimensions: int) -> Floats:
+    return np.zeros((rows, -(-dimensions // CHUNK) * CHUNK), np.float32)
+
+
+def _search_all(
+    index: _Index, queries: _Queries, ids: Integers, k: int, nearest: Doubles, pool: Executor
+) -> None:
+    """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k)."""
+    found = nearest[ids]
+    starts = range(0, len(ids), _SHARE)
+
+    def share(start: int) -> None:
+        _search(index, queries, start, min(start + _SHARE, len(ids)), k, found)
+
+    list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
+    nearest[ids] = found
+
+
+class PointTree:
+    """N points in d dimensions, by Euclidean distance.
+
+    Parameters
+    ----------
+    points : (N, d) array
+        Their coordinates. In up to 8 dimensions they are held once; in more, their principal
+        components are held too, because boxes along these bound distances best.
+    """
+
+    def __init__(self, points: Floats) -> None:
+        number, dimensions = points.shape
+        self._axes = _principal_axes(points) if dimensions > _OWN_AXES else None
+        rows = _padded(-(-number // LANES) * LANES, dimensions)
+        self._place(points, rows)
+        with workers() as pool:
+            ids = _in_order(rows, number, pool)
+        rows[number:] = rows[number - 1]
+        blocks = _tiles(rows)
+        width = blocks.shape[1]
+        boxed = min(width, _OWN_AXES)
+        boxes, sizes, begins = _boxes(blocks[:, :boxed, None])
+        blocks[-1, :, number - LANES * (len(blocks) - 1) :] = np.inf
+        if self._axes is None:
+            exact, strides = blocks, (width * LANES, 1, LANES)
+        else:
+            exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
+        self._index = _Index(
+            False, blocks.ravel(), boxes, sizes, begins, width, boxed, exact.ravel(), *strides,
+            dimensions,
+        )  # fmt: skip
+
+    def nearest(self, queries: Floats, k: int) -> Doubles:
+        """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
+        dimensions = queries.shape[1]
+        nearest = np.full((len(queries), k), np.inf)
+        if not len(queries):
+            return nearest
+        rows = _padded(len(queries), dimensions)
+        self._place(queries, rows)
+        with workers() as pool:
+            ids = _in_order(rows, len(rows), pool)
+            if self._axes is None:
+                slack = np.zeros(len(rows))
+            else:
+                # Components are rounded, each point's by at most 2^-24 of its length; that of a
+                # neighbour is at most the query's and the distance.
+                slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
+            lanes = _Queries(rows.ravel(), queries[ids].ravel(), slack)
+            _search_all(self._index, lanes, ids, k, nearest, pool)
+        distances: Doubles = np.sqrt(nearest)
+        return distances
+
+    def _place(self, points: Floats, rows: Floats) -> None:
+        """Put coordinates, or principal components, of `points` (n, d) into `rows` (n, ...)."""
+        width = points.shape[1]
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, min(start + _BLOCK, len(points)))
+            if self._axes is None:
+                rows[some, :width] = points[some]
+            else:
+                centre, axes = self._axes
+                rows[some, :width] = (points[some] - centre) @ axes
+
+
+def _principal_axes(points: Floats) -> tuple[Doubles, Doubles]:
+    """The mean (d,), and the axes of the largest to the least variance as columns (d, d)."""
+    some = points[:: max(1, len(points) // 65_536)].astype(np.float64)
+    centre = some.mean(axis=0)
+    _, axes = np.linalg.eigh((some - centre).T @ (some - centre))
+    return centre, np.ascontiguousarray(axes[:, ::-1])
+
+
+class GaussianTree:
+    """N diagonal Gaussians in D dimensions, by Bhattacharyya distance.
+
+    Parameters
+    ----------
+    gaussians : Gaussian (N, D)
+        As float32.
+    """
+
+    def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
+        number, dimensions = gaussians.mean.shape
+        # In these coordinates the squared distance of near Gaussians is their Bhattacharyya's.
+        typical = np.exp(np.log(gaussians.std).mean(axis=0, dtype=np.float64))
+        self._unit = (np.sqrt(8.0) * typical).astype(np.float32)
+        ids = self._ids(gaussians)
+        filled = np.concatenate([ids, np.repeat(ids[-1:], -number % LANES)])
+        rows = np.zeros((len(filled), -(-dimensions // CHUNK) * CHUNK, 2), np.float32)
+        rows[:, dimensions:, 1] = 1.0
+        rows[:, :dimensions, 0] = gaussians.mean[filled]
+        rows[:, :dimensions, 1] = gaussians.std[filled]
+        width = rows.shape[1]
+        blocks = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, 2, LANES)
+        boxes, sizes, begins = _boxes(blocks)
+        blocks[-1, :, 0, number - LANES * (len(blocks) - 1) :] = np.inf
+        flat = blocks.ravel()
+        strides = (width * 2 * LANES, 1, 2 * LANES)
+        self._index = _Index(
+            True, flat, boxes, sizes, begins, width, width, flat, *strides, dimensions
+        )
+
+    def improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+        """Lower the `least` (n,) distances known of `queries` (n, D) where one here is nearer."""
+        for start in range(0, len(least), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            self._improve(least[some, None], queries[some])
+
+    def _improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+        ids = self._ids(queries)
+        rows = np.zeros((len(ids), self._index.dimensions, 3), np.float32)
+        rows[:, :, 1:] = 1.0, 2.0
+        mean, std = queries.mean[ids], queries.std[ids]
+        rows[:, : std.shape[1]] = np.stack([mean, std**2, 2.0 * std], axis=-1)
+        lanes = _Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
+        with workers() as pool:
+            _search_all(self._index, lanes, ids, 1, least, pool)
+
+    def _ids(self, gaussians: Gaussian[np.ndarray]) -> Integers:
+        """The order that brings like Gaussians together: (n,)."""
+        rows = np.hstack([gaussians.mean / self._unit, 0.5 * np.log(gaussians.std)])
+        with workers() as pool:
+            return _in_order(np.ascontiguousarray(rows, np.float32), len(rows), pool)
