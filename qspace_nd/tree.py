@@ -9,11 +9,13 @@ the neighbours found; it begins with those of a query close by. Sums are in floa
 leave out is farther whatever their rounding, and what they do not is measured in float64. So a
 result is that of comparing all pairs in float64, in whatever order the search went.
 
-Distances are Euclidean, or Bhattacharyya's between diagonal Gaussians.
+Distances are Euclidean, Bhattacharyya's between diagonal Gaussians, or of a point from a Gaussian:
+minus the logarithm of its density, without the constant. Densities are summed likewise.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
@@ -36,7 +38,8 @@ _BLOCK = 65_536  # queries that are prepared at a time
 _RANGE = 256  # leaves that a thread puts in order at a time
 _SAMPLE = 256  # points that the variances within a range are estimated from
 _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
-_HALF_LN_2 = float(0.5 * np.log(2.0))
+_HALF_LN_2 = 0.5 * math.log(2.0)
+_LOG_2_PI = math.log(2.0 * math.pi)
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -96,10 +99,24 @@ def _bhattacharyya_bound(sums: list[Lanes]) -> Lanes:
     return sums[0] + quotient.low_log2() * _HALF_LN_2
 
 
+def _add_density(sums: list[Lanes], gaussian: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    mean, std, constant = gaussian
+    apart = (mean - query[0]) / std
+    return [sums[0] + apart * apart * 0.5 + constant]
+
+
+def _add_density_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+    low, high, _, most, constant, _ = box
+    apart = _gap(low, high, query[0]) / most
+    return [sums[0] + apart * apart * 0.5 + constant]
+
+
 _points_within = lanes_within(1, 1, [0.0], _add_square, _total)
 _boxes_within = lanes_within(2, 1, [0.0], _add_square_of_gap, _total)
-_gaussians_within = lanes_within(2, 3, [0.0, 1.0], _add_overlap, _bhattacharyya_bound)
-_gaussian_boxes_within = lanes_within(4, 3, [0.0, 1.0], _add_overlap_of_gap, _bhattacharyya_bound)
+_overlaps_within = lanes_within(2, 3, [0.0, 1.0], _add_overlap, _bhattacharyya_bound)
+_overlap_boxes_within = lanes_within(4, 3, [0.0, 1.0], _add_overlap_of_gap, _bhattacharyya_bound)
+_densities_within = lanes_within(3, 1, [0.0], _add_density, _total)
+_density_boxes_within = lanes_within(6, 1, [0.0], _add_density_of_gap, _total)
 
 
 # --- The order of the points
@@ -196,21 +213,28 @@ def _in_order(rows: Floats, count: int, pool: Executor) -> Integers:
 # --- The search
 
 
+_EUCLIDEAN, _BHATTACHARYYA, _DENSITY = range(3)
+_NEGLIGIBLE = 40.0  # nats below the largest term: 10^8 such terms change a sum by less than 10^-9
+
+
 class _Index(NamedTuple):
     """What a search knows of the points. Arrays are flat.
 
     Attributes
     ----------
-    gaussian : bool
-        Whether points are Gaussians.
+    kind : int
+        Of the distance.
     blocks : (leaves, dimensions, parts, 16)
-        The points of each leaf: their coordinates, or means and standard deviations.
+        The points of each leaf: their coordinates; or means and standard deviations; or these, and
+        the sum of the deviations' logarithms, less the least of all, in the first dimension.
     boxes : (parents, boxed, 2 parts, 16)
         The boxes around each parent's children, level by level from the leaves up.
-    sizes : (levels,)
-        The leaves, their parents, ..., the root.
+    sizes : (levels + 1,)
+        How many points, leaves, parents of leaves, ..., and the one root. Leaves are level 0.
     begins : (levels - 1,)
-        The first parent of each level above the leaves.
+        The first box of each level above.
+    parts, query_parts : int
+        Numbers of a dimension, in blocks and in queries.
     dimensions, boxed : int
         Dimensions of a block, and of a box, which may leave the last ones out.
     exact : array
@@ -220,13 +244,19 @@ class _Index(NamedTuple):
         These strides.
     measured : int
         Dimensions to measure in.
+    constants : (16 leaves,)
+        The sums of the deviations' logarithms, for densities.
+    least_constant : float
+        The least of them.
     """
 
-    gaussian: bool
+    kind: int
     blocks: Floats
     boxes: Floats
     sizes: Integers
     begins: Integers
+    parts: int
+    query_parts: int
     dimensions: int
     boxed: int
     exact: Floats
@@ -234,6 +264,8 @@ class _Index(NamedTuple):
     lane: int
     step: int
     measured: int
+    constants: Doubles
+    least_constant: float
 
 
 class _Queries(NamedTuple):
@@ -257,11 +289,11 @@ class _Queries(NamedTuple):
 
 @_compiled
 def _measure(index: _Index, point: int, queries: _Queries, query: int) -> float:
-    """Measure in float64: the squared Euclidean or the Bhattacharyya distance."""
+    """Measure in float64; a Euclidean distance squared."""
     at = point // LANES * index.leaf + point % LANES * index.lane
     total = 0.0
-    if index.gaussian:
-        here = query * index.dimensions * 3
+    if index.kind == _BHATTACHARYYA:
+        here = query * index.dimensions * index.query_parts
         for _ in range(index.measured):
             mean, std = np.float64(index.exact[at]), np.float64(index.exact[at + LANES])
             its_mean = np.float64(queries.lanes[here])
@@ -270,14 +302,18 @@ def _measure(index: _Index, point: int, queries: _Queries, query: int) -> float:
             total += 0.25 * (mean - its_mean) ** 2 / variances
             total += 0.5 * np.log(variances / (2.0 * std * its_std))
             at += index.step
-            here += 3
-    else:
-        here = query * index.measured
-        for _ in range(index.measured):
-            difference = np.float64(index.exact[at]) - np.float64(queries.exact[here])
-            total += difference * difference
-            at += index.step
-            here += 1
+            here += index.query_parts
+        return total
+    here = query * index.measured
+    for _ in range(index.measured):
+        apart = np.float64(index.exact[at]) - np.float64(queries.exact[here])
+        if index.kind == _DENSITY:
+            apart /= np.float64(index.exact[at + LANES])
+        total += apart * apart
+        at += index.step
+        here += 1
+    if index.kind == _DENSITY:
+        total = 0.5 * total + float(index.constants[point])
     return total
 
 
@@ -287,11 +323,56 @@ def _limit(index: _Index, distance: float, slack: float) -> np.float32:
 
     Each of its terms is rounded a few times, and so is each sum (Higham, "Accuracy and Stability
     of Numerical Algorithms", equation 3.5); what underflows is less than the last number. Factors
-    of the Gaussians' product, and its logarithm's bits, err by as much in the sum.
+    of the overlap, and the bits of its logarithm, err by as much in the sum.
     """
     unit = 2.0**-22 * (index.dimensions + 16)
-    absolute = unit if index.gaussian else 1e-37 * index.dimensions
-    return np.float32((np.sqrt(distance) + slack) ** 2 * (1.0 + unit) + absolute)
+    if index.kind == _EUCLIDEAN:
+        return np.float32((np.sqrt(distance) + slack) ** 2 * (1.0 + unit) + 1e-36)
+    return np.float32(max(distance - index.least_constant, 0.0) * (1.0 + unit) + unit)
+
+
+@_compiled
+def _members(index: _Index, level: int, number: int) -> int:
+    """Bits of the lanes that hold points or children; the last of a level may be filled up."""
+    members: int = min(LANES, index.sizes[level] - number * LANES)
+    return (1 << members) - 1
+
+
+@_compiled
+def _boxes_near(
+    index: _Index, level: int, number: int, queries: _Queries, query: int, limit: np.float32,
+    found: Floats,
+) -> int:  # fmt: skip
+    """Which children of a parent are within the limit of a query, and how near they are."""
+    at = (index.begins[level - 1] + number) * index.boxed * index.parts * 2 * LANES
+    row = query * index.dimensions * index.query_parts
+    lanes, boxed = queries.lanes, index.boxed
+    if index.kind == _EUCLIDEAN:
+        bits = _boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
+    elif index.kind == _BHATTACHARYYA:
+        bits = _overlap_boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
+    else:
+        bits = _density_boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
+    near: int = bits & _members(index, level, number)
+    return near
+
+
+@_compiled
+def _points_near(
+    index: _Index, number: int, queries: _Queries, query: int, limit: np.float32, found: Floats
+) -> int:
+    """Which points of a leaf are within the limit of a query, and how near they may be."""
+    at = number * index.dimensions * index.parts * LANES
+    row = query * index.dimensions * index.query_parts
+    lanes, dimensions = queries.lanes, index.dimensions
+    if index.kind == _EUCLIDEAN:
+        bits = _points_within(index.blocks, at, lanes, row, dimensions, limit, found)
+    elif index.kind == _BHATTACHARYYA:
+        bits = _overlaps_within(index.blocks, at, lanes, row, dimensions, limit, found)
+    else:
+        bits = _densities_within(index.blocks, at, lanes, row, dimensions, limit, found)
+    near: int = bits & _members(index, 0, number)
+    return near
 
 
 @_compiled
@@ -299,8 +380,7 @@ def _search(
     index: _Index, queries: _Queries, first: int, last: int, k: int, nearest: Doubles
 ) -> None:
     """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending."""
-    top = len(index.sizes) - 1
-    wide = 3 if index.gaussian else 1
+    top = len(index.sizes) - 2
     # What is still to be looked into, the nearest last.
     bounds = np.empty(LANES * (top + 1), np.float32)
     levels = np.empty(len(bounds), np.int64)
@@ -339,22 +419,14 @@ def _search(
                 least[:] = np.inf
                 wanted[level - 1, :] = 0
                 open_children = 0
-                at = (index.begins[level - 1] + number) * index.boxed * LANES
-                at *= 4 if index.gaussian else 2
                 while group:
                     member = lowest_bit(group)
                     group &= group - 1
                     if gaps[level, slot, member] > limit[member]:
                         continue
-                    row = (begin + member) * index.dimensions * wide
-                    if index.gaussian:
-                        bits = _gaussian_boxes_within(
-                            index.boxes, at, queries.lanes, row, index.boxed, limit[member], found
-                        )
-                    else:
-                        bits = _boxes_within(
-                            index.boxes, at, queries.lanes, row, index.boxed, limit[member], found
-                        )
+                    bits = _boxes_near(
+                        index, level, number, queries, begin + member, limit[member], found
+                    )
                     open_children |= bits
                     while bits:
                         child = lowest_bit(bits)
@@ -366,8 +438,6 @@ def _search(
                 while open_children:
                     child = lowest_bit(open_children)
                     open_children &= open_children - 1
-                    if number * LANES + child >= index.sizes[level - 1]:
-                        break  # it fills up the last parent
                     place = size
                     while place > bottom and bounds[place - 1] < least[child]:
                         bounds[place] = bounds[place - 1]
@@ -379,22 +449,13 @@ def _search(
                     numbers[place] = number * LANES + child
                     size += 1
                 continue
-            at = number * index.dimensions * LANES * (2 if index.gaussian else 1)
             while group:
                 member = lowest_bit(group)
                 group &= group - 1
                 if gaps[0, slot, member] > limit[member]:
                     continue
                 query = begin + member
-                row = query * index.dimensions * wide
-                if index.gaussian:
-                    bits = _gaussians_within(
-                        index.blocks, at, queries.lanes, row, index.dimensions, limit[member], found
-                    )
-                else:
-                    bits = _points_within(
-                        index.blocks, at, queries.lanes, row, index.dimensions, limit[member], found
-                    )
+                bits = _points_near(index, number, queries, query, limit[member], found)
                 while bits:
                     lane = lowest_bit(bits)
                     bits &= bits - 1
@@ -416,6 +477,52 @@ def _search(
                         limit[member] = _limit(index, reach[member], queries.slack[query])
 
 
+@_compiled
+def _sum(
+    index: _Index, queries: _Queries, first: int, last: int, nearest: Doubles, totals: Doubles
+) -> None:
+    """Put sums over Gaussians y of exp(nearest - distance to y) into `totals` (n,).
+
+    Terms are added in the order of the leaves, and which ones depends on the query alone.
+    """
+    top = len(index.sizes) - 2
+    levels = np.empty(LANES * (top + 1), np.int64)
+    numbers = np.empty(len(levels), np.int64)
+    found = np.empty(LANES, np.float32)
+    distances = np.empty(LANES)
+    for query in range(first, last):
+        farthest = nearest[query] + _NEGLIGIBLE
+        limit = _limit(index, farthest, 0.0)
+        total = 0.0
+        levels[0], numbers[0] = top, 0
+        size = 1
+        while size:
+            size -= 1
+            level, number = levels[size], numbers[size]
+            if level:
+                bits = _boxes_near(index, level, number, queries, query, limit, found)
+                for child in range(LANES - 1, -1, -1):
+                    if bits >> child & 1:
+                        levels[size], numbers[size] = level - 1, number * LANES + child
+                        size += 1
+                continue
+            bits = _points_near(index, number, queries, query, limit, found)
+            if bits:
+                distances[:] = 0.0
+                for i in range(index.measured):
+                    at = number * index.leaf + i * index.step
+                    here = np.float64(queries.exact[query * index.measured + i])
+                    for lane in range(LANES):
+                        apart = np.float64(index.exact[at + lane]) - here
+                        apart /= np.float64(index.exact[at + LANES + lane])
+                        distances[lane] += apart * apart
+                for lane in range(LANES):
+                    distance = 0.5 * distances[lane] + index.constants[number * LANES + lane]
+                    if bits >> lane & 1 and distance <= farthest:
+                        total += np.exp(nearest[query] - distance)
+        totals[query] = total
+
+
 # --- Trees
 
 
@@ -429,10 +536,10 @@ def _tiles(rows: Floats) -> Floats:
     return tiles
 
 
-def _boxes(leaves: Floats) -> tuple[Floats, Integers, Integers]:
-    """Boxes around `leaves` (n, e, parts, 16), sizes and begins as of an index."""
+def _boxes(leaves: Floats, points: int) -> tuple[Floats, Integers, Integers]:
+    """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as of an index."""
     low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
-    sizes, levels = [len(leaves)], [np.empty(0, np.float32)]
+    sizes, levels = [points, len(leaves)], [np.empty(0, np.float32)]
     begins = [0]
     while len(low) > 1:
         both = np.stack([low, high], axis=-1)  # (n, e, parts, 2)
@@ -486,15 +593,14 @@ class PointTree:
         blocks = _tiles(rows)
         width = blocks.shape[1]
         boxed = min(width, _OWN_AXES)
-        boxes, sizes, begins = _boxes(blocks[:, :boxed, None])
-        blocks[-1, :, number - LANES * (len(blocks) - 1) :] = np.inf
+        boxes, sizes, begins = _boxes(blocks[:, :boxed, None], number)
         if self._axes is None:
             exact, strides = blocks, (width * LANES, 1, LANES)
         else:
             exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
         self._index = _Index(
-            False, blocks.ravel(), boxes, sizes, begins, width, boxed, exact.ravel(), *strides,
-            dimensions,
+            _EUCLIDEAN, blocks.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
+            *strides, dimensions, np.empty(0), 0.0,
         )  # fmt: skip
 
     def nearest(self, queries: Floats, k: int) -> Doubles:
@@ -538,7 +644,43 @@ def _principal_axes(points: Floats) -> tuple[Doubles, Doubles]:
     return centre, np.ascontiguousarray(axes[:, ::-1])
 
 
-class GaussianTree:
+class _Gaussians:
+    """N diagonal Gaussians (N, D), as float32, in a tree."""
+
+    def __init__(self, gaussians: Gaussian[np.ndarray], kind: int) -> None:
+        number, dimensions = gaussians.mean.shape
+        log_std = np.log(gaussians.std)
+        # In these coordinates the squared distance of near Gaussians is their Bhattacharyya's.
+        self.unit = np.sqrt(8.0) * np.exp(log_std.mean(axis=0, dtype=np.float64))
+        with workers() as pool:
+            rows = np.hstack([gaussians.mean / self.unit, 0.5 * log_std]).astype(np.float32)
+            ids = _in_order(rows, number, pool)
+        ids = np.concatenate([ids, np.repeat(ids[-1:], -number % LANES)])
+        parts = 3 if kind == _DENSITY else 2
+        rows = np.zeros((len(ids), -(-dimensions // CHUNK) * CHUNK, parts), np.float32)
+        rows[:, dimensions:, 1] = 1.0
+        rows[:, :dimensions, 0] = gaussians.mean[ids]
+        rows[:, :dimensions, 1] = gaussians.std[ids]
+        constants = np.log(rows[:, :dimensions, 1], dtype=np.float64).sum(axis=1)
+        least = float(constants.min())
+        if kind == _DENSITY:
+            rows[:, 0, 2] = constants - least
+        width = rows.shape[1]
+        blocks = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, parts, LANES)
+        boxes, sizes, begins = _boxes(blocks, number)
+        flat, step = blocks.ravel(), parts * LANES
+        self.index = _Index(
+            kind, flat, boxes, sizes, begins, parts, 3 if kind == _BHATTACHARYYA else 1, width,
+            width, flat, width * step, 1, step, dimensions, constants,
+            least if kind == _DENSITY else 0.0,
+        )  # fmt: skip
+
+    def in_order(self, means: Floats, pool: Executor) -> Integers:
+        """The order that brings queries of like means (n, D) together: (n,)."""
+        return _in_order((means / self.unit).astype(np.float32), len(means), pool)
+
+
+class OverlapTree:
     """N diagonal Gaussians in D dimensions, by Bhattacharyya distance.
 
     Parameters
@@ -548,44 +690,74 @@ class GaussianTree:
     """
 
     def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
-        number, dimensions = gaussians.mean.shape
-        # In these coordinates the squared distance of near Gaussians is their Bhattacharyya's.
-        typical = np.exp(np.log(gaussians.std).mean(axis=0, dtype=np.float64))
-        self._unit = (np.sqrt(8.0) * typical).astype(np.float32)
-        ids = self._ids(gaussians)
-        filled = np.concatenate([ids, np.repeat(ids[-1:], -number % LANES)])
-        rows = np.zeros((len(filled), -(-dimensions // CHUNK) * CHUNK, 2), np.float32)
-        rows[:, dimensions:, 1] = 1.0
-        rows[:, :dimensions, 0] = gaussians.mean[filled]
-        rows[:, :dimensions, 1] = gaussians.std[filled]
-        width = rows.shape[1]
-        blocks = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, 2, LANES)
-        boxes, sizes, begins = _boxes(blocks)
-        blocks[-1, :, 0, number - LANES * (len(blocks) - 1) :] = np.inf
-        flat = blocks.ravel()
-        strides = (width * 2 * LANES, 1, 2 * LANES)
-        self._index = _Index(
-            True, flat, boxes, sizes, begins, width, width, flat, *strides, dimensions
-        )
+        self._tree = _Gaussians(gaussians, _BHATTACHARYYA)
 
     def improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
-        """Lower the `least` (n,) distances known of `queries` (n, D) where one here is nearer."""
+        """Lower the `least` distances known (n,) of `queries` (n, D), where one here is less."""
         for start in range(0, len(least), _BLOCK):
             some = slice(start, start + _BLOCK)
-            self._improve(least[some, None], queries[some])
+            self._improve(least[some], queries[some])
 
     def _improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
-        ids = self._ids(queries)
-        rows = np.zeros((len(ids), self._index.dimensions, 3), np.float32)
-        rows[:, :, 1:] = 1.0, 2.0
-        mean, std = queries.mean[ids], queries.std[ids]
-        rows[:, : std.shape[1]] = np.stack([mean, std**2, 2.0 * std], axis=-1)
-        lanes = _Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
+        index = self._tree.index
         with workers() as pool:
-            _search_all(self._index, lanes, ids, 1, least, pool)
+            ids = self._tree.in_order(queries.mean, pool)
+            rows = np.zeros((len(ids), index.dimensions, 3), np.float32)
+            rows[:, :, 1:] = 1.0, 2.0
+            mean, std = queries.mean[ids], queries.std[ids]
+            rows[:, : index.measured] = np.stack([mean, std**2, 2.0 * std], axis=-1)
+            lanes = _Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
+            _search_all(index, lanes, ids, 1, least[:, None], pool)
 
-    def _ids(self, gaussians: Gaussian[np.ndarray]) -> Integers:
-        """The order that brings like Gaussians together: (n,)."""
-        rows = np.hstack([gaussians.mean / self._unit, 0.5 * np.log(gaussians.std)])
+
+class DensityTree:
+    """N diagonal Gaussians in D dimensions, whose densities are summed.
+
+    Parameters
+    ----------
+    gaussians : Gaussian (N, D)
+        As float32.
+    """
+
+    def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
+        self._tree = _Gaussians(gaussians, _DENSITY)
+
+    def add(self, sums: LogSums, points: Floats) -> None:
+        """Add the densities at `points` (n, D) to their sums."""
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            self._add(LogSums(sums.peak[some], sums.total[some]), points[some])
+
+    def _add(self, sums: LogSums, points: Floats) -> None:
+        index = self._tree.index
         with workers() as pool:
-            return _in_order(np.ascontiguousarray(rows, np.float32), len(rows), pool)
+            ids = self._tree.in_order(points, pool)
+            rows = _padded(len(ids), index.dimensions)
+            rows[:, : index.measured] = points[ids]
+            queries = _Queries(rows.ravel(), points[ids].ravel(), np.zeros(len(ids)))
+            constant = 0.5 * index.measured * _LOG_2_PI
+            nearest = -(sums.peak + constant)
+            _search_all(index, queries, ids, 1, nearest[:, None], pool)
+            found, added = nearest[ids], np.empty(len(ids))
+
+            def share(start: int) -> None:
+                _sum(index, queries, start, min(start + _SHARE, len(ids)), found, added)
+
+            list(pool.map(share, range(0, len(ids), _SHARE)))
+        peak = -nearest - constant
+        sums.total[:] *= np.exp(sums.peak - peak)
+        sums.total[ids] += added
+        sums.peak[:] = peak
+
+
+class LogSums(NamedTuple):
+    """Sums of n points as total exp(peak), where the peak is the largest term's logarithm.
+
+    Attributes
+    ----------
+    peak, total : (n,)
+        -inf and 0 before the first term.
+    """
+
+    peak: Doubles
+    total: Doubles

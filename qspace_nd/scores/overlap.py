@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from torch import Tensor
 
-from qspace_nd.gaussian import Gaussian, concatenate
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.scores.gather import gathered
 from qspace_nd.scores.measures import Values
-
-NUMBERS = 2**24
-"""Means of a tree, at most, or of one chunk: many Gaussians are searched in several trees."""
 
 
 def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[Gaussian[Tensor]]) -> Values:
@@ -25,21 +23,9 @@ def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[Gaussian[Tens
         The Gaussians, in chunks, as float32.
     """
     # Compiled code takes its time to import: only who searches waits for it.
-    from qspace_nd.tree import GaussianTree
+    from qspace_nd.tree import OverlapTree
 
     least = np.full(len(queries), np.inf)
-    for some in _gathered(healthy):
-        GaussianTree(some.numpy()).improve(least, queries.numpy())
+    for some in gathered(healthy):
+        OverlapTree(some.numpy()).improve(least, queries.numpy())
     return least
-
-
-def _gathered(chunks: Iterable[Gaussian[Tensor]]) -> Iterator[Gaussian[Tensor]]:
-    """Join chunks to as many Gaussians as a tree may hold."""
-    held: list[Gaussian[Tensor]] = []
-    for chunk in chunks:
-        if held and sum(part.mean.numel() for part in [*held, chunk]) > NUMBERS:
-            yield concatenate(held)
-            held = []
-        held.append(chunk)
-    if held:
-        yield concatenate(held)
