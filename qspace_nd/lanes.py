@@ -188,3 +188,20 @@ def lowest_bit(_: Any, bits: Any):  # type: ignore[no-untyped-def]
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_: Any, array: Any, at: Any):  # type: ignore[no-untyped-def]
+    """Ask for 16 numbers of a flat array to be brought into the cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        to_read, soon_again, data_not_code = (ir.Constant(number, i) for i in (0, 3, 1))
+        builder.call(function, [address, to_read, soon_again, data_not_code])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate

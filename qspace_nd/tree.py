@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.lanes import CHUNK, LANES, Lanes, lanes_within, lowest_bit
+from qspace_nd.lanes import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -376,6 +376,23 @@ def _points_near(
 
 
 @_compiled
+def _fetch(index: _Index, level: int, number: int) -> None:
+    """Bring what is compared first with a leaf's or a parent's lanes into the cache.
+
+    A large tree is far from the processor: without this, a search among 16 million points takes a
+    quarter longer.
+    """
+    if level:
+        at = (index.begins[level - 1] + number) * index.boxed * index.parts * 2 * LANES
+        for vector in range(CHUNK * index.parts * 2):
+            prefetch(index.boxes, at + vector * LANES)
+    else:
+        at = number * index.dimensions * index.parts * LANES
+        for vector in range(CHUNK * index.parts):
+            prefetch(index.blocks, at + vector * LANES)
+
+
+@_compiled
 def _search(
     index: _Index, queries: _Queries, first: int, last: int, k: int, nearest: Doubles
 ) -> None:
@@ -448,6 +465,7 @@ def _search(
                     levels[place] = level - 1
                     numbers[place] = number * LANES + child
                     size += 1
+                    _fetch(index, level - 1, numbers[place])
                 continue
             while group:
                 member = lowest_bit(group)

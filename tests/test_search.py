@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -116,6 +121,49 @@ def test_there_are_no_more_neighbours_than_points(engine: str, points: int) -> N
     found = by_engine(engine, few, queries, k=10)
     assert found.shape == (10, points)
     np.testing.assert_allclose(found, brute_force(few, queries, 10), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [2, 9])
+def test_a_tree_of_many_levels_is_exact(dimensions: int) -> None:
+    points, queries = normal(70_001, dimensions), normal(40, dimensions, seed=1)
+    points[:, 1] = 3.0  # which no box can tell apart
+    np.testing.assert_allclose(
+        by_engine("tree", points, queries, 20), brute_force(points, queries, 20), rtol=1e-13
+    )
+
+
+def test_a_tree_among_outliers_is_exact() -> None:
+    points, queries = normal(3000, 12), normal(50, 12, seed=1)
+    points[::50] *= np.float32(1e6)
+    queries[::5] = points[::300][:10] + np.float32(0.5)
+    np.testing.assert_allclose(
+        by_engine("tree", points, queries, 3), brute_force(points, queries, 3), rtol=1e-13
+    )
+
+
+# --- The compiler
+
+
+def test_where_nothing_can_be_cached_the_tree_is_compiled_all_the_same(tmp_path: Path) -> None:
+    """A package and a home that may not be written to, as on some clusters."""
+    package = tmp_path / "qspace_nd"
+    shutil.copytree(
+        Path(search.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (package / "__pycache__").touch()  # not even the superuser can write into a file
+    (tmp_path / "home").touch()
+    home = str(tmp_path / "home")
+    code = (
+        "import numpy as np; from qspace_nd.search import NearestNeighbours as N; "
+        "x = np.eye(40, 3, dtype='f4'); print(N(x).distances(x).sum())"
+    )
+    environment = {**os.environ, "HOME": home, "XDG_CACHE_HOME": home, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "0.0\n"), done.stderr
+    assert not list(tmp_path.rglob("*.nbi"))
 
 
 # --- The certificate
