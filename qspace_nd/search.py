@@ -66,7 +66,7 @@ class NearestNeighbours:
             return np.empty((0, k))
         if self._search is None:
             self.engine, self._search = self._fastest(queries, k)
-            self._points = self._points[:0]  # the engine holds what it needs
+            self._points = np.empty((0, 0), np.float32)  # the engine holds what it needs
         return self._search.nearest(queries, k)
 
     def _fastest(self, queries: Floats, k: int) -> tuple[str, Engine]:
