@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numba
 import numpy as np
 import scipy
 import sklearn
@@ -103,7 +104,8 @@ def machine() -> str:
     load = os.getloadavg()[0]
     return (
         f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} used (load at the end: "
-        f"{load:.1f}); FAISS {faiss.__version__}, SciPy {scipy.__version__}, PyTorch "
+        f"{load:.1f}); FAISS {faiss.__version__}, Numba "
+        f"{numba.__version__}, SciPy {scipy.__version__}, PyTorch "
         f"{torch.__version__}, scikit-learn {sklearn.__version__}"
     )
 

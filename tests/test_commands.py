@@ -159,7 +159,7 @@ def test_help_imports_neither_torch_nor_dipy() -> None:
                 main()
             except SystemExit as ended:
                 assert ended.code == 0
-        assert not {"torch", "dipy", "nibabel", "scipy", "matplotlib"} & set(sys.modules)
+        assert not {"torch", "dipy", "nibabel", "numba", "scipy", "matplotlib"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), " ".join(COMMANDS)], check=True)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
+from qspace_nd import tree
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores import cells, density, overlap
+from qspace_nd.scores import gather
 from qspace_nd.scores.density import log_mean_density
 from qspace_nd.scores.measures import (
     bhattacharyya,
@@ -84,12 +85,6 @@ def test_likelihood_and_distance_agree_with_scipy() -> None:
 
 
 # Searches and sums.
-
-
-@pytest.fixture(autouse=True)
-def _small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a few thousand Gaussians fill many cells."""
-    monkeypatch.setattr(cells, "CELL", 64)
 
 
 def cloud(number: int, dimensions: int, seed: int) -> Gaussian[torch.Tensor]:
@@ -173,8 +168,7 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
     healthy, queries = cloud(2000, 13, 0), cloud(200, 13, 1)
     densities = log_mean_density(queries.mean, in_chunks(healthy, 700))
     distances = nearest_gaussians(queries, in_chunks(healthy, 700))
-    monkeypatch.setattr(density, "BLOCK", rows)
-    monkeypatch.setattr(overlap, "BLOCK", rows)
+    monkeypatch.setattr(tree, "_BLOCK", rows)
     order = np.random.default_rng(0).permutation(200)
     moved = Gaussian(queries.mean[order], queries.std[order])
     np.testing.assert_array_equal(
@@ -185,15 +179,18 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
     )
 
 
-def test_most_pairs_are_never_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy, queries = cloud(8000, 2, 0), cloud(100, 2, 1)
-    looked: list[int] = []
-    visit = overlap._Nearest.visit
-
-    def counted(self: overlap._Nearest, cell: overlap._Members, rows: NDArray[np.int64]) -> None:
-        looked.append(len(rows) * len(cell.cell.members))
-        visit(self, cell, rows)
-
-    monkeypatch.setattr(overlap._Nearest, "visit", counted)
-    nearest_gaussians(queries, [healthy])
-    assert sum(looked) < 0.5 * 8000 * 100
+def test_gaussians_may_fill_several_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy, queries = cloud(2000, 5, 0), cloud(100, 5, 1)
+    monkeypatch.setattr(gather, "NUMBERS", 2500)
+    sizes = [len(some) for some in gather.gathered(in_chunks(healthy, 150))]
+    assert sizes == [450, 450, 450, 450, 200]
+    np.testing.assert_allclose(
+        nearest_gaussians(queries, in_chunks(healthy, 150)),
+        brute_overlap(queries, healthy),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+        log_mean_density(queries.mean, in_chunks(healthy, 150)),
+        brute_density(queries.mean, healthy),
+        rtol=1e-9,
+    )

@@ -181,7 +181,7 @@ class NearestGaussian(Search):
     """
 
     view: GaussianView
-    cost = Cost.DEAR
+    cost = Cost.SEARCH
 
     def look(self, voxels: Views, block: Reference) -> Values:
         """The least distance: (n,)."""

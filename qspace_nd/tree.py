@@ -1,0 +1,268 @@
+"""Trees of points and of diagonal Gaussians, for exact searches (`qspace_nd.descent`)."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import numpy as np
+
+from qspace_nd.blocks import workers
+from qspace_nd.descent import (
+    BHATTACHARYYA,
+    DENSITY,
+    EUCLIDEAN,
+    Doubles,
+    Floats,
+    Index,
+    Integers,
+    Queries,
+    search,
+    sum_densities,
+)
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.kd_order import in_order
+from qspace_nd.lanes import CHUNK, LANES
+
+_SHARE = 1024  # queries that a thread works through at a time
+_BLOCK = 65_536  # queries that are prepared at a time
+_OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
+_LOG_2_PI = math.log(2.0 * math.pi)
+
+
+def _tiles(rows: Floats) -> Floats:
+    """Transpose each 16 `rows` (16 n, d) in place: (n, d, 16)."""
+    leaves, width = len(rows) // LANES, rows.shape[1]
+    tiles = rows.reshape(leaves, width, LANES)
+    for start in range(0, leaves, 4096):
+        some = slice(start, start + 4096)
+        tiles[some] = tiles[some].reshape(-1, LANES, width).transpose(0, 2, 1).copy()
+    return tiles
+
+
+def _boxes(leaves: Floats, points: int) -> tuple[Floats, Integers, Integers]:
+    """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as of an index."""
+    low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
+    sizes, levels = [points, len(leaves)], [np.empty(0, np.float32)]
+    begins = [0]
+    while len(low) > 1:
+        both = np.stack([low, high], axis=-1)  # (n, e, parts, 2)
+        parents = -(-len(low) // LANES)
+        # The last parent is filled up with its last child.
+        children = np.minimum(np.arange(parents * LANES), len(low) - 1).reshape(parents, LANES)
+        family = both[children]  # (parents, 16, e, parts, 2)
+        levels.append(np.moveaxis(family, 1, -1).ravel())
+        low, high = family[..., 0].min(axis=1), family[..., 1].max(axis=1)
+        sizes.append(parents)
+        begins.append(begins[-1] + parents)
+    return np.concatenate(levels), np.array(sizes), np.array(begins)
+
+
+def _padded(rows: int, dimensions: int) -> Floats:
+    return np.zeros((rows, -(-dimensions // CHUNK) * CHUNK), np.float32)
+
+
+def _search_all(
+    index: Index, queries: Queries, ids: Integers, k: int, nearest: Doubles, pool: Executor
+) -> None:
+    """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k)."""
+    found = nearest[ids]
+    starts = range(0, len(ids), _SHARE)
+
+    def share(start: int) -> None:
+        search(index, queries, start, min(start + _SHARE, len(ids)), k, found)
+
+    list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
+    nearest[ids] = found
+
+
+class PointTree:
+    """N points in d dimensions, by Euclidean distance.
+
+    Parameters
+    ----------
+    points : (N, d) array
+        Their coordinates. In up to 8 dimensions they are held once; in more, their principal
+        components are held too, because boxes along these bound distances best.
+    """
+
+    def __init__(self, points: Floats) -> None:
+        number, dimensions = points.shape
+        self._axes = _principal_axes(points) if dimensions > _OWN_AXES else None
+        rows = _padded(-(-number // LANES) * LANES, dimensions)
+        self._place(points, rows)
+        with workers() as pool:
+            ids = in_order(rows, number, pool)
+        rows[number:] = rows[number - 1]
+        blocks = _tiles(rows)
+        width = blocks.shape[1]
+        boxed = min(width, _OWN_AXES)
+        boxes, sizes, begins = _boxes(blocks[:, :boxed, None], number)
+        if self._axes is None:
+            exact, strides = blocks, (width * LANES, 1, LANES)
+        else:
+            exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
+        self._index = Index(
+            EUCLIDEAN, blocks.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
+            *strides, dimensions, np.empty(0), 0.0,
+        )  # fmt: skip
+
+    def nearest(self, queries: Floats, k: int) -> Doubles:
+        """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
+        dimensions = queries.shape[1]
+        nearest = np.full((len(queries), k), np.inf)
+        if not len(queries):
+            return nearest
+        rows = _padded(len(queries), dimensions)
+        self._place(queries, rows)
+        with workers() as pool:
+            ids = in_order(rows, len(rows), pool)
+            if self._axes is None:
+                slack = np.zeros(len(rows))
+            else:
+                # Components are rounded, each point's by at most 2^-24 of its length; that of a
+                # neighbour is at most the query's and the distance.
+                slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
+            lanes = Queries(rows.ravel(), queries[ids].ravel(), slack)
+            _search_all(self._index, lanes, ids, k, nearest, pool)
+        distances: Doubles = np.sqrt(nearest)
+        return distances
+
+    def _place(self, points: Floats, rows: Floats) -> None:
+        """Put coordinates, or principal components, of `points` (n, d) into `rows` (n, ...)."""
+        width = points.shape[1]
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, min(start + _BLOCK, len(points)))
+            if self._axes is None:
+                rows[some, :width] = points[some]
+            else:
+                centre, axes = self._axes
+                rows[some, :width] = (points[some] - centre) @ axes
+
+
+def _principal_axes(points: Floats) -> tuple[Doubles, Doubles]:
+    """The mean (d,), and the axes of the largest to the least variance as columns (d, d)."""
+    some = points[:: max(1, len(points) // 65_536)].astype(np.float64)
+    centre = some.mean(axis=0)
+    _, axes = np.linalg.eigh((some - centre).T @ (some - centre))
+    return centre, np.ascontiguousarray(axes[:, ::-1])
+
+
+class _Gaussians:
+    """N diagonal Gaussians (N, D), as float32, in a tree."""
+
+    def __init__(self, gaussians: Gaussian[np.ndarray], kind: int) -> None:
+        number, dimensions = gaussians.mean.shape
+        log_std = np.log(gaussians.std)
+        # In these coordinates the squared distance of near Gaussians is their Bhattacharyya's.
+        self.unit = np.sqrt(8.0) * np.exp(log_std.mean(axis=0, dtype=np.float64))
+        with workers() as pool:
+            rows = np.hstack([gaussians.mean / self.unit, 0.5 * log_std]).astype(np.float32)
+            ids = in_order(rows, number, pool)
+        ids = np.concatenate([ids, np.repeat(ids[-1:], -number % LANES)])
+        parts = 3 if kind == DENSITY else 2
+        rows = np.zeros((len(ids), -(-dimensions // CHUNK) * CHUNK, parts), np.float32)
+        rows[:, dimensions:, 1] = 1.0
+        rows[:, :dimensions, 0] = gaussians.mean[ids]
+        rows[:, :dimensions, 1] = gaussians.std[ids]
+        constants = np.log(rows[:, :dimensions, 1], dtype=np.float64).sum(axis=1)
+        least = float(constants.min())
+        if kind == DENSITY:
+            rows[:, 0, 2] = constants - least
+        width = rows.shape[1]
+        blocks = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, parts, LANES)
+        boxes, sizes, begins = _boxes(blocks, number)
+        flat, step = blocks.ravel(), parts * LANES
+        self.index = Index(
+            kind, flat, boxes, sizes, begins, parts, 3 if kind == BHATTACHARYYA else 1, width,
+            width, flat, width * step, 1, step, dimensions, constants,
+            least if kind == DENSITY else 0.0,
+        )  # fmt: skip
+
+    def order_of(self, means: Floats, pool: Executor) -> Integers:
+        """The order that brings queries of like means (n, D) together: (n,)."""
+        return in_order((means / self.unit).astype(np.float32), len(means), pool)
+
+
+class OverlapTree:
+    """N diagonal Gaussians in D dimensions, by Bhattacharyya distance.
+
+    Parameters
+    ----------
+    gaussians : Gaussian (N, D)
+        As float32.
+    """
+
+    def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
+        self._tree = _Gaussians(gaussians, BHATTACHARYYA)
+
+    def improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+        """Lower the `least` distances known (n,) of `queries` (n, D), where one here is less."""
+        for start in range(0, len(least), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            self._improve(least[some], queries[some])
+
+    def _improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+        index = self._tree.index
+        with workers() as pool:
+            ids = self._tree.order_of(queries.mean, pool)
+            rows = np.zeros((len(ids), index.dimensions, 3), np.float32)
+            rows[:, :, 1:] = 1.0, 2.0
+            mean, std = queries.mean[ids], queries.std[ids]
+            rows[:, : index.measured] = np.stack([mean, std**2, 2.0 * std], axis=-1)
+            lanes = Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
+            _search_all(index, lanes, ids, 1, least[:, None], pool)
+
+
+class DensityTree:
+    """N diagonal Gaussians in D dimensions, whose densities are summed.
+
+    Parameters
+    ----------
+    gaussians : Gaussian (N, D)
+        As float32.
+    """
+
+    def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
+        self._tree = _Gaussians(gaussians, DENSITY)
+
+    def add(self, sums: LogSums, points: Floats) -> None:
+        """Add the densities at `points` (n, D) to their sums."""
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            self._add(LogSums(sums.peak[some], sums.total[some]), points[some])
+
+    def _add(self, sums: LogSums, points: Floats) -> None:
+        index = self._tree.index
+        with workers() as pool:
+            ids = self._tree.order_of(points, pool)
+            rows = _padded(len(ids), index.dimensions)
+            rows[:, : index.measured] = points[ids]
+            queries = Queries(rows.ravel(), points[ids].ravel(), np.zeros(len(ids)))
+            constant = 0.5 * index.measured * _LOG_2_PI
+            nearest = -(sums.peak + constant)
+            _search_all(index, queries, ids, 1, nearest[:, None], pool)
+            found, added = nearest[ids], np.empty(len(ids))
+
+            def share(start: int) -> None:
+                sum_densities(index, queries, start, min(start + _SHARE, len(ids)), found, added)
+
+            list(pool.map(share, range(0, len(ids), _SHARE)))
+        peak = -nearest - constant
+        sums.total[:] *= np.exp(sums.peak - peak)
+        sums.total[ids] += added
+        sums.peak[:] = peak
+
+
+class LogSums(NamedTuple):
+    """Sums of n points as total exp(peak), where the peak is the largest term's logarithm.
+
+    Attributes
+    ----------
+    peak, total : (n,)
+        -inf and 0 before the first term.
+    """
+
+    peak: Doubles
+    total: Doubles
