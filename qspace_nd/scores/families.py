@@ -159,7 +159,7 @@ class Nearest(Search):
             return {}
         network = healthy.parts[0].views.network
         dimensions = network.latents if self.healthy_view == "q_bar" else network.channels
-        return {self.healthy_view: 20 * dimensions + 160}
+        return {self.healthy_view: 20 * dimensions}
 
     def with_neighbours(self, number: int) -> Score:
         """The mean distance to the `number` nearest."""
