@@ -28,7 +28,7 @@ _, status, usage = os.wait4(child.pid, 0)
 print(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-SCANS, SIDE, CHANNELS = 20, 48, 46  # 407 MB of signals, and 710 MB of a search among them
+SCANS, SIDE, CHANNELS = 20, 48, 46  # 407 MB of signals
 
 OVERHEAD = 0.2e9
 """Bytes of memory beyond the limit that are put up with: buffers of libraries, and blocks."""
@@ -69,7 +69,7 @@ def value_of(path: Path) -> np.ndarray:
 
 def test_fit_and_map_keep_to_their_memory_and_map_finds_the_same(study: Path) -> None:
     fit = "fit healthy --preset paper --epochs 1 --model {0} --memory {1} -q"
-    search = "map patient.nii --model 6 -o {0}.nii.gz --memory {1} -q"
+    search = "map patient.nii --score input-distance --model 6 -o {0}.nii.gz --memory {1} -q"
     much, little = 6.0, 0.7
     for line in fit, search:
         peaks = [peak_of(line.format(f"{gb:g}", gb), study) for gb in (much, little)]
