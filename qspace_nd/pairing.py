@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qspace_nd.errors import LabelError, ScanError
-from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
+from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.maps import MapRecord, read_record
 from qspace_nd.scores.catalogue import CATALOGUE
 
@@ -15,8 +15,6 @@ from qspace_nd.scores.catalogue import CATALOGUE
 _OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
 _LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))
-# What tells one scan of a patient from another; a label without one of them serves them all.
-_IDENTITY = ("sub", "ses", "acq", "dir", "run")
 
 
 def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
@@ -109,8 +107,9 @@ def _labels_among(files: Sequence[Path]) -> list[Path]:
 
 
 def _same_scan(file: Path, record: MapRecord) -> bool:
+    """Whether a label is of a map's scan; one without a session or run serves all of them."""
     entities, wanted = parse_entities(file), parse_entities(record.path)
-    return all(entities[key] == wanted.get(key) for key in _IDENTITY if key in entities)
+    return all(entities[key] == wanted.get(key) for key in IDENTITY if key in entities)
 
 
 def _named_for(file: Path, record: MapRecord) -> bool:

@@ -86,7 +86,7 @@ def test_a_bids_cohort_goes_through_the_commands_by_its_folders(
         assert outcome.status == 0, outcome.stderr
     dwi = tmp_path / "maps/sub-patient01/dwi"
     assert {path.name for path in dwi.iterdir()} == {
-        "sub-patient01_desc-brain_mask.nii.gz",
+        *(f"sub-patient01_desc-brain_mask.{ending}" for ending in ("nii.gz", "json")),
         *(
             f"sub-patient01_model-vae_param-{score}_dwimap.{ending}"
             for score in ("latentDistance", "inputDistance")

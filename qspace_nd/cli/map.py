@@ -67,7 +67,7 @@ def command(
     from qspace_nd.scores.catalogue import CATALOGUE
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
-    written = map_scans(
+    map_scans(
         scans,
         model,
         output,
@@ -79,6 +79,3 @@ def command(
         force=force,
         progress=progress,
     )
-    for files in written:
-        for path in [*files.maps.values(), *files.smoothed.values()]:
-            progress.say(f"Wrote {path}")
