@@ -66,7 +66,7 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
     files = [file for path in paths for file in _images(path, "*")]
     from_folder = any(path.is_dir() for path in paths)
     if from_folder and option == "--labels":
-        files = _labels_among(files)
+        files = lesions_among(files)
     both_bids = all("sub" in parse_entities(file) for file in files) and all(
         "sub" in parse_entities(maps[0].path) for maps in patients
     )
@@ -81,6 +81,12 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
             f"the order of the maps, or name a folder."
         )
     return files
+
+
+def lesions_among(files: Sequence[Path]) -> list[Path]:
+    """Leave brain and tissue masks out, which lie in the same folder, where names tell."""
+    by_name = ([file for file in files if name.search(file.name)] for name in _LABEL_NAMES)
+    return next((labels for labels in by_name if labels), list(files))
 
 
 def _images(path: Path, *patterns: str) -> list[Path]:
@@ -100,12 +106,6 @@ def _images(path: Path, *patterns: str) -> list[Path]:
     return [path]
 
 
-def _labels_among(files: Sequence[Path]) -> list[Path]:
-    """Leave brain and tissue masks out, which lie in the same folder, where names tell."""
-    by_name = ([file for file in files if name.search(file.name)] for name in _LABEL_NAMES)
-    return next((labels for labels in by_name if labels), list(files))
-
-
 def _same_scan(file: Path, record: MapRecord) -> bool:
     """Whether a label is of a map's scan; one without a session or run serves all of them."""
     entities, wanted = parse_entities(file), parse_entities(record.path)
@@ -123,7 +123,8 @@ def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:
         found = "none" if not files else ", ".join(file.name for file in files)
         raise LabelError(
             f"For the map {record.path} one image of {option} is wanted, found: {found}; name one "
-            f"with {option} for each patient, in the order of the maps."
+            f"with {option} for each patient, in the order of the maps, or choose patients by "
+            f"--bids with --where."
         )
     return files[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import SCANS, common, model_folder, scan_reading
+from qspace_nd.cli.options import FindScans, common, model_folder, scan_reading, scans
 from qspace_nd.progress import Progress
 
 Widths = tuple[int, tuple[int, ...] | None]
@@ -36,7 +36,7 @@ class _Latents(click.ParamType[Widths]):
     "fit",
     epilog="Example:  qspace-nd fit healthy/*.nii.gz  (or a BIDS folder of healthy controls)",
 )
-@SCANS
+@scans
 @model_folder("Where to write the model.")
 @click.option(
     "--features",
@@ -83,7 +83,7 @@ class _Latents(click.ParamType[Widths]):
 @scan_reading
 @common
 def command(
-    scans: tuple[Path, ...],
+    scans: FindScans,
     model: Path,
     features: str,
     latents: Widths,
@@ -117,7 +117,7 @@ def command(
         device=device,
     )
     fit_scans(
-        scans,
+        scans(progress, healthy=True),
         novelty_model,
         model,
         features=features,

@@ -7,12 +7,20 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import DEFAULT_MAP, PATH, SCANS, common, model_folder, scan_reading
+from qspace_nd.cli.options import (
+    DEFAULT_MAP,
+    PATH,
+    FindScans,
+    common,
+    model_folder,
+    scan_reading,
+    scans,
+)
 from qspace_nd.progress import Progress
 
 
 @click.command("map", epilog="Example:  qspace-nd map patient.nii.gz -o novelty.nii.gz")
-@SCANS
+@scans
 @click.option(
     "-o",
     "--output",
@@ -47,7 +55,7 @@ from qspace_nd.progress import Progress
 @scan_reading
 @common
 def command(
-    scans: tuple[Path, ...],
+    scans: FindScans,
     output: Path,
     model: Path,
     scores: tuple[str, ...],
@@ -68,7 +76,7 @@ def command(
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
     map_scans(
-        scans,
+        scans(progress),
         model,
         output,
         scores=chosen,
