@@ -29,16 +29,15 @@ class _App(click.Command):
 
 def _spread(args: Iterable[str]) -> Iterator[str]:
     """Turn `--participant-label 01 02` into the option, twice, with a label each."""
-    labels = False  # whether the words are such labels
+    option, labels = "", 0  # the last option, and how many words have followed it
     for word in args:
         if word.startswith("-"):
-            labels = word in _LABELS
-            if not labels:
-                yield word
-        elif labels:
-            yield from (_LABELS[0], word)
+            option, labels = word, 0
         else:
-            yield word
+            labels += 1
+            if option in _LABELS and labels > 1:
+                yield option
+        yield word
 
 
 def _parameters() -> Iterator[click.Parameter]:
