@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qspace_nd import __version__, plots, store
 from qspace_nd.acquisition import Acquisition, HealthyScan
 from qspace_nd.cohort import MapJob, do_each, outstanding
-from qspace_nd.derivatives import describe, require_own
+from qspace_nd.derivatives import describe, require_own, uri_of
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.grid import Grid, require_same_grid
@@ -298,11 +298,13 @@ def _write_maps(
     model_facts: dict[str, Any],
 ) -> None:
     """Write a scan's sidecars, mask and maps; the maps last: each has all it needs."""
-    scan, files, stamp = job.scan, job.files, job.stamp()
+    scan, files, recipe, stamp = job.scan, job.files, job.recipe, job.stamp()
     sources = [scan.files.image]
     if files.dataset is not None:
         describe(files.dataset, sources)
-        write_sidecar(files.mask, {"Type": "Brain", "Description": MASK, **job.recipe}, sources)
+        # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
+        recipe = {**recipe, "SpatialReference": uri_of(scan.files.image, files.mask)}
+        write_sidecar(files.mask, {"Type": "Brain", "Description": MASK, **recipe}, sources)
     maps: dict[Path, NDArray[np.float32]] = {}
     for name, path in files.maps.items():
         entry = find_score(name)
@@ -311,7 +313,7 @@ def _write_maps(
             "Symbol": entry.symbol,
             "Equation": entry.equation,
             "Patient": scan.files.name,
-            **job.recipe,
+            **recipe,
             **model_facts,
             "Mask": files.mask.name,
             "MaskComputed": voxels.computed_mask,
@@ -323,7 +325,7 @@ def _write_maps(
         if job.smooth is not None:
             write_sidecar(files.smoothed[name], {**facts, "SmoothingFWHM": job.smooth}, sources)
     if files.residual is not None and voxels.residual is not None:
-        write_sidecar(files.residual, {"Description": RESIDUAL, **job.recipe}, sources)
+        write_sidecar(files.residual, {"Description": RESIDUAL, **recipe}, sources)
         write_volume(files.residual, voxels.fill(voxels.residual), scan.grid, stamp)
     write_volume(files.mask, voxels.mask, scan.grid, stamp)
     if job.smooth is not None:
