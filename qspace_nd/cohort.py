@@ -145,9 +145,13 @@ def do_each(
             progress.warn(str(error))
             failures.append(str(error).rstrip("."))
     if failures:
+        rest = (
+            "the maps of the others are there, and are skipped when the command is run again"
+            if len(failures) < of
+            else "nothing was written"
+        )
         raise WorkError(
-            f"{len(failures)} of {of} scans could not be mapped: {'; '.join(failures)}; the maps "
-            f"of the others are there, and are skipped when the command is run again."
+            f"{len(failures)} of {of} scans could not be mapped: {'; '.join(failures)}; {rest}."
         )
 
 

@@ -41,11 +41,8 @@ class Dataset:
         Conditions KEY=VALUE: a column of `participants.tsv`, or an entity of a scan's name. Several
         values of one key are alternatives, all keys must hold.
 
-    Raises
-    ------
-    InputError
-        The folder is no BIDS dataset, a condition is malformed, or there is no such participant,
-        column, entity or value.
+    Every method raises `InputError` where the folder is no BIDS dataset, a condition is malformed,
+    or there is no such participant, column, entity or value.
     """
 
     folder: Path

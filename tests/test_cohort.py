@@ -230,6 +230,17 @@ def test_a_scan_that_cannot_be_read_is_reported_at_the_end_and_the_others_are_ma
     assert visible(place / "maps") == whole
 
 
+def test_where_every_scan_fails_nothing_is_written(place: Path, call: Run) -> None:
+    shutil.rmtree(place / "maps")
+    for patient in PATIENTS:
+        truncate(scan_of(place, patient))
+    before = tree_of(place)
+    outcome = call(f"{MAP} -q", place)
+    assert (outcome.status, tree_of(place)) == (1, before)
+    assert "3 of 3 scans could not be mapped: " in outcome.stderr
+    assert outcome.stderr.endswith("; nothing was written.\n")
+
+
 def test_what_headers_tell_is_told_before_any_work(place: Path, call: Run) -> None:
     shutil.rmtree(place / "maps")
     image = nib.load(scan_of(place, PATIENTS[2]))

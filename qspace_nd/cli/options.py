@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qspace_nd.errors import InputError
-
 if TYPE_CHECKING:
     from qspace_nd.datasets import Dataset
     from qspace_nd.progress import Progress
@@ -152,7 +150,7 @@ def dataset_selection(function: Function) -> Function:
     ) -> None:
         if bids is None and (participants or where):
             option = "--participant-label" if participants else "--where"
-            raise InputError(f"{option} chooses from a BIDS dataset; name it with --bids.")
+            raise click.UsageError(f"{option} chooses from a BIDS dataset; name it with --bids.")
         dataset = None
         if bids is not None:
             from qspace_nd.datasets import Dataset
