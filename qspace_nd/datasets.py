@@ -85,7 +85,8 @@ class Dataset:
         scans = self.scans(progress)
         subjects = {parse_entities(scan)["sub"] for scan in scans}
         groups = Counter(self._table.get(label, {}).get(_GROUP) for label in sorted(subjects))
-        if len(groups) > 1 and not self.where and not self.participants:
+        people_chosen = self.participants or self._columns & {*self._conditions}
+        if len(groups) > 1 and not people_chosen:
             sizes = ", ".join(f"{group or 'n/a'} ({size})" for group, size in groups.items())
             raise InputError(
                 f"{self.folder} has participants of several groups: {sizes}; a model is fitted on "

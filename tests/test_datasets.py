@@ -151,6 +151,8 @@ def test_healthy_scans_are_of_one_group_or_of_those_that_are_named(folder: Path)
         r"fitted on healthy people: name their group, with --where group=control",
     ):
         Dataset(folder).healthy_scans()
+    with pytest.raises(InputError, match="participants of several groups"):
+        Dataset(folder / QSIPREP, where=["space=ACPC"]).healthy_scans()  # scans, not people
     assert len(Dataset(folder, where=["group=control"]).healthy_scans()) == 3
     assert len(Dataset(folder, ["01", "03"]).healthy_scans()) == 2
 

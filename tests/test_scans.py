@@ -740,6 +740,6 @@ def test_a_description_is_read_back_from_the_header(tmp_path: Path) -> None:
     for text in ("qspace-nd 3f2a", ""):
         write_volume(path, np.zeros(grid.shape, np.float32), grid, text)
         assert read_description(path) == text
-    path.write_text("mine")
+    path.write_text("mine" * 99)
     with pytest.raises(ScanError, match=r"map\.nii\.gz is not a NIfTI file"):
         read_description(path)
