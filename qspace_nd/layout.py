@@ -16,6 +16,10 @@ from pathlib import Path
 from qspace_nd.errors import GradientError, InputError, ScanError
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii")
+IDENTITY = ("sub", "ses", "acq", "dir", "run")
+"""BIDS entities that tell one scan from another."""
+DESCRIPTION = "dataset_description.json"
+"""What lies in the root of a BIDS dataset."""
 
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
@@ -115,6 +119,14 @@ def stem(path: Path) -> str:
 def parse_entities(path: Path) -> dict[str, str]:
     """Give the BIDS entities in a file's name, in its order; none where it is no BIDS name."""
     return _pairs(stem(path)) if _SUBJECT.match(path.name) else {}
+
+
+def dataset_root(image: Path) -> Path | None:
+    """Give the BIDS dataset that holds an image: where its description lies, or its subjects."""
+    parents = list(_absolute(image).parents)
+    described = (folder for folder in parents if (folder / DESCRIPTION).is_file())
+    above_subject = (folder.parent for folder in parents if _SUBJECT.fullmatch(folder.name))
+    return next(chain(described, above_subject), None)
 
 
 def _pairs(name: str) -> dict[str, str]:
@@ -303,7 +315,7 @@ def _bvec_candidates(image: Path) -> Iterator[Path]:
 def _inherited(image: Path, ending: str) -> Iterator[Path]:
     """Give files further up that apply by BIDS inheritance: nearest first, then most entities."""
     entities = parse_entities(image).items()
-    root = _dataset(image)
+    root = dataset_root(image)
     if not entities or root is None:
         return
     suffix = stem(image).split("_")[-1]
@@ -316,14 +328,6 @@ def _inherited(image: Path, ending: str) -> Iterator[Path]:
         yield from sorted(candidates, key=lambda path: (-len(_pairs(path.stem)), path.name))
         if folder == root:
             return
-
-
-def _dataset(image: Path) -> Path | None:
-    """Give the BIDS dataset that holds an image: where its description lies, or its subjects."""
-    parents = list(_absolute(image).parents)
-    described = (folder for folder in parents if (folder / "dataset_description.json").is_file())
-    above_subject = (folder.parent for folder in parents if _SUBJECT.fullmatch(folder.name))
-    return next(chain(described, above_subject), None)
 
 
 def _mask_candidates(image: Path) -> Iterator[Path]:
@@ -360,7 +364,7 @@ def _bids_masks(folder: Path, entities: dict[str, str]) -> list[Path]:
 
 
 def _derivative_masks(image: Path, entities: dict[str, str]) -> Iterator[Path]:
-    root = _dataset(image)
+    root = dataset_root(image)
     if root is None or not _absolute(image).is_relative_to(root):
         return
     below = _absolute(image.parent).relative_to(root)

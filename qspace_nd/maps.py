@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qspace_nd import __version__
+from qspace_nd.derivatives import locate, uri_of
 from qspace_nd.errors import InputError, ScanError
-from qspace_nd.layout import IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
+from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
 from qspace_nd.outputs import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.
 _OWN_ENTITIES = ("model", "param", "desc")
+# Entities that a patient's name is made of.
+_NAMING = (*IDENTITY, "space")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class MapFiles:
     mask : Path
         The mask that was used.
     dataset : Path or None
-        The BIDS derivatives dataset that they belong to.
+        The BIDS derivatives dataset that they belong to; the mask has a sidecar there too.
     smoothed : dict of str to Path
         The smoothed map of each score; empty where none is wanted.
     residual : Path or None
@@ -46,7 +47,8 @@ class MapFiles:
         """Every file: the maps, their mask and their sidecars."""
         maps = [*self.maps.values(), *self.smoothed.values()]
         maps += [] if self.residual is None else [self.residual]
-        return [*maps, self.mask, *map(sidecar_path, maps)]
+        described = maps if self.dataset is None else [*maps, self.mask]
+        return [*maps, self.mask, *map(sidecar_path, described)]
 
     def with_smoothed(self) -> MapFiles:
         """The same, and a smoothed map beside each map."""
@@ -104,7 +106,7 @@ def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -
     InputError
         `output` names a file, but there are several scans, or two scans would get one name.
     """
-    if output.name.lower().endswith(IMAGE_SUFFIXES):
+    if names_a_file(output):
         if len(scans) > 1:
             raise InputError(
                 f"{output} names one file, but there are {len(scans)} scans to map; name a folder "
@@ -123,6 +125,11 @@ def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -
     return files
 
 
+def names_a_file(output: Path) -> bool:
+    """Whether an output names the map of a single scan, not a folder."""
+    return output.name.lower().endswith(IMAGE_SUFFIXES)
+
+
 def sidecar_path(image: Path) -> Path:
     """The JSON file beside an image."""
     return image.with_name(stem(image) + ".json")
@@ -130,22 +137,25 @@ def sidecar_path(image: Path) -> Path:
 
 def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
     """Write the facts about an image, and what it was made of, into the JSON file beside it."""
-    relative = [os.path.relpath(source, image.parent) for source in sources]
-    _write_json(sidecar_path(image), {**facts, "Sources": relative})
+    named = [uri_of(source, image) for source in sources]
+    _write_json(sidecar_path(image), {**facts, "Sources": named})
 
 
-def write_dataset_description(folder: Path) -> None:
-    """Describe a folder as a BIDS derivatives dataset, where it is not described already."""
-    path = folder / "dataset_description.json"
-    if not path.exists():
-        generator = {"Name": "qspace-nd", "Version": __version__}
-        facts = {
-            "Name": "qspace-nd novelty maps",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [generator],
-        }
-        _write_json(path, facts)
+def read_sidecar(image: Path) -> dict[str, Any]:
+    """Read the facts about an image; none where there is no JSON file beside it.
+
+    Raises
+    ------
+    ScanError
+        The file is not JSON.
+    """
+    path = sidecar_path(image)
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ScanError(f"{path} is not a JSON sidecar ({error}); map the scan again.") from error
 
 
 def read_record(path: Path) -> MapRecord:
@@ -156,24 +166,21 @@ def read_record(path: Path) -> MapRecord:
     ScanError
         Its sidecar is not JSON.
     """
-    facts = _read_sidecar(sidecar_path(path))
-    sources = [path.parent / source for source in facts.get("Sources") or []]
+    facts = read_sidecar(path)
+    sources = [locate(source, path) for source in facts.get("Sources") or []]
     entities = parse_entities(path)
-    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _IDENTITY)
+    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _NAMING)
     score, fwhm = facts.get("Score", stem(path)), facts.get("SmoothingFWHM")
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{_suffix(path)}")
     return MapRecord(
         path=path,
         score=score if fwhm is None else f"{score}, {fwhm:g} mm",
         patient=named or facts.get("Patient") or stem(path),
-        source=str(sources[0].resolve()) if sources else str(path.resolve()),
-        scan=next((source for source in sources if source.is_file()), None),
+        source=str(next(filter(None, sources), path).resolve()),
+        scan=next((source for source in sources if source and source.is_file()), None),
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
     )
-
-
-_IDENTITY = ("sub", "ses", "acq", "dir", "run", "space")
 
 
 def _suffix(path: Path) -> str:
@@ -215,12 +222,3 @@ def _camel_case(score: str) -> str:
 def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ScanError(f"{path} is not a JSON sidecar ({error}); map the scan again.") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qspace_nd.errors import LabelError, ScanError
-from qspace_nd.layout import IMAGE_SUFFIXES, parse_entities, stem
+from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.maps import MapRecord, read_record
 from qspace_nd.scores.catalogue import CATALOGUE
 
@@ -15,8 +15,6 @@ from qspace_nd.scores.catalogue import CATALOGUE
 _OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
 _LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))
-# What tells one scan of a patient from another; a label without one of them serves them all.
-_IDENTITY = ("sub", "ses", "acq", "dir", "run")
 
 
 def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
@@ -68,7 +66,7 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
     files = [file for path in paths for file in _images(path, "*")]
     from_folder = any(path.is_dir() for path in paths)
     if from_folder and option == "--labels":
-        files = _labels_among(files)
+        files = lesions_among(files)
     both_bids = all("sub" in parse_entities(file) for file in files) and all(
         "sub" in parse_entities(maps[0].path) for maps in patients
     )
@@ -83,6 +81,12 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
             f"the order of the maps, or name a folder."
         )
     return files
+
+
+def lesions_among(files: Sequence[Path]) -> list[Path]:
+    """Leave brain and tissue masks out, which lie in the same folder, where names tell."""
+    by_name = ([file for file in files if name.search(file.name)] for name in _LABEL_NAMES)
+    return next((labels for labels in by_name if labels), list(files))
 
 
 def _images(path: Path, *patterns: str) -> list[Path]:
@@ -102,15 +106,10 @@ def _images(path: Path, *patterns: str) -> list[Path]:
     return [path]
 
 
-def _labels_among(files: Sequence[Path]) -> list[Path]:
-    """Leave brain and tissue masks out, which lie in the same folder, where names tell."""
-    by_name = ([file for file in files if name.search(file.name)] for name in _LABEL_NAMES)
-    return next((labels for labels in by_name if labels), list(files))
-
-
 def _same_scan(file: Path, record: MapRecord) -> bool:
+    """Whether a label is of a map's scan; one without a session or run serves all of them."""
     entities, wanted = parse_entities(file), parse_entities(record.path)
-    return all(entities[key] == wanted.get(key) for key in _IDENTITY if key in entities)
+    return all(entities[key] == wanted.get(key) for key in IDENTITY if key in entities)
 
 
 def _named_for(file: Path, record: MapRecord) -> bool:
@@ -124,7 +123,8 @@ def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:
         found = "none" if not files else ", ".join(file.name for file in files)
         raise LabelError(
             f"For the map {record.path} one image of {option} is wanted, found: {found}; name one "
-            f"with {option} for each patient, in the order of the maps."
+            f"with {option} for each patient, in the order of the maps, or choose patients by "
+            f"--bids with --where."
         )
     return files[0]
 

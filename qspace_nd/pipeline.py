@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from qspace_nd import __version__, plots, store
 from qspace_nd.acquisition import Acquisition, HealthyScan
+from qspace_nd.cohort import MapJob, do_each, outstanding
+from qspace_nd.derivatives import describe, require_own, uri_of
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.grid import Grid, require_same_grid
@@ -24,7 +26,7 @@ from qspace_nd.maps import (
     MapFiles,
     MapRecord,
     name_maps,
-    write_dataset_description,
+    names_a_file,
     write_sidecar,
 )
 from qspace_nd.model import NoveltyModel, as_part
@@ -258,6 +260,10 @@ def map_scans(
 ) -> list[MapFiles]:
     """Write the novelty maps of scans by the model in `folder`.
 
+    Where `output` is a folder, scans that are mapped there already, from the same files by the same
+    model, settings and version, are skipped, and one of several scans that fails while it is read
+    or mapped is reported when the others are done.
+
     Parameters
     ----------
     paths : iterable of str or Path
@@ -276,10 +282,17 @@ def map_scans(
         Full width at half maximum, in mm, of the Gaussian that a second map of each score is
         smoothed with inside the mask.
 
+    Returns
+    -------
+    list of MapFiles
+        Of every scan, those that were skipped too.
+
     Raises
     ------
     InputError
-        A scan, the model or the output is wrong; nothing was written.
+        A scan's header or gradients, the model or the output is wrong; nothing was written.
+    WorkError
+        Some of several scans could not be mapped; the others were.
     """
     for score in scores:
         find_score(score)
@@ -290,28 +303,40 @@ def map_scans(
     outputs = name_maps([scan.files for scan in scans], output, scores)
     if smooth is not None:
         outputs = [files.with_smoothed() for files in outputs]
-    _require_free(outputs, scans, force=force)  # before the model is read, which takes a while
+    resume = not names_a_file(output)
+    # Before the model is read, which takes a while.
+    _require_free(outputs, scans, force=force or resume)
     model = NoveltyModel.load(folder, device=device)
     acquisition = _acquisition_of(model, folder)
     protocol = protocol_of(model, folder)
-    bridges = [bring_to(scan, protocol, options) for scan in scans]
-    outputs = [
-        files if bridge.transform is None else files.with_residual()
-        for files, bridge in zip(outputs, bridges, strict=True)
-    ]
-    _require_free(outputs, scans, force=force)  # with the residuals
-    if len(scans) > 1:  # the last scan's faults are told before the first one's map is written
-        for scan in scans:
-            read_scan(scan, protocol, options, progress)
-    for scan, bridge, files in zip(scans, bridges, outputs, strict=True):
-        voxels = read_scan(scan, protocol, options, progress)
+    jobs = []
+    for scan, files in zip(scans, outputs, strict=True):
+        bridge = bring_to(scan, protocol, options)
+        resampled = bridge.transform is not None
+        settings = {
+            "Model": model_hash,
+            "Neighbours": neighbours or model.neighbours,
+            "Search": "approximate" if approximate else "exact",
+            "Features": protocol.features,
+            "Resampled": resampled and protocol.features == RAW,
+            "IgnoreNonfinite": options.ignore_nonfinite,
+            "SoftwareVersion": __version__,
+        }
+        files = files.with_residual() if resampled else files
+        jobs.append(MapJob(scan, bridge, files, settings, smooth))
+    _require_free([job.files for job in jobs], scans, force=force or resume)  # with the residuals
+    left = outstanding(jobs, resume=resume, force=force, progress=progress)
+
+    def work(job: MapJob) -> None:
+        image = job.scan.files.image
+        voxels = read_scan(job.scan, protocol, options, progress)
         _warn_of(voxels, progress)
         divide_by_channel_means(voxels.values, acquisition.channel_means)
         subject = acquisition.subject_of(voxels.digest)
         if subject is not None:
             progress.say(
-                f"{scan.files.image} is one of the healthy scans of the model: the voxels of its "
-                f"subject, {subject}, are left out of the reference"
+                f"{image} is one of the healthy scans of the model: the voxels of its subject, "
+                f"{subject}, are left out of the reference"
             )
         searched: dict[str, Any] = {
             "leave_out": subject,
@@ -326,17 +351,13 @@ def map_scans(
             if approximate
             else {}
         )
-        facts = {
-            "Model": model_hash,
-            "Latents": model.latents,
-            "Neighbours": neighbours or model.neighbours,
-            "Search": "approximate" if approximate else "exact",
-            "LeftOut": subject,
-            "Features": protocol.features,
-            "Resampled": bridge.transform is not None and protocol.features == RAW,
-        }
-        _write_maps(files, voxels, novelties, facts, recalls, smooth)
-    return outputs
+        found = {"Latents": model.latents, "LeftOut": subject}
+        _write_maps(job, voxels, novelties, found, recalls)
+        for path in (*job.files.maps.values(), *job.files.smoothed.values()):
+            progress.say(f"Wrote {path}")
+
+    do_each(left, work, len(scans), progress)
+    return [job.files for job in jobs]
 
 
 def protocol_of(model: NoveltyModel, folder: Path) -> Protocol:
@@ -370,24 +391,26 @@ RESIDUAL = (
     "spherical harmonics, as a share of the voxel's b=0 signal"
 )
 """What the quality map beside a resampled scan's novelty maps shows."""
+MASK = "Voxels with a novelty: the brain, where the scan has signal"
+"""What the mask beside novelty maps shows."""
 
 
 def _write_maps(
-    files: MapFiles,
+    job: MapJob,
     voxels: Voxels,
     novelties: dict[str, NDArray[np.float32]],
     model_facts: dict[str, Any],
     recalls: dict[str, float],
-    smooth: float | None,
 ) -> None:
-    """Write a scan's mask, sidecars and maps; the maps last: each has all it needs."""
-    scan = voxels.scan
-    write_volume(files.mask, voxels.mask, scan.grid)
+    """Write a scan's sidecars, mask and maps; the maps last: each has all it needs."""
+    scan, files, recipe, stamp = job.scan, job.files, job.recipe, job.stamp()
+    sources = [scan.files.image]
     if files.dataset is not None:
-        write_dataset_description(files.dataset)
-    if files.residual is not None and voxels.residual is not None:
-        write_sidecar(files.residual, {"Description": RESIDUAL}, [scan.files.image])
-        write_volume(files.residual, voxels.fill(voxels.residual), scan.grid)
+        describe(files.dataset, sources)
+        # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
+        recipe = {**recipe, "SpatialReference": uri_of(scan.files.image, files.mask)}
+        write_sidecar(files.mask, {"Type": "Brain", "Description": MASK, **recipe}, sources)
+    maps: dict[Path, NDArray[np.float32]] = {}
     for name, path in files.maps.items():
         entry = find_score(name)
         facts = {
@@ -395,23 +418,31 @@ def _write_maps(
             "Symbol": entry.symbol,
             "Equation": entry.equation,
             "Patient": scan.files.name,
+            **recipe,
             **model_facts,
             "Mask": files.mask.name,
             "MaskComputed": voxels.computed_mask,
             "Voxels": len(voxels.values),
             "SourceDigest": voxels.digest,
-            "SoftwareVersion": __version__,
         }
         if name in recalls:
             facts["Recall"] = recalls[name]
-        novelty = voxels.fill(novelties[name])
-        write_sidecar(path, facts, [scan.files.image])
-        write_volume(path, novelty, scan.grid)
-        if smooth is not None:
-            beside = files.smoothed[name]
-            write_sidecar(beside, {**facts, "SmoothingFWHM": smooth}, [scan.files.image])
-            sizes = scan.grid.voxel_sizes
-            write_volume(beside, smooth_inside(novelty, voxels.mask, sizes, smooth), scan.grid)
+        write_sidecar(path, facts, sources)
+        maps[path] = voxels.fill(novelties[name])
+        if job.smooth is not None:
+            write_sidecar(files.smoothed[name], {**facts, "SmoothingFWHM": job.smooth}, sources)
+    if files.residual is not None and voxels.residual is not None:
+        write_sidecar(files.residual, {"Description": RESIDUAL, **recipe}, sources)
+        write_volume(files.residual, voxels.fill(voxels.residual), scan.grid, stamp)
+    write_volume(files.mask, voxels.mask, scan.grid, stamp)
+    if job.smooth is not None:
+        for name, path in files.smoothed.items():
+            smoothed = smooth_inside(
+                maps[files.maps[name]], voxels.mask, scan.grid.voxel_sizes, job.smooth
+            )
+            write_volume(path, smoothed, scan.grid, job.stamp(job.smooth))
+    for path, novelty in maps.items():
+        write_volume(path, novelty, scan.grid, stamp)
 
 
 def _warn_of(voxels: Voxels | _Kept, progress: Progress) -> None:
@@ -420,7 +451,13 @@ def _warn_of(voxels: Voxels | _Kept, progress: Progress) -> None:
 
 
 def _require_free(outputs: Iterable[MapFiles], scans: Iterable[Scan], *, force: bool) -> None:
-    """Check that all can be written, and no scan, mask or gradient file would be overwritten."""
+    """Check that all can be written, and no scan, mask or gradient file would be overwritten.
+
+    Nor a dataset of scans mixed with maps.
+    """
+    outputs = list(outputs)
+    for dataset in dict.fromkeys(one.dataset for one in outputs if one.dataset is not None):
+        require_own(dataset)
     files = [scan.files for scan in scans]
     read = {path for one in files for path in (one.image, one.mask, one.bval, one.bvec) if path}
     inputs = {path.resolve() for path in read}

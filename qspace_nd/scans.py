@@ -31,6 +31,7 @@ __all__ = [
     "Scan",
     "Voxels",
     "open_scan",
+    "read_description",
     "read_mask",
     "read_volume",
     "read_voxels",
@@ -237,6 +238,18 @@ def read_mask(path: Path, grid: Grid) -> Bools:
             "outside: name another mask."
         )
     return mask
+
+
+def read_description(path: Path) -> str:
+    """Give the description in an image's header, of up to 79 bytes.
+
+    Raises
+    ------
+    ScanError
+        It is no NIfTI file.
+    """
+    text: bytes = _load(path).header["descrip"].tobytes()
+    return text.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def write_volume(path: Path, volume: npt.NDArray[Any], grid: Grid, description: str = "") -> None:

@@ -86,7 +86,7 @@ def test_a_bids_cohort_goes_through_the_commands_by_its_folders(
         assert outcome.status == 0, outcome.stderr
     dwi = tmp_path / "maps/sub-patient01/dwi"
     assert {path.name for path in dwi.iterdir()} == {
-        "sub-patient01_desc-brain_mask.nii.gz",
+        *(f"sub-patient01_desc-brain_mask.{ending}" for ending in ("nii.gz", "json")),
         *(
             f"sub-patient01_model-vae_param-{score}_dwimap.{ending}"
             for score in ("latentDistance", "inputDistance")
@@ -408,8 +408,13 @@ def console_blocks(text: str) -> list[list[str]]:
     return [block for block in calls if block]
 
 
-SHORTER = {"fit": " --epochs 1", "simulate": " --controls 1 --voxel-size 8", "demo": None}
-"""What is added to a command of the README to make it quick; None where it cannot be."""
+SHORTER = {
+    "fit": " --epochs 1",
+    "group": " --epochs 1",
+    "simulate": " --controls 1 --voxel-size 8",
+    "demo": None,
+}
+"""What is added to a line of the README with a word to make it quick; None where it cannot be."""
 
 
 @pytest.mark.parametrize(
@@ -424,8 +429,9 @@ def test_the_lines_of_the_readme_work(
     if not any(line.startswith("qspace-nd simulate") for line in block):
         (folder / "cohort").symlink_to(bids_cohort)
     for line in block:
-        command = line.split()[1]
-        more = "" if "--add" in line else SHORTER.get(command, "")  # which takes no settings
+        words = line.split()  # --add takes no settings
+        found = (more for word, more in SHORTER.items() if word in words and "--add" not in words)
+        more = next(found, "")
         if more is None:
             continue
         outcome = call(line.removeprefix("qspace-nd ") + more, folder)

@@ -12,7 +12,6 @@ from qspace_nd.maps import (
     name_maps,
     read_record,
     sidecar_path,
-    write_dataset_description,
     write_sidecar,
 )
 
@@ -132,7 +131,7 @@ def test_two_scans_whose_maps_would_share_a_name_are_refused(
 def test_no_two_files_of_a_call_share_a_name(tmp_path: Path) -> None:
     scans = scans_of(tmp_path, "p1.nii.gz", "p2.nii.gz", "sub-01_dwi.nii.gz")
     paths = [p for files in name_maps(scans, tmp_path / "maps", TWO) for p in files.paths()]
-    assert len(set(paths)) == len(paths) == 15
+    assert len(set(paths)) == len(paths) == 16
 
 
 # --- Sidecars
@@ -200,17 +199,6 @@ def test_a_sidecar_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -
     (tmp_path / "map.json").write_bytes(content)
     with pytest.raises(ScanError, match=r"map\.json is not a JSON sidecar"):
         read_record(tmp_path / "map.nii.gz")
-
-
-def test_a_dataset_is_described_once(tmp_path: Path) -> None:
-    write_dataset_description(tmp_path / "out")
-    path = tmp_path / "out" / "dataset_description.json"
-    facts = json.loads(path.read_text())
-    assert facts["DatasetType"] == "derivative"
-    assert facts["GeneratedBy"][0]["Name"] == "qspace-nd"
-    path.write_text("mine")
-    write_dataset_description(tmp_path / "out")
-    assert path.read_text() == "mine"
 
 
 def test_a_smoothed_map_lies_beside_each_map(tmp_path: Path) -> None:

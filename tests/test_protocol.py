@@ -186,6 +186,32 @@ def test_a_scan_that_lost_volumes_and_one_with_more_b0_are_mapped_alike(
             assert correlation(whole, map_of(str(scan), "resampled", output)) > least
 
 
+@pytest.mark.parametrize(("gradients", "least"), [("strict", 0.85), ("auto", 0.97)])
+def test_38_of_40_directions_with_more_b0_give_nearly_the_map_of_all(
+    gradients: str, least: float, tmp_path: Path, call: Run
+) -> None:
+    table = standard_table(unweighted=6, directions=40)
+    simulate_cohort(tmp_path, controls=2, layout="flat", voxel_size=8, table=table)
+    lost = np.flatnonzero(~table.b0)[[5, 30]]
+    kept = np.r_[np.setdiff1d(np.arange(46), lost), np.flatnonzero(table.b0)[:2]]
+    image = nib.load(tmp_path / "patient.nii.gz")
+    signal = np.asarray(image.dataobj)[..., kept]
+    nib.save(nib.Nifti1Image(signal, image.affine), tmp_path / "less.nii.gz")
+    fewer = GradientTable(table.bvals[kept], table.directions[kept])
+    write_gradients(tmp_path / "less.bval", tmp_path / "less.bvec", fewer, image.affine)
+    (tmp_path / "less_mask.nii.gz").symlink_to("patient_mask.nii.gz")
+    for line in (
+        f"fit healthy/*.nii.gz --epochs 1 --gradients {gradients}",
+        "map patient.nii.gz --score input-distance -o whole.nii.gz",
+        "map less.nii.gz --score input-distance -o novelty.nii.gz",
+    ):
+        outcome = call(f"{line} -q", tmp_path)
+        assert outcome.status == 0, outcome.stderr
+    assert ("less.nii.gz is resampled" in outcome.stderr) == (gradients == "strict")
+    whole, novelty = (read_volume(tmp_path / f"{name}.nii.gz")[0] for name in ("whole", "novelty"))
+    assert correlation(whole, novelty) > least
+
+
 def test_rotation_invariant_features_are_fitted_and_followed_by_map(
     study: Path, tmp_path: Path, call: Run
 ) -> None:

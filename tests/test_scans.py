@@ -22,6 +22,7 @@ from qspace_nd.scans import (
     Scan,
     Voxels,
     open_scan,
+    read_description,
     read_mask,
     read_volume,
     read_voxels,
@@ -731,3 +732,14 @@ def test_a_real_multi_contrast_volume_is_read_without_gradients() -> None:
     voxels = read_voxels(scan)
     assert voxels.values.shape[1] == 4
     assert voxels.scan.grid.sform_code == 2
+
+
+def test_a_description_is_read_back_from_the_header(tmp_path: Path) -> None:
+    grid = Grid((2, 3, 4), np.eye(4))
+    path = tmp_path / "map.nii.gz"
+    for text in ("qspace-nd 3f2a", ""):
+        write_volume(path, np.zeros(grid.shape, np.float32), grid, text)
+        assert read_description(path) == text
+    path.write_text("mine" * 99)
+    with pytest.raises(ScanError, match=r"map\.nii\.gz is not a NIfTI file"):
+        read_description(path)

@@ -18,6 +18,7 @@ COMMANDS = {
     "map": "Write novelty maps of patients' scans.",
     "eval": "Compare novelty maps with lesion masks drawn by experts.",
     "check": "Say what is wrong with scans; compute nothing.",
+    "bids": "Fit and map as a BIDS App: DIR OUT group|participant.",
     "scores": "List every novelty score with its equation.",
     "simulate": "Write a cohort of simulated healthy controls and patients.",
     "demo": "Simulate a small cohort, then fit, map and eval on it.",

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import PATH, SCANS, common, scan_reading
+from qspace_nd.cli.options import PATH, FindScans, common, scan_reading, scans
 from qspace_nd.progress import Progress
 
 
 @click.command("check", epilog="Example:  qspace-nd check healthy/*.nii.gz patient.nii.gz")
-@SCANS
+@scans
 @click.option(
     "--model",
     type=PATH,
@@ -22,7 +22,7 @@ from qspace_nd.progress import Progress
 @scan_reading
 @common
 def command(
-    scans: tuple[Path, ...],
+    scans: FindScans,
     model: Path | None,
     options: Any,
     force: bool,
@@ -37,7 +37,7 @@ def command(
     """
     from qspace_nd.checking import check_scans
 
-    reports = check_scans(scans, model, options=options, progress=progress)
+    reports = check_scans(scans(progress), model, options=options, progress=progress)
     for report in reports:
         click.echo(f"{report.image}: {'OK' if report.problem is None else 'cannot be used'}")
         for line in report.lines():

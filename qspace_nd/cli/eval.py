@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from qspace_nd.cli.options import DEFAULT_MAP, PATH, common
+from qspace_nd.cli.options import DEFAULT_MAP, PATH, common, dataset_selection
 from qspace_nd.progress import Progress
+
+if TYPE_CHECKING:
+    from qspace_nd.datasets import Dataset
 
 DEFAULT_FOLDER = Path("qspace-nd-eval")
 
@@ -18,10 +22,10 @@ DEFAULT_FOLDER = Path("qspace-nd-eval")
     "--labels",
     type=PATH,
     multiple=True,
-    required=True,
     help="Lesion mask drawn by an expert: one for each patient, in the order of the maps, or a "
     "folder of them.",
 )
+@dataset_selection
 @click.option(
     "--mask",
     "masks",
@@ -47,6 +51,7 @@ DEFAULT_FOLDER = Path("qspace-nd-eval")
 def command(
     maps: tuple[Path, ...],
     labels: tuple[Path, ...],
+    dataset: Dataset | None,
     masks: tuple[Path, ...],
     within: tuple[Path, ...],
     output: Path,
@@ -58,13 +63,24 @@ def command(
     """Compare novelty maps with lesion masks drawn by experts.
 
     MAPS are novelty maps of one or many patients, or folders of them; novelty.nii.gz unless named.
-    Maps of several scores of one scan share its labels.
+    Maps of several scores of one scan share its labels. With --bids in place of --labels, the maps
+    of the chosen participants are compared with the lesion masks of the dataset or its derivatives.
     """
+    from qspace_nd.pairing import find_maps
     from qspace_nd.pipeline import evaluate_maps
 
+    if bool(labels) == (dataset is not None):
+        raise click.UsageError(
+            "Missing option '--labels', or --bids in its place."
+            if dataset is None
+            else "Name the lesion masks by --labels or by --bids, not both."
+        )
+    chosen = list(maps) or [DEFAULT_MAP]
+    if dataset is not None:
+        chosen = dataset.maps_among(find_maps(chosen))
     evaluation = evaluate_maps(
-        maps or [DEFAULT_MAP],
-        labels,
+        chosen,
+        labels if dataset is None else dataset.lesions(),
         output,
         masks=masks,
         within=within,

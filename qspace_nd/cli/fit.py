@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import SCANS, common, memory_limit, model_folder, scan_reading
+from qspace_nd.cli.options import (
+    FindScans,
+    common,
+    memory_limit,
+    model_folder,
+    scan_reading,
+    scans,
+)
 from qspace_nd.progress import Progress
 
 Widths = tuple[int, tuple[int, ...] | None]
@@ -36,7 +43,7 @@ class _Latents(click.ParamType[Widths]):
     "fit",
     epilog="Example:  qspace-nd fit healthy/*.nii.gz  (or a BIDS folder of healthy controls)",
 )
-@SCANS
+@scans
 @model_folder("Where to write the model.")
 @click.option(
     "--features",
@@ -89,7 +96,7 @@ class _Latents(click.ParamType[Widths]):
 @scan_reading
 @common
 def command(
-    scans: tuple[Path, ...],
+    scans: FindScans,
     model: Path,
     features: str,
     latents: Widths,
@@ -116,7 +123,8 @@ def command(
 
     if add:
         _refuse_settings()
-        add_scans(scans, model, options=options, device=device, progress=progress)
+        found = scans(progress, healthy=True)
+        add_scans(found, model, options=options, device=device, progress=progress)
         return
     novelty_model = NoveltyModel(
         latents=latents[0],
@@ -129,7 +137,7 @@ def command(
         device=device,
     )
     fit_scans(
-        scans,
+        scans(progress, healthy=True),
         novelty_model,
         model,
         features=features,

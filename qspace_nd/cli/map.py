@@ -10,17 +10,18 @@ import click
 from qspace_nd.cli.options import (
     DEFAULT_MAP,
     PATH,
-    SCANS,
+    FindScans,
     common,
     memory_limit,
     model_folder,
     scan_reading,
+    scans,
 )
 from qspace_nd.progress import Progress
 
 
 @click.command("map", epilog="Example:  qspace-nd map patient.nii.gz -o novelty.nii.gz")
-@SCANS
+@scans
 @click.option(
     "-o",
     "--output",
@@ -64,7 +65,7 @@ from qspace_nd.progress import Progress
 @scan_reading
 @common
 def command(
-    scans: tuple[Path, ...],
+    scans: FindScans,
     output: Path,
     model: Path,
     scores: tuple[str, ...],
@@ -86,8 +87,8 @@ def command(
     from qspace_nd.scores.catalogue import CATALOGUE
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
-    written = map_scans(
-        scans,
+    map_scans(
+        scans(progress),
         model,
         output,
         scores=chosen,
@@ -100,6 +101,3 @@ def command(
         force=force,
         progress=progress,
     )
-    for files in written:
-        for path in [*files.maps.values(), *files.smoothed.values()]:
-            progress.say(f"Wrote {path}")

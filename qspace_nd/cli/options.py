@@ -7,11 +7,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from qspace_nd.datasets import Dataset
+    from qspace_nd.progress import Progress
+
 Function = Callable[..., Any]
+FindScans = Callable[..., list[Path]]
+"""Finds the scans that are named: (progress, healthy=False) -> paths."""
 
 DEFAULT_MODEL = Path("qspace-nd-model")
 DEFAULT_MAP = Path("novelty.nii.gz")
@@ -126,7 +132,74 @@ def model_folder(help: str) -> Callable[[Function], Function]:
     )
 
 
-SCANS = click.argument("scans", type=PATH, nargs=-1, required=True)
+def dataset_selection(function: Function) -> Function:
+    """Add --bids and whom of the dataset is meant; pass on `dataset`, None without --bids."""
+
+    @click.option(
+        "--bids",
+        type=PATH,
+        metavar="DIR",
+        help="BIDS dataset, raw or derivative (QSIPrep's for instance), of which participants and "
+        "scans are chosen by the next two options.",
+    )
+    @click.option(
+        "--participant-label",
+        "--participant_label",
+        "participants",
+        multiple=True,
+        metavar="LABEL",
+        help="Participant, with or without sub-; may be repeated.  [default: all]",
+    )
+    @click.option(
+        "--where",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Participants by a column of participants.tsv, as group=control, or scans by an "
+        "entity of their names, as ses=01; may be repeated.",
+    )
+    @functools.wraps(function)
+    def command(
+        *,
+        bids: Path | None,
+        participants: tuple[str, ...],
+        where: tuple[str, ...],
+        **options: Any,
+    ) -> None:
+        if bids is None and (participants or where):
+            option = "--participant-label" if participants else "--where"
+            raise click.UsageError(f"{option} chooses from a BIDS dataset; name it with --bids.")
+        dataset = None
+        if bids is not None:
+            from qspace_nd.datasets import Dataset
+
+            dataset = Dataset(bids, participants, where)
+        function(dataset=dataset, **options)
+
+    return command
+
+
+def scans(function: Function) -> Function:
+    """Add SCANS, and --bids in their place; pass on `scans`, which finds them, as `FindScans`."""
+
+    @click.argument("scans", type=PATH, nargs=-1)
+    @dataset_selection
+    @functools.wraps(function)
+    def command(*, scans: tuple[Path, ...], dataset: Dataset | None, **options: Any) -> None:
+        if bool(scans) == (dataset is not None):
+            raise click.UsageError(
+                "Name either SCANS or a BIDS dataset, not both."
+                if scans
+                else "Missing argument 'SCANS...', or --bids in its place."
+            )
+
+        def find(progress: Progress, *, healthy: bool = False) -> list[Path]:
+            if dataset is None:
+                return list(scans)
+            return dataset.healthy_scans(progress) if healthy else dataset.scans(progress)
+
+        function(scans=find, **options)
+
+    return command
 
 
 def _limit_threads(context: click.Context, option: click.Parameter, threads: int | None) -> None:

@@ -1,0 +1,186 @@
+"""Mapping many scans: what is done is skipped, and one that fails does not stop the others.
+
+Every image that is written carries a stamp in its header, a hash of all that it was made of: the
+scan's files, the model and the settings. A map appears whole and last, so one with the right stamp
+is done, wherever an earlier run was stopped; a sidecar alone would not do, as it may outlive or
+precede its map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
+from qspace_nd.layout import ScanFiles
+from qspace_nd.maps import MapFiles, read_sidecar, sidecar_path
+from qspace_nd.outputs import require_writable
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.protocol import Bridge
+from qspace_nd.scans import Scan, read_description
+
+
+@dataclass(frozen=True, eq=False)
+class MapJob:
+    """One scan to be mapped.
+
+    Attributes
+    ----------
+    scan : Scan
+    bridge : Bridge
+        How its volumes become the model's channels.
+    files : MapFiles
+        Where the maps go.
+    settings : dict
+        Whatever else decides what the maps show: the model and so on, as sidecars name them.
+    smooth : float or None
+        mm, of the smoothed maps.
+    """
+
+    scan: Scan
+    bridge: Bridge
+    files: MapFiles
+    settings: dict[str, Any]
+    smooth: float | None = None
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """All that the maps are made of; reads the scan's files, as they are, packed or not."""
+        return {**self.settings, "SourceHash": hash_of_files(self.scan.files)}
+
+    def stamp(self, fwhm: float | None = None) -> str:
+        """What an image made by this recipe, smoothed or not, has in its header (79 bytes)."""
+        content = json.dumps([self.recipe, fwhm], sort_keys=True).encode()
+        return f"qspace-nd {hashlib.blake2b(content, digest_size=16).hexdigest()}"
+
+    def is_done(self) -> bool:
+        """Whether every image is there, made as it would be made now.
+
+        Raises
+        ------
+        OutputError
+            One is there that was made otherwise.
+        """
+        files = self.files
+        plain = [*files.maps.values(), files.mask]
+        plain += [] if files.residual is None else [files.residual]
+        images: dict[Path, float | None] = dict.fromkeys(plain)
+        images |= dict.fromkeys(files.smoothed.values(), self.smooth)
+        if not any(path.exists() for path in files.paths()):
+            return False  # without reading the scan
+        for image, fwhm in images.items():
+            if image.exists():
+                self._require(image, _description(image) == self.stamp(fwhm))
+            elif sidecar_path(image).exists():  # a run was stopped before it wrote the image
+                self._require(sidecar_path(image), self.recipe.items() <= _facts(image).items())
+        return all(image.exists() for image in images)
+
+    def _require(self, path: Path, same: bool) -> None:
+        if same:
+            return
+        facts = _facts(path)
+        changed = [key for key, value in self.recipe.items() if facts.get(key, value) != value]
+        how = "not from this scan by this model and these settings"
+        if changed:
+            then, now = facts[changed[0]], self.recipe[changed[0]]
+            how = _OTHERWISE.get(changed[0], f"with {changed[0]} {then} and not {now}")
+        raise OutputError(
+            f"{path} exists already, and was made {how}; name another output, or map this scan "
+            f"again with --force."
+        )
+
+
+_OTHERWISE = {
+    "Model": "with another model",
+    "SourceHash": "when the scan, its mask or its gradients were other files",
+}
+"""How an image was made, in words, where the value says nothing to a reader."""
+
+
+def outstanding(
+    jobs: Sequence[MapJob], *, resume: bool, force: bool, progress: Progress = SILENT
+) -> list[MapJob]:
+    """Choose the jobs that are to be done, all if `force`; without `resume` nothing may be there.
+
+    Raises
+    ------
+    OutputError
+        An output is there that was made otherwise, or cannot be written.
+    """
+    left = [job for job in jobs if force or not resume or not job.is_done()]
+    if len(left) < len(jobs):
+        progress.say(
+            f"{len(jobs) - len(left)} of {len(jobs)} scans are mapped already, by the same model "
+            f"and settings, and are skipped"
+        )
+    paths = [path for job in left for path in job.files.paths()]
+    require_writable(paths, force=force or resume)
+    return left
+
+
+def do_each(
+    jobs: Iterable[MapJob], work: Callable[[MapJob], None], of: int, progress: Progress = SILENT
+) -> None:
+    """Do jobs one after another, of a run of `of` scans.
+
+    Raises
+    ------
+    WorkError
+        Some of several failed; the others are done.
+    QspaceError
+        The only one failed.
+    """
+    failures = []
+    for job in jobs:
+        try:
+            work(job)
+        except QspaceError as error:
+            if of == 1:
+                raise
+            progress.warn(str(error))
+            failures.append(str(error).rstrip("."))
+    if failures:
+        rest = (
+            "the maps of the others are there, and are skipped when the command is run again"
+            if len(failures) < of
+            else "nothing was written"
+        )
+        raise WorkError(
+            f"{len(failures)} of {of} scans could not be mapped: {'; '.join(failures)}; {rest}."
+        )
+
+
+def hash_of_files(files: ScanFiles) -> str:
+    """Hash the bytes of a scan and of what belongs to it: quicker than to unpack them."""
+    whole = hashlib.blake2b(digest_size=16)
+    for path in (files.image, files.bval, files.bvec, files.mask):
+        whole.update(b"-" if path is None else _hash_of_file(path))
+    return whole.hexdigest()
+
+
+def _hash_of_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "blake2b").digest()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ScanError(f"{path} cannot be read ({reason}); check the file.") from error
+
+
+def _description(image: Path) -> str | None:
+    try:
+        return read_description(image)
+    except ScanError:
+        return None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        return read_sidecar(path)
+    except ScanError:
+        return {}

@@ -1,0 +1,153 @@
+"""What makes a folder of maps a BIDS derivatives dataset, and where its sources lie.
+
+Several processes may describe one dataset at once, as jobs of a cluster do, one for each patient.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from qspace_nd import __version__
+from qspace_nd.errors import OutputError
+from qspace_nd.layout import DESCRIPTION, dataset_root
+from qspace_nd.outputs import replacing
+
+BIDS_VERSION = "1.10.0"
+MODEL = "qspace-nd-model"
+"""Where the BIDS App keeps its model, within the dataset."""
+
+_NAME = "qspace-nd"
+# Maps of diffusion models are a draft of the standard (BEP016), a model is none of its files.
+_IGNORED = ("*_dwimap.*", MODEL)
+_URI = re.compile(r"bids:(?P<name>[A-Za-z0-9-]*):(?P<path>.+)")
+
+
+def require_own(dataset: Path) -> None:
+    """Check that a folder for maps is no dataset of scans.
+
+    Raises
+    ------
+    OutputError
+        It is a raw BIDS dataset.
+    """
+    description = _read(dataset / DESCRIPTION)
+    if description is not None and description.get("DatasetType", "raw") != "derivative":
+        raise OutputError(
+            f"{dataset} is a raw BIDS dataset, where maps do not belong; name a folder of their "
+            f"own, {dataset / 'derivatives' / _NAME} for instance."
+        )
+
+
+def describe(dataset: Path, sources: Iterable[Path] = ()) -> None:
+    """Describe a folder as a BIDS derivatives dataset, linked to the datasets of its `sources`.
+
+    A description by another program stays as it is.
+
+    Raises
+    ------
+    WorkError
+        A file could not be written.
+    """
+    dataset.mkdir(parents=True, exist_ok=True)
+    path, ignored = dataset / DESCRIPTION, dataset / ".bidsignore"
+    with _alone(dataset):
+        there = _read(path)
+        if there is not None and not _is_ours(there):
+            return
+        facts = there or {
+            "Name": "qspace-nd novelty maps",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": _NAME, "Version": __version__}],
+        }
+        links: dict[str, str] = dict(facts.get("DatasetLinks", {}))
+        roots = (dataset_root(source) for source in sources)
+        for root in dict.fromkeys(root for root in roots if root is not None):
+            place = _relative(root, dataset)
+            if place not in links.values() and place != ".":
+                links[_free_name(root, links)] = place
+        if links:
+            facts["DatasetLinks"] = links
+            facts["SourceDatasets"] = [{"URL": place} for place in links.values()]
+        if facts != _read(path):
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        if not ignored.exists():
+            with replacing(ignored) as temporary:
+                temporary.write_text("\n".join(_IGNORED) + "\n")
+
+
+def uri_of(source: Path, image: Path) -> str:
+    """Name a file in the sidecar of an image made of it.
+
+    By its BIDS URI where the image's dataset links to the file's, else by its path from there.
+    """
+    dataset, root = dataset_root(image), dataset_root(source)
+    if dataset is not None and root is not None:
+        place = _relative(root, dataset)
+        names = {link: name for name, link in _links(dataset).items()} | {".": ""}
+        if place in names:
+            return f"bids:{names[place]}:{_relative(source, root)}"
+    return _relative(source, image.parent)
+
+
+def locate(source: str, image: Path) -> Path | None:
+    """Give the path of what `uri_of` named, None where its dataset is not linked."""
+    uri = _URI.fullmatch(source)
+    if uri is None:
+        return image.parent / source
+    dataset = dataset_root(image)
+    if dataset is None:
+        return None
+    links = _links(dataset) | {"": "."}
+    return dataset / links[uri["name"]] / uri["path"] if uri["name"] in links else None
+
+
+def _links(dataset: Path) -> dict[str, str]:
+    description = _read(dataset / DESCRIPTION) or {}
+    return dict(description.get("DatasetLinks", {}))
+
+
+def _is_ours(description: dict[str, Any]) -> bool:
+    with suppress(KeyError, TypeError, IndexError):
+        return bool(description["GeneratedBy"][0]["Name"] == _NAME)
+    return False
+
+
+def _free_name(root: Path, links: dict[str, str]) -> str:
+    plain = re.sub(r"[^A-Za-z0-9]", "", root.name) or "source"
+    names = [plain, *(f"{plain}{number}" for number in range(2, len(links) + 2))]
+    return next(name for name in names if name not in links)
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A description; empty, and so not ours, where it cannot be read, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return {}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time in, where the file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
