@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 from qspace_nd import store
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.image_vae import network_for
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score
-from qspace_nd.training import PRESETS, History, Recipe, train
-from qspace_nd.vae import VectorVAE
+from qspace_nd.training import IMAGE_PRESETS, PRESETS, History, Recipe, train
+from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
 _LEAST = {"latents": 1, "neighbours": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
 
 
-class NoveltyModel:
+class NotFittedModelError(InputError, NotFittedError):  # type: ignore[misc]
+    """A model is asked for what only `fit` gives it."""
+
+
+class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     """Novelty of voxels against healthy ones, by a variational autoencoder.
 
-    Settings are stored unchanged; `fit` learns what ends in an underscore.
+    Voxels are vectors, or whatever else is: images, of shape (n, K, H, W) with K planes, are given
+    a convolutional network, and everything else is the same for them, C being K H W.
+
+    An estimator of scikit-learn: settings are stored unchanged; `fit` learns what ends in an
+    underscore. `decision_function` is higher for what is more novel, as in PyOD.
 
     Parameters
     ----------
     latents : int
         Number d of latent dimensions.
     hidden : sequence of int, optional
-        Widths of the encoder's hidden layers; the decoder mirrors them. By default the preset's:
-        256, 128, 64, or the paper's, which exist for 8, 16 and 24 latents.
+        Widths of the encoder's hidden layers, for images their numbers of filters; the decoder
+        mirrors them. By default the preset's; the paper's exist for 8, 16 and 24 latents.
     kl_weight : float, optional
         Weight of the Kullback-Leibler term; by default the preset's (0.01, the paper's is 1).
     epochs : int, optional
@@ -48,7 +58,10 @@ class NoveltyModel:
     neighbours : int
         The nearest healthy voxels that distances to the nearest are the mean to; 1 in the paper.
     preset : str
-        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS`).
+        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS` and
+        `IMAGE_PRESETS`).
+    decision_score : str
+        The score that `decision_function` gives, and `novelty` where none is named.
     seed : int
         Of the weights, the batches, the held-out subjects and the scores' samples.
     device : str
@@ -56,7 +69,7 @@ class NoveltyModel:
 
     Attributes
     ----------
-    network_ : VectorVAE
+    network_ : VAE
         The trained network.
     reference_ : Reference
         All healthy voxels, as the network sees them.
@@ -66,7 +79,7 @@ class NoveltyModel:
         Of the scans; None for a model of arrays.
     """
 
-    network_: VectorVAE
+    network_: VAE
     reference_: Reference
     history_: History
     acquisition_: Acquisition | None
@@ -80,6 +93,7 @@ class NoveltyModel:
         validation: float = 0.25,
         neighbours: int = 1,
         preset: str = "default",
+        decision_score: str = DEFAULT_SCORE,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -90,19 +104,21 @@ class NoveltyModel:
         self.validation = validation
         self.neighbours = neighbours
         self.preset = preset
+        self.decision_score = decision_score
         self.seed = seed
         self.device = device
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the settings by name."""
-        names = list(inspect.signature(type(self)).parameters)
-        return {name: getattr(self, name) for name in names}
+    @property
+    def n_features_in_(self) -> int:
+        """Number C of channels that the model was fitted with."""
+        return self.network_.channels
 
     def fit(
         self,
         X: ArrayLike,
-        groups: ArrayLike | None = None,
+        y: object = None,
         *,
+        groups: ArrayLike | None = None,
         acquisition: Acquisition | None = None,
         progress: Progress = SILENT,
     ) -> NoveltyModel:
@@ -110,8 +126,11 @@ class NoveltyModel:
 
         Parameters
         ----------
-        X : (n, C) array of float
-            Healthy voxels, scan- and channel-normalised. All of them become the reference.
+        X : (n, C) or (n, K, H, W) array of float
+            Healthy voxels, scan- and channel-normalised, or images of any scale. All of them
+            become the reference.
+        y : object, optional
+            Ignored: what scikit-learn's pipelines pass. There are no labels.
         groups : (n,) array, optional
             The subject of each row. Whole subjects are held out for validation; with one subject
             the last rows are.
@@ -128,11 +147,14 @@ class NoveltyModel:
         ArrayError
             `X` or `groups` has a wrong shape, type or content, or a setting is out of range.
         """
-        recipe, hidden = self._recipe(), self._architecture()
-        device = find_device(self.device)
-        x = _as_voxels(X)
+        x = _as_numbers(X, "X")
         if len(x) < 2:
             raise ArrayError(f"X has shape {x.shape}; a model needs at least 2 healthy voxels.")
+        shape, x = x.shape[1:], x.reshape(len(x), -1)
+        presets = PRESETS if len(shape) == 1 else IMAGE_PRESETS
+        recipe, hidden = self._recipe(presets), self._architecture(presets)
+        find_score(self.decision_score)
+        device = find_device(self.device)
         subjects, group = _as_groups(groups, len(x))
         training, validation = split_rows(group, self.validation, self.seed)
         if self.epochs is not None:
@@ -140,8 +162,8 @@ class NoveltyModel:
             recipe = replace(recipe, steps=min(recipe.steps, self.epochs * batches))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = VectorVAE(
-                x.shape[1], self.latents, hidden, recipe.activation, recipe.standardise
+            network = network_for(
+                shape, self.latents, hidden, recipe.activation, recipe.standardise
             )
         history = train(
             network.to(device),
@@ -164,25 +186,40 @@ class NoveltyModel:
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
-        """Posteriors q(z|x) of voxels `X` (n, C): a Gaussian of shape (n, d)."""
+        """Posteriors q(z|x) of voxels `X` (n, C) or images: a Gaussian of shape (n, d)."""
         return self._views(X).q.numpy()
 
     def decode(self, z: ArrayLike) -> Gaussian[np.ndarray]:
-        """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C), or of images."""
         self._require_fitted()
-        latents = _as_matrix(z, "z", self.network_.latents, "latents")
+        latents = _as_rows(z, "z", (self.network_.latents,), "latents")
         empty = torch.empty(len(latents), 0)
         q = Gaussian(torch.from_numpy(latents), torch.ones(latents.shape))
-        return Views(self.network_, empty, q).p.numpy()
+        p, shape = Views(self.network_, empty, q).p.numpy(), (-1, *self.network_.shape)
+        return Gaussian(p.mean.reshape(shape), p.std.reshape(shape))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Novelty of voxels `X` (n, C) or images by the setting `decision_score`: (n,).
+
+        Higher is more novel, as in PyOD and other than in scikit-learn's own detectors.
+
+        Raises
+        ------
+        ArrayError
+            `X` has a wrong shape, type or content.
+        """
+        return self.novelty(X)
 
     def novelty(
-        self, X: ArrayLike, score: str = DEFAULT_SCORE, *, leave_out: str | None = None
+        self, X: ArrayLike, score: str | None = None, *, leave_out: str | None = None
     ) -> NDArray[np.float32]:
-        """Novelty of voxels `X` (n, C) by one score: (n,), higher is more novel.
+        """Novelty of voxels `X` (n, C) or images by one score: (n,), higher is more novel.
 
-        `leave_out` names a subject whose own voxels are left out of the reference.
+        The score is by default the setting `decision_score`. `leave_out` names a subject whose own
+        voxels are left out of the reference.
         """
-        return self.novelties(X, [score], leave_out=leave_out)[score]
+        name = self.decision_score if score is None else score
+        return self.novelties(X, [name], leave_out=leave_out)[name]
 
     def novelties(
         self,
@@ -193,7 +230,7 @@ class NoveltyModel:
         neighbours: int | None = None,
         progress: Progress = SILENT,
     ) -> dict[str, NDArray[np.float32]]:
-        """Novelty of voxels `X` (n, C) by several scores, encoding once: (n,) for each name.
+        """Novelty of voxels `X` (n, C) or images by several scores, encoding once: (n,) for each.
 
         `neighbours` takes the place of the model's own setting.
 
@@ -259,7 +296,9 @@ class NoveltyModel:
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "reference_"):
-            raise InputError("The model is not fitted; call fit first, or load a fitted model.")
+            raise NotFittedModelError(
+                "The model is not fitted; call fit first, or load a fitted model."
+            )
 
     def _reference_without(self, subject: str | None) -> Reference:
         if subject is None:
@@ -273,15 +312,15 @@ class NoveltyModel:
 
     def _views(self, X: ArrayLike) -> Views:
         self._require_fitted()
-        x = _as_matrix(X, "X", self.network_.channels, "channels")
+        x = _as_rows(X, "X", self.network_.shape, "channels")
         return Views(self.network_, torch.from_numpy(x), seed=self.seed)
 
-    def _architecture(self) -> Sequence[int]:
+    def _architecture(self, presets: Mapping[str, Recipe]) -> Sequence[int]:
         if self.hidden is not None:
             if min(self.hidden, default=1) < 1:
                 raise ArrayError(f"hidden is {self.hidden}; widths of 1 or more are wanted.")
             return self.hidden
-        widths = PRESETS[self.preset].hidden
+        widths = presets[self.preset].hidden
         if isinstance(widths, tuple):
             return widths
         if self.latents not in widths:
@@ -291,16 +330,16 @@ class NoveltyModel:
             )
         return widths[self.latents]
 
-    def _recipe(self) -> Recipe:
-        if self.preset not in PRESETS:
-            raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(PRESETS)}.")
+    def _recipe(self, presets: Mapping[str, Recipe]) -> Recipe:
+        if self.preset not in presets:
+            raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(presets)}.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ArrayError(f"{name} is {value}; {least} or more is wanted.")
         if not 0.0 < self.validation < 1.0:
             raise ArrayError(f"validation is {self.validation}; a share between 0 and 1 is wanted.")
-        recipe = PRESETS[self.preset]
+        recipe = presets[self.preset]
         return recipe if self.kl_weight is None else replace(recipe, kl_weight=self.kl_weight)
 
 
@@ -339,16 +378,23 @@ def split_rows(
     return rows[~held_out], rows[held_out]
 
 
-def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
+def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Check rows of vectors (n, C) or images (n, K, H, W) and return them as float32."""
     try:
+        given = np.asarray(values)
+        if given.dtype.kind in "USc":  # NumPy would read text as numbers, and drop imaginary parts
+            raise TypeError(f"it holds {given.dtype.name} values")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite below
             # Copied where it is read-only, as a memory map may be: PyTorch warns of such memory.
-            x = np.require(values, np.float32, ["C", "W", "E"])
+            x = np.require(given, np.float32, ["C", "W", "E"])
     except (TypeError, ValueError) as error:
         raise ArrayError(f"{name} is not an array of numbers ({error}); give numbers.") from None
-    if x.ndim != 2 or x.shape[1] < 1:
-        raise ArrayError(f"{name} has shape {x.shape}; an array of rows and columns is wanted.")
-    nonfinite = int((~np.isfinite(x)).any(axis=1).sum())
+    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+        raise ArrayError(
+            f"{name} has shape {x.shape}; an array of rows and columns is wanted, or one of images "
+            f"(n, planes, height, width)."
+        )
+    nonfinite = int((~np.isfinite(x.reshape(len(x), math.prod(x.shape[1:])))).any(axis=1).sum())
     if nonfinite:
         raise ArrayError(
             f"{name} holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them."
@@ -356,13 +402,18 @@ def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
     return x
 
 
-def _as_matrix(values: ArrayLike, name: str, columns: int, what: str) -> NDArray[np.float32]:
-    matrix = _as_voxels(values, name)
-    if matrix.shape[1] != columns:
-        raise ArrayError(
-            f"{name} has {matrix.shape[1]} columns; the model was fitted with {columns} {what}."
-        )
-    return matrix
+def _as_rows(
+    values: ArrayLike, name: str, shape: tuple[int, ...], what: str
+) -> NDArray[np.float32]:
+    """Check vectors or images of a shape and return them as rows (n, C)."""
+    x = _as_numbers(values, name)
+    if x.shape[1:] == shape:
+        return x.reshape(len(x), math.prod(shape))
+    if x.ndim == 2 and len(shape) == 1:
+        found, expected = f"{x.shape[1]} columns", f"{shape[0]} {what}"
+    else:
+        found, expected = f"shape {x.shape}", f"inputs of shape {shape}"
+    raise ArrayError(f"{name} has {found}; the model was fitted with {expected}.")
 
 
 def _as_groups(groups: ArrayLike | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:

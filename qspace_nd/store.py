@@ -32,10 +32,11 @@ from qspace_nd import __version__
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.image_vae import network_again
 from qspace_nd.outputs import replacing, require_writable
 from qspace_nd.reference import Part, Reference
 from qspace_nd.training import History
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 SCHEMA = 1
@@ -53,7 +54,7 @@ class Stored:
     """What a model folder holds."""
 
     settings: dict[str, Any]
-    network: VectorVAE
+    network: VAE
     history: History
     acquisition: Acquisition | None
     reference: Reference
@@ -150,7 +151,7 @@ def load(folder: Path) -> Stored:
     index = read_index(folder)
     for name, size in index["files"].items():
         _check_file(folder, name, size)
-    network = VectorVAE(**index["network"])
+    network = network_again(index["network"])
     try:
         network.load_state_dict(load_file(folder / index["weights"]))
     except (SafetensorError, RuntimeError, OSError) as error:

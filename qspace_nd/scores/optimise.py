@@ -17,7 +17,7 @@ from torch.nn import functional
 from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
-from qspace_nd.vae import STD_FLOOR, VectorVAE
+from qspace_nd.vae import ACTIVATIONS, VAE
 
 _ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
 _SHARE = 4096  # voxels that a thread works through at a time
@@ -102,7 +102,7 @@ LIKELIHOOD = Objective(negative_log_likelihood, _expand_likelihood)
 
 @torch.no_grad()
 def closest_latents(
-    network: VectorVAE, x: Tensor, start: Tensor, objective: Objective, bound: float
+    network: VAE, x: Tensor, start: Tensor, objective: Objective, bound: float
 ) -> Tensor:
     """Latents at which the decoder's output is closest to voxels, each in [-bound, bound].
 
@@ -110,7 +110,7 @@ def closest_latents(
 
     Parameters
     ----------
-    network : VectorVAE
+    network : VAE
         Its decoder.
     x : (n, C)
         The voxels.
@@ -131,7 +131,7 @@ def closest_latents(
         return torch.cat(list(pool.map(search, x.split(_SHARE), start.split(_SHARE))))
 
 
-def decode_with_slopes(network: VectorVAE, z: Tensor) -> Output:
+def decode_with_slopes(network: VAE, z: Tensor) -> Output:
     """Decode latents `z` (n, d) with the derivatives of what is decoded: forward differentiation.
 
     Every latent's tangent passes through the layers beside the value. (That of `torch.func` is not
@@ -140,15 +140,32 @@ def decode_with_slopes(network: VectorVAE, z: Tensor) -> Output:
     tangents = torch.eye(z.shape[1], device=z.device).expand(len(z), -1, -1)  # (n, d, width)
     values = z
     for layer in network.decoder:
-        if isinstance(layer, nn.Linear):
-            values, tangents = layer(values), functional.linear(tangents, layer.weight)
-        else:
+        if isinstance(layer, tuple(ACTIVATIONS.values())):
             values, slopes = _apply_elementwise(layer, values)
             tangents = tangents * slopes[:, None]
+        else:
+            values, tangents = layer(values), _apply_linear_part(layer, tangents)
     mean_slopes, log_std_slopes = tangents.chunk(2, dim=-1)
     p = network.decode(z)
-    rising = 1.0 - STD_FLOOR * network.scale / p.std  # the share of it that is not its floor
+    rising = (
+        1.0 - network.std_floor * network.scale / p.std
+    )  # the share of it that is not its floor
     return Output(p, mean_slopes * network.scale, log_std_slopes * rising[:, None])
+
+
+def _apply_linear_part(layer: nn.Module, tangents: Tensor) -> Tensor:
+    """What a layer makes of tangents (n, d, ...): its constant plays no part."""
+    if isinstance(layer, nn.Linear):
+        return functional.linear(tangents, layer.weight)
+    rows = tangents.flatten(0, 1)
+    if isinstance(layer, nn.ConvTranspose2d):
+        padding: tuple[int, ...] = layer.padding  # type: ignore[assignment]
+        rows = functional.conv_transpose2d(
+            rows, layer.weight, None, layer.stride, padding, layer.output_padding
+        )
+    else:  # another shape of the same numbers
+        rows = layer(rows)
+    return rows.view(*tangents.shape[:2], *rows.shape[1:])
 
 
 def _apply_elementwise(layer: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,7 +192,7 @@ class _State(NamedTuple):
 class _Search:
     """The searches of some voxels."""
 
-    network: VectorVAE
+    network: VAE
     objective: Objective
     bound: float
 
