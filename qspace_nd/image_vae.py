@@ -36,7 +36,7 @@ class ImageVAE(VAE):
         Without it the encoder sees the input as it is.
     """
 
-    block = 256  # of which a layer's output is some dozens of MB
+    block = 64  # a layer's output of which is a few MB
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class ImageVAE(VAE):
             nn.Flatten(),
         )
         super().__init__(settings, encoder, decoder, (planes, height, width), standardised)
+        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def standardise(self, x: Tensor) -> None:
         """Take each plane's mean and standard deviation over all pixels of `x` (n, K H W).
@@ -90,8 +91,8 @@ def _down(filters: Sequence[int], activation: str) -> list[nn.Module]:
     for inputs, outputs in pairwise(filters):
         layers += [
             nn.Conv2d(inputs, outputs, 3, padding=1),
-            ACTIVATIONS[activation](),
             nn.MaxPool2d(2, ceil_mode=True),
+            ACTIVATIONS[activation](),  # after pooling it is the same, on a quarter of the pixels
         ]
     return layers
 

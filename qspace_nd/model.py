@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
@@ -380,6 +381,8 @@ def split_rows(
 
 def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
     """Check rows of vectors (n, C) or images (n, K, H, W) and return them as float32."""
+    if issparse(values):
+        raise ArrayError(f"{name} is sparse, which is not supported; give {name}.toarray().")
     try:
         given = np.asarray(values)
         if given.dtype.kind in "USc":  # NumPy would read text as numbers, and drop imaginary parts

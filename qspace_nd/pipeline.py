@@ -118,7 +118,7 @@ def fit_scans(
         model, trials = tune(model, _stack(signals), groups, acquisition, tuned, progress)
         _report_trials(trials, progress)
     else:
-        model.fit(_stack(signals), groups, acquisition=acquisition, progress=progress)
+        model.fit(_stack(signals), groups=groups, acquisition=acquisition, progress=progress)
     _report(model, progress)
     model.save(folder, force=force)
     for scan, mask in masks:

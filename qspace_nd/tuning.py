@@ -130,7 +130,7 @@ def tune(
     for values in product(*(CHOICES[name] for name in free)):
         setting = dict(zip(free, values, strict=True))
         candidate = NoveltyModel(**(model.get_params() | setting))
-        candidate.fit(X, groups, acquisition=acquisition, progress=progress)
+        candidate.fit(X, groups=groups, acquisition=acquisition, progress=progress)
         for neighbours in NEIGHBOURS:
             auc = _auc(candidate, neighbours, assessed)
             trials.append(Trial({**setting, "neighbours": neighbours}, auc))

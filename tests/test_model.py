@@ -35,7 +35,7 @@ GROUPS = np.repeat(SUBJECTS, ROWS // len(SUBJECTS))
 
 @pytest.fixture(scope="module")
 def model() -> NoveltyModel:
-    return NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    return NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
 
 
 def same(a: NoveltyModel, b: NoveltyModel) -> bool:
@@ -67,7 +67,7 @@ def test_settings_are_stored_unchanged() -> None:
 def test_fitting_leaves_the_settings_and_returns_the_model() -> None:
     model = NoveltyModel(**TINY)
     before = model.get_params()
-    assert model.fit(voxels(), GROUPS) is model
+    assert model.fit(voxels(), groups=GROUPS) is model
     assert model.get_params() == before
 
 
@@ -81,7 +81,7 @@ def test_scikit_learn_clones_a_model(model: NoveltyModel) -> None:
 
 def test_what_was_given_is_left_as_it_was() -> None:
     x = voxels()
-    model = NoveltyModel(**TINY).fit(x, GROUPS)
+    model = NoveltyModel(**TINY).fit(x, groups=GROUPS)
     np.testing.assert_array_equal(x, voxels())
     novelty = model.novelty(voxels(20, seed=1))
     x[:] = 0
@@ -191,16 +191,16 @@ def test_the_preset_of_the_paper_has_its_non_linearity() -> None:
 
 def test_the_same_seed_gives_the_same_model(model: NoveltyModel) -> None:
     torch.manual_seed(123)
-    again = NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    again = NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     assert same(again, model)
     assert again.history_ == model.history_
-    assert not same(NoveltyModel(**TINY, seed=1).fit(voxels(), GROUPS), model)
+    assert not same(NoveltyModel(**TINY, seed=1).fit(voxels(), groups=GROUPS), model)
 
 
 def test_global_chance_is_not_disturbed() -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
 
@@ -263,7 +263,7 @@ def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
 
         warn = say
 
-    NoveltyModel(**TINY).fit(voxels(), GROUPS, progress=Listener())
+    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS, progress=Listener())
     model.novelties(voxels(50), ["latent-distance", "input-distance"], progress=Listener())
     assert told == {
         "Training": [3, 3],
@@ -286,18 +286,18 @@ def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
     ],
 )
 def test_groups_may_be_any_labels(groups: Any, model: NoveltyModel) -> None:
-    assert same(NoveltyModel(**TINY).fit(voxels(), groups), model)
+    assert same(NoveltyModel(**TINY).fit(voxels(), groups=groups), model)
 
 
 def test_numbers_and_their_text_are_the_same_subject() -> None:
     groups = np.array([1, "1", 2, "2"] * 100, dtype=object)
-    model = NoveltyModel(**TINY).fit(voxels(), groups)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
     assert sorted(part.subject for part in model.reference_.parts) == ["1", "2"]
 
 
 def test_rows_of_a_subject_need_not_lie_together() -> None:
     groups = np.array(list("abcd") * 100)
-    model = NoveltyModel(**TINY).fit(voxels(), groups)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
     assert [len(part.views) for part in model.reference_.parts] == [100] * 4
     np.testing.assert_array_equal(model.reference_.parts[2].views.x, voxels()[groups == "c"])
 
@@ -312,7 +312,7 @@ def test_a_subject_is_left_out_of_its_own_reference(model: NoveltyModel) -> None
 
 def test_a_subject_named_by_a_number_is_left_out_too() -> None:
     x = voxels()
-    model = NoveltyModel(**TINY).fit(x, np.repeat([1, 2, 3, 4], 100))
+    model = NoveltyModel(**TINY).fit(x, groups=np.repeat([1, 2, 3, 4], 100))
     assert (model.novelty(x[:100], leave_out=1) > 0).any()  # type: ignore[arg-type]
 
 
@@ -322,7 +322,7 @@ def test_a_subject_that_is_not_there_cannot_be_left_out(model: NoveltyModel) -> 
 
 
 def test_the_only_subject_cannot_be_left_out() -> None:
-    model = NoveltyModel(**TINY).fit(voxels(), ["ann"] * ROWS)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=["ann"] * ROWS)
     with pytest.raises(InputError, match="holds no one but ann"):
         model.novelty(voxels(), leave_out="ann")
 
@@ -404,7 +404,7 @@ def test_a_wrong_array_is_refused(x: Any, sentence: str) -> None:
 )
 def test_wrong_groups_are_refused(groups: Any, sentence: str) -> None:
     with pytest.raises(ArrayError, match=sentence):
-        NoveltyModel(**TINY).fit(voxels(), groups)
+        NoveltyModel(**TINY).fit(voxels(), groups=groups)
 
 
 def test_other_columns_than_those_of_fitting_are_refused(model: NoveltyModel) -> None:
@@ -443,7 +443,7 @@ def test_a_setting_out_of_range_is_refused_when_fitting(
 
 
 def test_a_failed_refit_keeps_what_was_learnt(model: NoveltyModel) -> None:
-    again = NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    again = NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     with pytest.raises(ArrayError):
         again.fit(with_value(math.nan))
     assert same(again, model)

@@ -31,7 +31,7 @@ def fitted(seed: int = 0, **settings: Any) -> NoveltyModel:
     scans = tuple(HealthyScan(f"scan-{name}", name, f"digest-{name}", 100) for name in "abc")
     means = np.linspace(0.1, 1.3, 5, dtype=np.float32)
     model = NoveltyModel(**({"latents": 2, "hidden": (8,), "epochs": 2, "seed": seed} | settings))
-    return model.fit(voxels(), groups, acquisition=Acquisition(means, table, scans))
+    return model.fit(voxels(), groups=groups, acquisition=Acquisition(means, table, scans))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
 from qspace_nd.vae import ACTIVATIONS, VAE
 
-_ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
+_ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
 _MOST_STEPS = 100
 _LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that ends the search
@@ -210,12 +210,12 @@ class _Search:
                 part[going] = new
         return state.z
 
-    @staticmethod
-    def _in_blocks(step: Callable[..., _State], *parts: Tensor) -> _State:
-        """Apply `step` to blocks of `_ROWS` rows of all `parts` (n, ...)."""
+    def _in_blocks(self, step: Callable[..., _State], *parts: Tensor) -> _State:
+        """Apply `step` to blocks of all `parts` (n, ...), of one size for equal rounding."""
+        size = min(_ROWS, self.network.block)
         blocks = [
-            _State(*(new[: len(block[0])] for new in step(*map(_fill_up, block))))
-            for block in zip(*(part.split(_ROWS) for part in parts), strict=True)
+            _State(*(new[: len(block[0])] for new in step(*(_fill_up(p, size) for p in block))))
+            for block in zip(*(part.split(size) for part in parts), strict=True)
         ]
         return _State(*map(torch.cat, zip(*blocks, strict=True)))
 
@@ -280,6 +280,6 @@ class _Search:
         return step, promised
 
 
-def _fill_up(rows: Tensor) -> Tensor:
-    """Repeat the last row until there are `_ROWS`."""
-    return torch.cat([rows, rows[-1:].expand(_ROWS - len(rows), *rows.shape[1:])])
+def _fill_up(rows: Tensor, size: int) -> Tensor:
+    """Repeat the last row until there are `size`."""
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
