@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from qspace_nd import NoveltyModel
 from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device, split_rows
 from qspace_nd.progress import Task
-from qspace_nd.training import PRESETS
+from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")
 ROWS, CHANNELS = 400, 7
@@ -56,6 +63,7 @@ def test_settings_are_stored_unchanged() -> None:
         "neighbours": 3,
         "validation": 0.3,
         "preset": "paper",
+        "decision_score": "recon-error",
         "seed": 3,
         "device": "cpu",
     }
@@ -72,11 +80,87 @@ def test_fitting_leaves_the_settings_and_returns_the_model() -> None:
 
 
 def test_scikit_learn_clones_a_model(model: NoveltyModel) -> None:
-    from sklearn.base import clone
-
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     assert not hasattr(copy, "network_")
+
+
+OWN_SENTENCES = dict.fromkeys(
+    [
+        "check_complex_data",
+        "check_dtype_object",
+        "check_estimators_empty_data_messages",
+        "check_fit2d_1sample",
+        "check_fit2d_predict1d",
+        "check_n_features_in_after_fitting",
+    ],
+    "refused with a ValueError, in a sentence of this project",
+)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks(
+    [NoveltyModel(latents=2, hidden=(8,), epochs=1, device="cpu")],
+    expected_failed_checks=lambda estimator: OWN_SENTENCES,
+)
+def test_scikit_learn_finds_an_estimator(
+    estimator: NoveltyModel, check: Callable[[NoveltyModel], None]
+) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("score", ["latent-distance", "recon-error"])
+def test_the_decision_function_is_the_score_of_the_setting(score: str) -> None:
+    model = NoveltyModel(**TINY, decision_score=score).fit(voxels())
+    x = voxels(30, seed=1)
+    np.testing.assert_array_equal(model.decision_function(x), model.novelty(x, score))
+    np.testing.assert_array_equal(model.novelty(x), model.novelty(x, score))
+
+
+def test_a_decision_score_that_does_not_exist_is_refused_when_fitting() -> None:
+    with pytest.raises(InputError, match="There is no score 'nearest'"):
+        NoveltyModel(**TINY, decision_score="nearest").fit(voxels())
+
+
+def test_labels_are_ignored() -> None:
+    plain = NoveltyModel(**TINY).fit(voxels())
+    assert same(NoveltyModel(**TINY).fit(voxels(), np.arange(ROWS)), plain)
+
+
+def test_a_model_is_the_last_step_of_a_pipeline() -> None:
+    pipeline = make_pipeline(StandardScaler(), NoveltyModel(**TINY))
+    pipeline.set_params(noveltymodel__seed=3)
+    novelty = clone(pipeline).fit(voxels()).decision_function(voxels(30, seed=1))
+    scaler = StandardScaler().fit(voxels())
+    model = NoveltyModel(**TINY, seed=3).fit(scaler.transform(voxels()))
+    expected = model.decision_function(scaler.transform(voxels(30, seed=1)))
+    np.testing.assert_array_equal(novelty, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyOD's own
+def test_tables_are_scored_about_as_well_as_by_detectors_of_pyod(real_scans: Path) -> None:
+    pytest.importorskip("pyod", reason="PyOD comes with the extra `benchmark`")
+    from pyod.models.ecod import ECOD
+    from pyod.models.iforest import IForest
+    from pyod.models.knn import KNN
+
+    peers = [KNN(), IForest(random_state=0), ECOD()]
+    aucs: list[list[float]] = []
+    for path in sorted((real_scans / "tables").glob("*.npz")):
+        with np.load(path) as arrays:
+            x, outlier = arrays["X"], arrays["y"].astype(bool)
+        inliers = np.flatnonzero(~outlier)[:600]
+        train, test = x[inliers[::2]], np.concatenate([x[inliers[1::2]], x[outlier]])
+        novel = np.arange(len(test)) >= len(inliers[1::2])
+        aucs.append([])
+        for detector in (NoveltyModel(epochs=100, device="cpu"), *peers):
+            pipeline = make_pipeline(StandardScaler(), detector).fit(train)
+            scores = pipeline.decision_function(test)
+            assert scores.shape == (len(test),)
+            aucs[-1].append(roc_auc_score(novel, scores))
+    assert len(aucs) == 6
+    ours, *theirs = np.mean(aucs, axis=0)
+    assert ours > max(theirs) - 0.05
 
 
 def test_what_was_given_is_left_as_it_was() -> None:
@@ -98,8 +182,9 @@ def test_what_was_given_is_left_as_it_was() -> None:
     ],
 )
 def test_a_model_that_is_not_fitted_says_so(use: Any) -> None:
-    with pytest.raises(InputError, match="The model is not fitted; call fit first"):
-        use(NoveltyModel(**TINY))
+    for error in (InputError, NotFittedError):
+        with pytest.raises(error, match="The model is not fitted; call fit first"):
+            use(NoveltyModel(**TINY))
 
 
 # --- What is learnt
@@ -378,11 +463,18 @@ def with_value(value: float) -> np.ndarray:
         (with_value(math.nan), "X holds NaN or infinity in 2 of 400 rows; remove them"),
         (with_value(-math.inf), "X holds NaN or infinity in 2 of 400 rows"),
         (np.where(np.eye(9) > 0, 1e300, 1.0), "X holds NaN or infinity in 9 of 9 rows"),
-        ([["a", "b"], ["c", "d"]], "X is not an array of numbers .*'a'"),
+        ([["a", "b"], ["c", "d"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
+        ([["1", "2"], ["3", "4"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
+        (np.array([["a", 2], [3, 4]], dtype=object), "X is not an array of numbers .*'a'"),
+        (np.ones((4, 2), complex), r"X is not an array of numbers \(it holds complex128 values\)"),
+        (csr_array(np.eye(4)), r"X is sparse, which is not supported; give X.toarray\(\)"),
         ([[1.0, 2.0], [3.0]], "X is not an array of numbers"),
         ([[None, 1.0], [2.0, 3.0]], "X "),
         (np.ones(5), r"X has shape \(5,\); an array of rows and columns is wanted"),
-        (np.ones((4, 3, 2)), r"X has shape \(4, 3, 2\)"),
+        (np.ones((4, 3, 2)), r"X has shape \(4, 3, 2\); .* images \(n, planes, height, width\)"),
+        (np.ones((4, 1, 0, 2)), r"X has shape \(4, 1, 0, 2\)"),
+        (np.ones((1, 1, 4, 4)), r"X has shape \(1, 1, 4, 4\); a model needs at least 2"),
+        (np.full((3, 1, 4, 4), np.nan), "X holds NaN or infinity in 3 of 3 rows"),
         (3.0, r"X has shape \(\)"),
         (np.ones((5, 0)), r"X has shape \(5, 0\)"),
         (np.ones((1, 5)), r"X has shape \(1, 5\); a model needs at least 2"),
@@ -469,6 +561,58 @@ def test_arrays_that_may_not_be_written_to_are_taken(model: NoveltyModel, tmp_pa
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(model.novelty(mapped), model.novelty(x))
+
+
+# --- Images
+
+
+def images(rows: int = 60, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((rows, 1, 6, 5), np.float32)
+
+
+@pytest.fixture(scope="module")
+def of_images() -> NoveltyModel:
+    return NoveltyModel(latents=2, hidden=(4, 4), epochs=2, device="cpu").fit(images())
+
+
+def test_images_come_out_in_their_own_shape(of_images: NoveltyModel) -> None:
+    q = of_images.encode(images(5))
+    p = of_images.decode(q.mean)
+    assert q.mean.shape == q.std.shape == (5, 2)
+    assert p.mean.shape == p.std.shape == (5, 1, 6, 5)
+    error = np.sqrt(((images(5) - p.mean.astype(float)) ** 2).sum(axis=(1, 2, 3)))
+    np.testing.assert_allclose(of_images.novelty(images(5), "recon-error"), error, rtol=1e-6)
+
+
+def test_an_image_of_the_reference_has_no_novelty(of_images: NoveltyModel) -> None:
+    assert (of_images.decision_function(images()) == 0).all()
+    assert (of_images.decision_function(images(9, seed=1)) > 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_have_recipes_of_their_own(preset: str) -> None:
+    recipe = IMAGE_PRESETS[preset]
+    one = NoveltyModel(latents=2, epochs=1, preset=preset).fit(images())
+    weight = recipe.kl_weight
+    assert same(
+        one, NoveltyModel(latents=2, epochs=1, preset=preset, kl_weight=weight).fit(images())
+    )
+    assert one.network_.settings["hidden"] == list(recipe.hidden)
+
+
+@pytest.mark.parametrize("x", [images()[:, :, :5], images().reshape(60, 30)])
+def test_other_images_than_those_of_fitting_are_refused(
+    of_images: NoveltyModel, x: np.ndarray
+) -> None:
+    with pytest.raises(
+        ArrayError, match=r"X has shape \(60, .*fitted with inputs of shape \(1, 6, 5"
+    ):
+        of_images.novelty(x)
+
+
+def test_vectors_are_wanted_where_vectors_were_fitted(model: NoveltyModel) -> None:
+    with pytest.raises(ArrayError, match=r"X has shape \(60, 1, 6, 5\); .* inputs of shape \(7,\)"):
+        model.novelty(images())
 
 
 # --- Devices

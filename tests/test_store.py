@@ -123,6 +123,16 @@ def test_a_model_of_arrays_has_no_acquisition(tmp_path: Path) -> None:
     assert NoveltyModel.load(tmp_path / "model").acquisition_ is None
 
 
+def test_a_model_of_images_scores_as_before_it_was_saved(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 2, 5, 6), np.float32)
+    model = NoveltyModel(latents=2, hidden=(4,), epochs=2, decision_score="recon-error").fit(x)
+    model.save(tmp_path / "model")
+    loaded = NoveltyModel.load(tmp_path / "model")
+    assert loaded.get_params() | {"hidden": (4,)} == model.get_params()
+    for score in ("recon-error", "latent-distance", "input-output-distance"):
+        np.testing.assert_array_equal(loaded.novelty(x[::-1], score), model.novelty(x[::-1], score))
+
+
 def test_settings_of_numpy_are_stored_as_plain_numbers(tmp_path: Path) -> None:
     settings = {"latents": np.int64(2), "hidden": np.array([8]), "kl_weight": np.float32(0.5)}
     fitted(**settings).save(tmp_path / "model")
