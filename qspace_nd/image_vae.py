@@ -71,7 +71,8 @@ class ImageVAE(VAE):
             nn.Flatten(),
         )
         super().__init__(settings, encoder, decoder, (planes, height, width), standardised)
-        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
+        # A third faster on a CPU. (PyTorch does not declare the argument.)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def standardise(self, x: Tensor) -> None:
         """Take each plane's mean and standard deviation over all pixels of `x` (n, K H W).
