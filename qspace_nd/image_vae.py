@@ -36,6 +36,13 @@ class ImageVAE(VAE):
         Without it the encoder sees the input as it is.
     """
 
+    std_floor = 1.0
+    """Of the pixels' standard deviation: the noise of unit variance of a squared error.
+
+    Most pixels of a drawing are background, which a network reproduces exactly. With a lower floor
+    their likelihood outweighs all else, and latents spend themselves on it.
+    """
+
     block = 64  # a layer's output of which is a few MB
 
     def __init__(

@@ -109,10 +109,10 @@ PRESETS = {
 
 IMAGE_PRESETS = {
     "default": Recipe(
-        hidden=(16, 32, 64),
-        kl_weight=0.01,
+        hidden=(8, 16, 32),
+        kl_weight=0.1,
         batch_size=128,
-        rate=2e-3,
+        rate=3e-3,
         steps=1000,
         check_every=100,
         patience=None,
@@ -123,21 +123,21 @@ IMAGE_PRESETS = {
         gain_jitter=0.0,
     ),
     "paper": Recipe(
-        hidden=(16, 32, 64),
+        hidden=(8, 16, 32),
         kl_weight=1.0,
         batch_size=64,
         rate=1e-5,
-        steps=100_000,
+        steps=200_000,
         check_every=1000,
-        patience=None,
+        patience=20,
         one_cycle=False,
-        standardise=False,
+        standardise=True,
         activation="relu",
         gradient_norm=math.inf,
         gain_jitter=0.0,
     ),
 }
-"""The recipes for images, `hidden` being numbers of filters; "paper" is that of section 3.2."""
+"""The recipes for images, `hidden` being numbers of filters, which the paper does not state."""
 
 
 @dataclass(frozen=True)
