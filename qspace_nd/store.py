@@ -108,7 +108,7 @@ def save(folder: Path, stored: Stored, *, force: bool = False) -> str:
         plain = np.ascontiguousarray(array.numpy())
         return add(f"reference/{name}-.npy", lambda path: _save_array(path, plain))
 
-    state = {name: tensor.cpu() for name, tensor in stored.network.state_dict().items()}
+    state = {name: w.cpu().contiguous() for name, w in stored.network.state_dict().items()}
     # As bytes: safetensors reports a full disk by an error that is no OSError.
     plain_weights = weights_to_bytes(state)
     weights = add("weights-.safetensors", lambda path: path.write_bytes(plain_weights))
