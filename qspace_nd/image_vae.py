@@ -16,8 +16,8 @@ from qspace_nd.vae import ACTIVATIONS, VAE, VectorVAE, linear
 class ImageVAE(VAE):
     """A convolutional VAE for images of K planes of H x W pixels, given as rows of K H W numbers.
 
-    As in Vasilev et al., section 3.2, the encoder has filters of 3 x 3 pixels, stride 1 and zero
-    padding, each layer with max-pooling by 2 after it; the decoder, its mirror, has transposed
+    As in Vasilev et al. (arXiv 1806.02997), the encoder has filters of 3 x 3 pixels, stride 1 and
+    zero padding, each layer with max-pooling by 2 after it; the decoder, its mirror, has transposed
     convolutions that double the size. All pixels of a plane have one shift and one scale, so that
     images in [0, 1] and in [0, 255] are the same to the network, and the decoder's Gaussian is in
     the units of the input.

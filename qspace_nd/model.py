@@ -37,8 +37,9 @@ class NotFittedModelError(InputError, NotFittedError):  # type: ignore[misc]
 class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     """Novelty of voxels against healthy ones, by a variational autoencoder.
 
-    Voxels are vectors, or whatever else is: images, of shape (n, K, H, W) with K planes, are given
-    a convolutional network, and everything else is the same for them, C being K H W.
+    A voxel is a vector of C channels; the row of a table serves as well. Images, of shape
+    (n, K, H, W) with K planes, are given a convolutional network, and all else is the same for
+    them, C being K H W.
 
     An estimator of scikit-learn: settings are stored unchanged; `fit` learns what ends in an
     underscore. `decision_function` is higher for what is more novel, as in PyOD.
@@ -49,7 +50,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Number d of latent dimensions.
     hidden : sequence of int, optional
         Widths of the encoder's hidden layers, for images their numbers of filters; the decoder
-        mirrors them. By default the preset's; the paper's exist for 8, 16 and 24 latents.
+        mirrors them. By default the preset's; the paper's of vectors exist for 8, 16 and 24
+        latents.
     kl_weight : float, optional
         Weight of the Kullback-Leibler term; by default the preset's (0.01, the paper's is 1).
     epochs : int, optional
@@ -385,7 +387,7 @@ def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
         raise ArrayError(f"{name} is sparse, which is not supported; give {name}.toarray().")
     try:
         given = np.asarray(values)
-        if given.dtype.kind in "USc":  # NumPy would read text as numbers, and drop imaginary parts
+        if given.dtype.kind not in "biufO":  # NumPy would read text, and drop imaginary parts
             raise TypeError(f"it holds {given.dtype.name} values")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite below
             # Copied where it is read-only, as a memory map may be: PyTorch warns of such memory.

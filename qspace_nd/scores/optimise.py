@@ -147,9 +147,7 @@ def decode_with_slopes(network: VAE, z: Tensor) -> Output:
             values, tangents = layer(values), _apply_linear_part(layer, tangents)
     mean_slopes, log_std_slopes = tangents.chunk(2, dim=-1)
     p = network.decode(z)
-    rising = (
-        1.0 - network.std_floor * network.scale / p.std
-    )  # the share of it that is not its floor
+    rising = 1.0 - network.std_floor * network.scale / p.std  # its share that is not the floor
     return Output(p, mean_slopes * network.scale, log_std_slopes * rising[:, None])
 
 
