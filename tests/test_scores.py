@@ -95,9 +95,8 @@ def trained_on_images() -> NoveltyModel:
 
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.float32]:
-    """230 images: healthy ones and, from 200 on, novel ones, with a second blob."""
-    novel = np.maximum(drawings(30, seed=2), drawings(30, seed=3)[:, ::-1])
-    return np.concatenate([drawings(200, seed=1), novel])
+    """230 images: healthy ones and, from 200 on, novel ones, dark on bright."""
+    return np.concatenate([drawings(200, seed=1), 1 - drawings(30, seed=2)])
 
 
 @pytest.fixture(scope="module")
