@@ -69,7 +69,7 @@ class Files:
             groups = np.repeat(np.arange(len(signals)), [len(x) for x in signals])
             hidden = (256, 128, 64)
             model = NoveltyModel(latents, hidden, epochs=self.design.epochs, device="cpu")
-            model.fit(np.concatenate(signals), groups).save(folder)
+            model.fit(np.concatenate(signals), groups=groups).save(folder)
         return NoveltyModel.load(folder, "cpu")
 
     def signals(self, number: int) -> Floats:

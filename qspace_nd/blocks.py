@@ -22,21 +22,26 @@ another order, and scores would differ in the last bits with the number of voxel
 
 @torch.no_grad()
 def apply_in_blocks(
-    network: Callable[[Tensor], Gaussian[Tensor]], rows: Tensor, device: torch.device
+    network: Callable[[Tensor], Gaussian[Tensor]],
+    rows: Tensor,
+    device: torch.device,
+    size: int = BLOCK,
 ) -> Gaussian[Tensor]:
-    """Apply `network`, which is on `device`, to `rows` (n, ...); the result is on the CPU.
+    """Apply `network`, which is on `device`, to `rows` (n, ...) in blocks of `size`.
+
+    The result is on the CPU.
 
     Runs on as many threads as PyTorch may use.
     """
 
     def apply(block: Tensor) -> Gaussian[Tensor]:
-        missing = BLOCK - len(block)
+        missing = size - len(block)
         padding = [0, 0] * (block.ndim - 1) + [0, missing]
-        result = network(functional.pad(block, padding).to(device))[: BLOCK - missing]
+        result = network(functional.pad(block, padding).to(device))[: size - missing]
         return Gaussian(result.mean.cpu(), result.std.cpu())
 
     with workers() as pool:
-        return concatenate(list(pool.map(torch.no_grad()(apply), rows.split(BLOCK))))
+        return concatenate(list(pool.map(torch.no_grad()(apply), rows.split(size))))
 
 
 @contextmanager

@@ -8,7 +8,8 @@
     │   ├── LabelError        lesion labels that cannot be evaluated
     │   ├── ModelError        a model folder that is absent, incomplete, altered or too new
     │   ├── ArrayError        an array of a wrong shape, type or content
-    │   └── OutputError       an output that exists or cannot be written
+    │   ├── OutputError       an output that exists or cannot be written
+    │   └── NotFittedModelError  a model that is not fitted (in `model`: scikit-learn's too)
     └── WorkError             a failure while working, after the input was accepted
 
 Every message is one sentence that says which file, what was found, what was expected and what to

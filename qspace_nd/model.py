@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 from qspace_nd import store
 from qspace_nd.acquisition import Acquisition
@@ -24,12 +27,14 @@ from qspace_nd.approximate import (
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
+from qspace_nd.image_vae import network_for
 from qspace_nd.memory import remaining
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.scores.families import Score, Search
 from qspace_nd.training import (
+    IMAGE_PRESETS,
     PRESETS,
     STANDARDISED_ROWS,
     VALIDATION_ROWS,
@@ -37,7 +42,7 @@ from qspace_nd.training import (
     Recipe,
     train,
 )
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
@@ -45,18 +50,28 @@ _ROW_BYTES = 32  # of a row's number and of its place in an epoch's order, while
 _LEAST = {"latents": 1, "neighbours": 1, "kl_weight": 0.0, "epochs": 1, "seed": 0}
 
 
-class NoveltyModel:
+class NotFittedModelError(InputError, NotFittedError):  # type: ignore[misc]
+    """A model is asked for what only `fit` gives it."""
+
+
+class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     """Novelty of voxels against healthy ones, by a variational autoencoder.
 
-    Settings are stored unchanged; `fit` learns what ends in an underscore.
+    A voxel is a vector of C channels; the row of a table serves as well. Images, of shape
+    (n, K, H, W) with K planes, are given a convolutional network, and all else is the same for
+    them, C being K H W.
+
+    An estimator of scikit-learn: settings are stored unchanged; `fit` learns what ends in an
+    underscore. `decision_function` is higher for what is more novel, as in PyOD.
 
     Parameters
     ----------
     latents : int
         Number d of latent dimensions.
     hidden : sequence of int, optional
-        Widths of the encoder's hidden layers; the decoder mirrors them. By default the preset's:
-        256, 128, 64, or the paper's, which exist for 8, 16 and 24 latents.
+        Widths of the encoder's hidden layers, for images their numbers of filters; the decoder
+        mirrors them. By default the preset's; the paper's of vectors exist for 8, 16 and 24
+        latents.
     kl_weight : float, optional
         Weight of the Kullback-Leibler term; by default the preset's (0.01, the paper's is 1).
     epochs : int, optional
@@ -66,7 +81,10 @@ class NoveltyModel:
     neighbours : int
         The nearest healthy voxels that distances to the nearest are the mean to; 1 in the paper.
     preset : str
-        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS`).
+        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS` and
+        `IMAGE_PRESETS`).
+    decision_score : str
+        The score that `decision_function` gives, and `novelty` where none is named.
     seed : int
         Of the weights, the batches, the held-out subjects and the scores' samples.
     device : str
@@ -74,7 +92,7 @@ class NoveltyModel:
 
     Attributes
     ----------
-    network_ : VectorVAE
+    network_ : VAE
         The trained network.
     reference_ : Reference
         All healthy voxels, as the network sees them.
@@ -84,7 +102,7 @@ class NoveltyModel:
         Of the scans; None for a model of arrays.
     """
 
-    network_: VectorVAE
+    network_: VAE
     reference_: Reference
     history_: History
     acquisition_: Acquisition | None
@@ -98,6 +116,7 @@ class NoveltyModel:
         validation: float = 0.25,
         neighbours: int = 1,
         preset: str = "default",
+        decision_score: str = DEFAULT_SCORE,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -108,19 +127,21 @@ class NoveltyModel:
         self.validation = validation
         self.neighbours = neighbours
         self.preset = preset
+        self.decision_score = decision_score
         self.seed = seed
         self.device = device
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the settings by name."""
-        names = list(inspect.signature(type(self)).parameters)
-        return {name: getattr(self, name) for name in names}
+    @property
+    def n_features_in_(self) -> int:
+        """Number C of channels that the model was fitted with."""
+        return self.network_.channels
 
     def fit(
         self,
         X: ArrayLike,
-        groups: ArrayLike | None = None,
+        y: object = None,
         *,
+        groups: ArrayLike | None = None,
         acquisition: Acquisition | None = None,
         progress: Progress = SILENT,
     ) -> NoveltyModel:
@@ -128,8 +149,11 @@ class NoveltyModel:
 
         Parameters
         ----------
-        X : (n, C) array of float
-            Healthy voxels, scan- and channel-normalised. All of them become the reference.
+        X : (n, C) or (n, K, H, W) array of float
+            Healthy voxels, scan- and channel-normalised, or images of any scale. All of them
+            become the reference.
+        y : object, optional
+            Ignored: what scikit-learn's pipelines pass. There are no labels.
         groups : (n,) array, optional
             The subject of each row. Whole subjects are held out for validation; with one subject
             the last rows are.
@@ -146,10 +170,13 @@ class NoveltyModel:
         ArrayError
             `X` or `groups` has a wrong shape, type or content, or a setting is out of range.
         """
-        x = _as_voxels(X)
+        x = _as_numbers(X, "X")
         if len(x) < 2:
             raise ArrayError(f"X has shape {x.shape}; a model needs at least 2 healthy voxels.")
-        self.fit_parts(_by_subject(x, groups), acquisition=acquisition, progress=progress)
+        shape, x = x.shape[1:], x.reshape(len(x), -1)
+        self.fit_parts(
+            _by_subject(x, groups), shape=shape, acquisition=acquisition, progress=progress
+        )
         with progress.task("Encoding the healthy reference", len(self.reference_.parts)) as task:
             parts = []
             for part in self.reference_.parts:
@@ -162,6 +189,7 @@ class NoveltyModel:
         self,
         healthy: Sequence[Healthy],
         *,
+        shape: tuple[int, ...] | None = None,
         acquisition: Acquisition | None = None,
         memory: int | None = None,
         progress: Progress = SILENT,
@@ -176,6 +204,8 @@ class NoveltyModel:
         ----------
         healthy : sequence of Healthy
             The voxels of each scan, normalised. All of them become the reference.
+        shape : tuple of int, optional
+            Of what is one row: (C,) by default, or that of images.
         acquisition : Acquisition, optional
             Of the scans.
         memory : int, optional
@@ -186,9 +216,12 @@ class NoveltyModel:
         ArrayError
             A setting is out of range.
         """
-        recipe, hidden = self._recipe(), self._architecture()
-        device = find_device(self.device)
         channels = healthy[0].rows.shape[1]
+        shape = shape or (channels,)
+        presets = PRESETS if len(shape) == 1 else IMAGE_PRESETS
+        recipe, hidden = self._recipe(presets), self._architecture(presets)
+        find_score(self.decision_score)
+        device = find_device(self.device)
         training, validation = hold_out(healthy, self.validation, self.seed)
         if self.epochs is not None:
             batches = max(1, sum(map(len, training)) // recipe.batch_size)
@@ -203,8 +236,8 @@ class NoveltyModel:
             end += len(some)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = VectorVAE(
-                channels, self.latents, hidden, recipe.activation, recipe.standardise
+            network = network_for(
+                shape, self.latents, hidden, recipe.activation, recipe.standardise
             )
         rows = torch.arange(len(x), device=device)
         history = train(
@@ -224,25 +257,40 @@ class NoveltyModel:
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
-        """Posteriors q(z|x) of voxels `X` (n, C): a Gaussian of shape (n, d)."""
+        """Posteriors q(z|x) of voxels `X` (n, C) or images: a Gaussian of shape (n, d)."""
         return self._views(X).q.numpy()
 
     def decode(self, z: ArrayLike) -> Gaussian[np.ndarray]:
-        """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        """Likelihoods p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C), or of images."""
         self._require_fitted()
-        latents = _as_matrix(z, "z", self.network_.latents, "latents")
+        latents = _as_rows(z, "z", (self.network_.latents,), "latents")
         empty = torch.empty(len(latents), 0)
         q = Gaussian(torch.from_numpy(latents), torch.ones(latents.shape))
-        return Views(self.network_, empty, q).p.numpy()
+        p, shape = Views(self.network_, empty, q).p.numpy(), (-1, *self.network_.shape)
+        return Gaussian(p.mean.reshape(shape), p.std.reshape(shape))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Novelty of voxels `X` (n, C) or images by the setting `decision_score`: (n,).
+
+        Higher is more novel, as in PyOD and other than in scikit-learn's own detectors.
+
+        Raises
+        ------
+        ArrayError
+            `X` has a wrong shape, type or content.
+        """
+        return self.novelty(X)
 
     def novelty(
-        self, X: ArrayLike, score: str = DEFAULT_SCORE, *, leave_out: str | None = None
+        self, X: ArrayLike, score: str | None = None, *, leave_out: str | None = None
     ) -> NDArray[np.float32]:
-        """Novelty of voxels `X` (n, C) by one score: (n,), higher is more novel.
+        """Novelty of voxels `X` (n, C) or images by one score: (n,), higher is more novel.
 
-        `leave_out` names a subject whose own voxels are left out of the reference.
+        The score is by default the setting `decision_score`. `leave_out` names a subject whose own
+        voxels are left out of the reference.
         """
-        return self.novelties(X, [score], leave_out=leave_out)[score]
+        name = self.decision_score if score is None else score
+        return self.novelties(X, [name], leave_out=leave_out)[name]
 
     def novelties(
         self,
@@ -255,7 +303,7 @@ class NoveltyModel:
         memory: int | None = None,
         progress: Progress = SILENT,
     ) -> dict[str, NDArray[np.float32]]:
-        """Novelty of voxels `X` (n, C) by several scores, encoding once: (n,) for each name.
+        """Novelty of voxels `X` (n, C) or images by several scores, encoding once: (n,) for each.
 
         Parameters
         ----------
@@ -402,7 +450,9 @@ class NoveltyModel:
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "reference_"):
-            raise InputError("The model is not fitted; call fit first, or load a fitted model.")
+            raise NotFittedModelError(
+                "The model is not fitted; call fit first, or load a fitted model."
+            )
 
     def _reference_without(self, subject: str | None) -> Reference:
         if subject is None:
@@ -416,15 +466,15 @@ class NoveltyModel:
 
     def _views(self, X: ArrayLike) -> Views:
         self._require_fitted()
-        x = _as_matrix(X, "X", self.network_.channels, "channels")
+        x = _as_rows(X, "X", self.network_.shape, "channels")
         return Views(self.network_, torch.from_numpy(x), seed=self.seed)
 
-    def _architecture(self) -> Sequence[int]:
+    def _architecture(self, presets: Mapping[str, Recipe]) -> Sequence[int]:
         if self.hidden is not None:
             if min(self.hidden, default=1) < 1:
                 raise ArrayError(f"hidden is {self.hidden}; widths of 1 or more are wanted.")
             return self.hidden
-        widths = PRESETS[self.preset].hidden
+        widths = presets[self.preset].hidden
         if isinstance(widths, tuple):
             return widths
         if self.latents not in widths:
@@ -434,16 +484,16 @@ class NoveltyModel:
             )
         return widths[self.latents]
 
-    def _recipe(self) -> Recipe:
-        if self.preset not in PRESETS:
-            raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(PRESETS)}.")
+    def _recipe(self, presets: Mapping[str, Recipe]) -> Recipe:
+        if self.preset not in presets:
+            raise ArrayError(f"No preset is called {self.preset!r}, only {', '.join(presets)}.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ArrayError(f"{name} is {value}; {least} or more is wanted.")
         if not 0.0 < self.validation < 1.0:
             raise ArrayError(f"validation is {self.validation}; a share between 0 and 1 is wanted.")
-        recipe = PRESETS[self.preset]
+        recipe = presets[self.preset]
         return recipe if self.kl_weight is None else replace(recipe, kl_weight=self.kl_weight)
 
 
@@ -487,7 +537,7 @@ def _most_rows(
     return least
 
 
-def as_part(healthy: Healthy, network: VectorVAE) -> Part:
+def as_part(healthy: Healthy, network: VAE) -> Part:
     """A scan as a part of the reference, which is encoded whenever it is looked at."""
     return Part(healthy.subject, lambda: Views(network, torch.from_numpy(healthy.rows[:])))
 
@@ -500,16 +550,25 @@ def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:
     return rule.conclude(found, number) if isinstance(rule, Search) else found
 
 
-def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
+def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Check rows of vectors (n, C) or images (n, K, H, W) and return them as float32."""
+    if issparse(values):
+        raise ArrayError(f"{name} is sparse, which is not supported; give {name}.toarray().")
     try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "biufO":  # NumPy would read text, and drop imaginary parts
+            raise TypeError(f"it holds {given.dtype.name} values")
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite below
             # Copied where it is read-only, as a memory map may be: PyTorch warns of such memory.
-            x = np.require(values, np.float32, ["C", "W", "E"])
+            x = np.require(given, np.float32, ["C", "W", "E"])
     except (TypeError, ValueError) as error:
         raise ArrayError(f"{name} is not an array of numbers ({error}); give numbers.") from None
-    if x.ndim != 2 or x.shape[1] < 1:
-        raise ArrayError(f"{name} has shape {x.shape}; an array of rows and columns is wanted.")
-    nonfinite = int((~np.isfinite(x)).any(axis=1).sum())
+    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+        raise ArrayError(
+            f"{name} has shape {x.shape}; an array of rows and columns is wanted, or one of images "
+            f"(n, planes, height, width)."
+        )
+    nonfinite = int((~np.isfinite(x.reshape(len(x), math.prod(x.shape[1:])))).any(axis=1).sum())
     if nonfinite:
         raise ArrayError(
             f"{name} holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them."
@@ -517,13 +576,18 @@ def _as_voxels(values: ArrayLike, name: str = "X") -> NDArray[np.float32]:
     return x
 
 
-def _as_matrix(values: ArrayLike, name: str, columns: int, what: str) -> NDArray[np.float32]:
-    matrix = _as_voxels(values, name)
-    if matrix.shape[1] != columns:
-        raise ArrayError(
-            f"{name} has {matrix.shape[1]} columns; the model was fitted with {columns} {what}."
-        )
-    return matrix
+def _as_rows(
+    values: ArrayLike, name: str, shape: tuple[int, ...], what: str
+) -> NDArray[np.float32]:
+    """Check vectors or images of a shape and return them as rows (n, C)."""
+    x = _as_numbers(values, name)
+    if x.shape[1:] == shape:
+        return x.reshape(len(x), math.prod(shape))
+    if x.ndim == 2 and len(shape) == 1:
+        found, expected = f"{x.shape[1]} columns", f"{shape[0]} {what}"
+    else:
+        found, expected = f"shape {x.shape}", f"inputs of shape {shape}"
+    raise ArrayError(f"{name} has {found}; the model was fitted with {expected}.")
 
 
 def _by_subject(x: NDArray[np.float32], groups: ArrayLike | None) -> list[Healthy]:

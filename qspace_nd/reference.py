@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -48,13 +49,17 @@ class Part:
         """The part with its posteriors, computed now and held in memory."""
         views = self.views
         views.q  # noqa: B018
-        return Part(self.subject, lambda: views)
+        return Part(self.subject, partial(_held, views))  # which can be pickled
 
     def pieces(self) -> Iterator[Part]:
         """The part in pieces of at most `mapped.ROWS` voxels."""
         stop = self.start + len(self)
         for start in range(self.start, stop, ROWS):
             yield replace(self, start=start, stop=min(start + ROWS, stop))
+
+
+def _held(views: Views) -> Views:
+    return views
 
 
 class Finder(Protocol):

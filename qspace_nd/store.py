@@ -33,12 +33,13 @@ from qspace_nd import __version__
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.image_vae import network_again
 from qspace_nd.mapped import Mapped
 from qspace_nd.outputs import replacing, require_writable
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.training import History
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 SCHEMA = 1
@@ -57,7 +58,7 @@ class Stored:
     """What a model folder holds."""
 
     settings: dict[str, Any]
-    network: VectorVAE
+    network: VAE
     history: History
     acquisition: Acquisition | None
     reference: Reference
@@ -99,7 +100,7 @@ def save(folder: Path, stored: Stored, *, force: bool = False, progress: Progres
         The folder holds a model and `force` is not set, or cannot be written.
     """
     require_new(folder, force=force)
-    state = {name: tensor.cpu() for name, tensor in stored.network.state_dict().items()}
+    state = {name: w.cpu().contiguous() for name, w in stored.network.state_dict().items()}
     # As bytes: safetensors reports a full disk by an error that is no OSError.
     plain_weights = weights_to_bytes(state)
     weights = _write_by_content(
@@ -190,7 +191,7 @@ def load(folder: Path) -> Stored:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing leaves Python to others
         checks = pool.map(lambda file: _check_file(folder, *file), index["files"].items())
         list(checks)  # so that what a thread raises is raised here
-    network = VectorVAE(**index["network"])
+    network = network_again(index["network"])
     try:
         network.load_state_dict(load_file(folder / index["weights"]))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -205,7 +206,7 @@ def load(folder: Path) -> Stored:
     )
 
 
-def map_reference(folder: Path, network: VectorVAE) -> Reference:
+def map_reference(folder: Path, network: VAE) -> Reference:
     """The reference of the model in `folder`, memory-mapped; its files' hashes are not checked.
 
     Raises
@@ -217,7 +218,7 @@ def map_reference(folder: Path, network: VectorVAE) -> Reference:
     return Reference([_map_part(folder, part, network) for part in parts])
 
 
-def _map_part(folder: Path, part: dict[str, str], network: VectorVAE) -> Part:
+def _map_part(folder: Path, part: dict[str, str], network: VAE) -> Part:
     x, q_mean, q_std = (_map_array(folder / part[name]) for name in _ARRAYS)
 
     def views() -> Views:

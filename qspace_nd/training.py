@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspace_nd.blocks import BLOCK, apply_in_blocks, single_thread
+from qspace_nd.blocks import apply_in_blocks, single_thread
 from qspace_nd.errors import WorkError
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.vae import PAPER_HIDDEN, VAE
 
 ALIVE = 0.01
 """Least variance of a latent's posterior mean over the data for the latent to count as alive.
@@ -110,6 +110,41 @@ PRESETS = {
 }
 """The recipes by name; "paper" is that of Vasilev et al., section 3.1."""
 
+IMAGE_PRESETS = {
+    "default": Recipe(
+        hidden=(8, 16, 32),
+        kl_weight=0.1,
+        batch_size=128,
+        rate=3e-3,
+        steps=1000,
+        check_every=100,
+        patience=None,
+        one_cycle=True,
+        standardise=True,
+        activation="relu",
+        gradient_norm=100.0,
+        gain_jitter=0.0,
+    ),
+    "paper": Recipe(
+        hidden=(8, 16, 32),
+        kl_weight=1.0,
+        batch_size=64,
+        rate=1e-5,
+        steps=200_000,
+        check_every=1000,
+        patience=20,
+        one_cycle=False,
+        standardise=True,
+        activation="relu",
+        gradient_norm=math.inf,
+        gain_jitter=0.0,
+    ),
+}
+"""The recipes for images, `hidden` being numbers of filters.
+
+"paper" has its optimiser, batches and rate; the numbers of filters and of steps are ours.
+"""
+
 
 @dataclass(frozen=True)
 class History:
@@ -159,7 +194,7 @@ class History:
 
 
 def train(
-    network: VectorVAE,
+    network: VAE,
     x: Tensor,
     training: Tensor,
     validation: Tensor,
@@ -187,7 +222,7 @@ def train(
 
 
 def _train(
-    network: VectorVAE,
+    network: VAE,
     x: Tensor,
     training: Tensor,
     validation: Tensor,
@@ -255,7 +290,7 @@ def _train(
             "values in the healthy scans."
         )
     network.load_state_dict(best_weights)
-    posterior = apply_in_blocks(network.encode, held_out, network.device)
+    posterior = apply_in_blocks(network.encode, held_out, network.device, network.block)
     return History(
         steps=step,
         best_step=best_step,
@@ -265,8 +300,8 @@ def _train(
     )
 
 
-def _latents_alive(network: VectorVAE, x: Tensor) -> int:
-    means = apply_in_blocks(network.encode, x, network.device).mean
+def _latents_alive(network: VAE, x: Tensor) -> int:
+    means = apply_in_blocks(network.encode, x, network.device, network.block).mean
     return int((means.var(0, correction=0) > ALIVE).sum())
 
 
@@ -275,17 +310,17 @@ def _spread(rows: Tensor, most: int) -> Tensor:
     return rows[:: math.ceil(len(rows) / most)]
 
 
-def _objective(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+def _objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
     posterior = network.encode(x)
     likelihood = network.decode(posterior.sample(noise))
     return kl_weight * posterior.kl().sum(-1) - likelihood.log_prob(x)  # (n,)
 
 
 @torch.no_grad()
-def _validation_loss(network: VectorVAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
+def _validation_loss(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
     total = sum(
         float(_objective(network, part, part_noise, kl_weight).cpu().sum(dtype=torch.float64))
-        for part, part_noise in zip(x.split(BLOCK), noise.split(BLOCK), strict=True)
+        for part, part_noise in zip(x.split(network.block), noise.split(network.block), strict=True)
     )
     return total / len(x)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qspace_nd.blocks import BLOCK
 from qspace_nd.gaussian import Gaussian
 
 STD_FLOOR = 0.01
@@ -27,7 +31,83 @@ _QUARTILES_APART = 1.349  # of the unit Gaussian
 _LOG_STD_LIMIT = 12.0  # exp of it neither over- nor underflows, squared, in float32
 
 
-class VectorVAE(nn.Module):
+class VAE(nn.Module, ABC):
+    """An encoder and a decoder of rows of C numbers, whose shift and scale they know.
+
+    `encode` and `decode` are all that the scores know of a network. Whatever shape the data has,
+    here it is a row: an image is its pixels, plane by plane and line by line.
+
+    Parameters
+    ----------
+    settings : dict
+        What the network is built of, to build it again.
+    encoder : nn.Sequential
+        From (n, C) to means and logarithms of standard deviations, (n, 2 d).
+    decoder : nn.Sequential
+        From (n, d) to means and logarithms of standard deviations, (n, 2 C).
+    shape : tuple of int
+        Shape of one input; C is its product.
+    standardised : bool
+        Without it the encoder sees the input as it is.
+
+    Attributes
+    ----------
+    std_floor : float
+        Least standard deviation of the decoder, as a fraction of a channel's scale.
+    block : int
+        Rows that pass through at once where nothing is learnt.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    std_floor = STD_FLOOR
+    block = BLOCK
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        encoder: nn.Sequential,
+        decoder: nn.Sequential,
+        shape: tuple[int, ...],
+        standardised: bool,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.shape = shape
+        self.channels = math.prod(shape)
+        self.latents = int(settings["latents"])
+        self.standardised = standardised
+        self.encoder = encoder
+        self.decoder = decoder
+        self.register_buffer("shift", torch.zeros(self.channels))
+        self.register_buffer("scale", torch.ones(self.channels))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return self.shift.device
+
+    @abstractmethod
+    def standardise(self, x: Tensor) -> None:
+        """Take the shift and the scale of each channel from `x` (n, C)."""
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder sees of `x` (n, C): (n, C)."""
+        return (x - self.shift) / self.scale if self.standardised else x
+
+    def encode(self, x: Tensor) -> Gaussian[Tensor]:
+        """Posterior q(z|x) of rows `x` (n, C): a Gaussian of shape (n, d)."""
+        mean, log_std = self.encoder(self.inputs(x)).chunk(2, dim=-1)
+        return Gaussian(mean, log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp())
+
+    def decode(self, z: Tensor) -> Gaussian[Tensor]:
+        """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
+        mean, log_std = self.decoder(z).chunk(2, dim=-1)
+        std = self.std_floor + log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp()
+        return Gaussian(mean * self.scale + self.shift, std * self.scale)
+
+
+class VectorVAE(VAE):
     """A fully connected VAE for vectors: C - hidden - latents and its mirror.
 
     Inputs are standardised inside the network by `shift` and `scale`, which are 0 and 1 until
@@ -49,9 +129,6 @@ class VectorVAE(nn.Module):
         Without it the encoder sees the input as it is.
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -60,26 +137,16 @@ class VectorVAE(nn.Module):
         activation: str = "silu",
         standardised: bool = True,
     ) -> None:
-        super().__init__()
-        self.channels = channels
-        self.latents = latents
-        self.settings = {
+        settings = {
             "channels": channels,
             "latents": latents,
             "hidden": list(hidden),
             "activation": activation,
             "standardised": standardised,
         }
-        self.standardised = standardised
-        self.encoder = _layers([channels, *hidden, 2 * latents], activation)
-        self.decoder = _layers([latents, *reversed(hidden), 2 * channels], activation)
-        self.register_buffer("shift", torch.zeros(channels))
-        self.register_buffer("scale", torch.ones(channels))
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the weights are on."""
-        return self.shift.device
+        encoder = _layers([channels, *hidden, 2 * latents], activation)
+        decoder = _layers([latents, *reversed(hidden), 2 * channels], activation)
+        super().__init__(settings, encoder, decoder, (channels,), standardised)
 
     def standardise(self, x: Tensor) -> None:
         """Take each channel's median and quartiles over `x` (n, C) as its shift and scale.
@@ -97,17 +164,9 @@ class VectorVAE(nn.Module):
         self.shift.copy_(median)
         self.scale.copy_(scale)
 
-    def encode(self, x: Tensor) -> Gaussian[Tensor]:
-        """Posterior q(z|x) of voxels `x` (n, C): a Gaussian of shape (n, d)."""
-        inputs = ((x - self.shift) / self.scale).asinh() if self.standardised else x
-        mean, log_std = self.encoder(inputs).chunk(2, dim=-1)
-        return Gaussian(mean, log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp())
-
-    def decode(self, z: Tensor) -> Gaussian[Tensor]:
-        """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
-        mean, log_std = self.decoder(z).chunk(2, dim=-1)
-        std = STD_FLOOR + log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp()
-        return Gaussian(mean * self.scale + self.shift, std * self.scale)
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder sees of `x` (n, C): (n, C)."""
+        return super().inputs(x).asinh() if self.standardised else x
 
 
 _LEAST_INPUTS = 8  # from where MKL's products sum every row alike
@@ -129,9 +188,13 @@ class _NarrowLinear(nn.Linear):
         )
 
 
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer that computes every row alike."""
+    return (nn.Linear if inputs >= _LEAST_INPUTS else _NarrowLinear)(inputs, outputs)
+
+
 def _layers(widths: Sequence[int], activation: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        linear = nn.Linear if inputs >= _LEAST_INPUTS else _NarrowLinear
         layers += [linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qspace_nd.blocks import apply_in_blocks
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import VAE
 
 PointView = Literal["x", "q_bar", "p_bar"]
 """The views by which a voxel is a point."""
@@ -53,7 +53,7 @@ class Views:
 
     Parameters
     ----------
-    network : VectorVAE
+    network : VAE
         The trained network.
     x : (n, C)
         The signals.
@@ -64,7 +64,7 @@ class Views:
     """
 
     def __init__(
-        self, network: VectorVAE, x: Tensor, q: Gaussian[Tensor] | None = None, seed: int = 0
+        self, network: VAE, x: Tensor, q: Gaussian[Tensor] | None = None, seed: int = 0
     ) -> None:
         self.network = network
         self.x = x
@@ -82,7 +82,8 @@ class Views:
     @cached_property
     def q(self) -> Gaussian[Tensor]:
         """Posteriors q(z|x) of the signals: (n, d)."""
-        return apply_in_blocks(self.network.encode, self.x, self.network.device)
+        network = self.network
+        return apply_in_blocks(network.encode, self.x, network.device, network.block)
 
     @property
     def q_bar(self) -> Tensor:
@@ -111,7 +112,8 @@ class Views:
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
         """Likelihoods p(x|z) at latents `z` (n, d): (n, C)."""
-        return apply_in_blocks(self.network.decode, z, self.network.device)
+        network = self.network
+        return apply_in_blocks(network.decode, z, network.device, network.block)
 
     @cached_property
     def noise(self) -> Noise:

@@ -191,3 +191,91 @@ def test_a_detector_of_pyod_learns_and_scores(cohort):
 
     fitted = peers.pyod(cohort, detector=Detector("ecod", "ECOD", 500))
     assert fitted.score(cohort.patients()[0], np.arange(7)).shape == (7, 1)
+
+
+# --- MNIST and tables
+
+
+@pytest.fixture
+def digits():
+    """200 noisy images of 8 x 8 pixels with ten bright pixels that say which digit each is."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 20)
+    images = 0.1 * random.random((200, 1, 8, 8), np.float32)
+    for image, label in zip(images, labels, strict=True):
+        image[0, label % 8, label // 2 :] = 1.0
+    return images, labels
+
+
+def test_most_normal_images_train_and_no_novel_one_does(digits):
+    from mnist import Experiment
+
+    images, labels = digits
+    one = Experiment.of(3, images, labels, most=15, few=4)
+    assert len(one.train) == round(0.8 * 180)
+    assert one.novel.tolist() == [False] * 15 + [True] * 15
+    assert one.novel[one.few].tolist() == [False] * 4 + [True] * 4
+    seen = {image.tobytes() for image in one.train}
+    assert not seen & {image.tobytes() for image in (*one.test, *images[labels == 3])}
+    assert {image.tobytes() for image in one.test[one.novel]} <= {
+        image.tobytes() for image in images[labels == 3]
+    }
+
+
+def test_kernel_pca_with_all_components_reconstructs_what_it_learnt(digits, monkeypatch):
+    import mnist
+
+    images, labels = digits
+    one = mnist.Experiment.of(3, images, labels, most=15, few=4)
+    monkeypatch.setattr(mnist, "KERNEL_COMPONENTS", len(one.train) - 1)
+    own = mnist.Experiment(3, one.train, one.train[:20], one.novel, one.few)
+    assert np.abs(mnist.kernel_principal_components(own)).max() < 1e-6
+    assert mnist.kernel_principal_components(one).min() > 1e-3
+
+
+def test_what_was_measured_of_a_digit_is_not_measured_again(digits, tmp_path, capsys):
+    import mnist
+
+    images, labels = digits
+    settings = {"latents": 2, "hidden": (4,), "epochs": 1}
+    for run in range(2):
+        experiment = mnist.Experiment.of(3, images, labels, most=15, few=4)
+        one = mnist.Measuring(experiment, settings, tmp_path / "3.json")
+        aucs = {name: one.measure(name)["auc"] for name in ("PCA", "recon-error", "output-density")}
+        assert ("training" in capsys.readouterr().out) == (run == 0)
+    novelty = one.model.novelty(experiment.test[[0, 1, 2, 3, 15, 16, 17, 18]], "output-density")
+    above = novelty[4:, None] > novelty[:4]
+    assert aucs["output-density"] == pytest.approx(above.mean())
+
+
+def test_the_report_of_mnist_says_where_latent_distance_is_ahead():
+    from argparse import Namespace
+
+    import mnist
+
+    names = ["latent-distance", "recon-likelihood-qhat", "input-distance", "PCA", "kernel PCA"]
+    kept = {name: {"seconds": 15.0} for name in names}
+    kept["training"] = {"steps": 10, "seconds": 60.0}
+    measured = {
+        digit: mnist.Measured(
+            dict(zip(names, [0.9, 0.8, 0.7, 0.6 + digit, 0.5], strict=True)), kept
+        )
+        for digit in range(2)
+    }
+    text = mnist.report(measured, Namespace(most=15, few=4, paper=False, scores="none"))
+    assert "recon-likelihood-qhat on 2 of 2 digits, 0.900 to 0.800 in the mean" in text
+    assert "PCA on 1 of 2 digits (not 1), 0.900 to 1.100 in the mean" in text
+    assert "| PCA | 0.600 | 1.600 | 1.100 |" in text
+    assert "4 processor minutes, 2 of them for training" in text
+
+
+def test_half_of_the_inliers_of_a_table_are_learnt_from():
+    from tabular import split
+
+    x = np.arange(21.0)[:, None]
+    outlier = np.arange(21) % 5 == 0
+    train, test, novel = split((x, outlier), seed=0)
+    assert len(train) == 8
+    assert sorted([*train[:, 0], *test[:, 0]]) == x[:, 0].tolist()
+    np.testing.assert_array_equal(novel, test[:, 0] % 5 == 0)
+    assert novel.sum() == 5

@@ -13,7 +13,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +24,7 @@ from conftest import PROGRAM, Run, call_installed, tree_of
 
 from qspace_nd.cli import COMMANDS
 from qspace_nd.model import NoveltyModel
+from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 README = Path(__file__).parents[1] / "README.md"
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
@@ -436,6 +439,24 @@ def test_the_lines_of_the_readme_work(
             continue
         outcome = call(line.removeprefix("qspace-nd ") + more, folder)
         assert outcome.status == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6, 5)], ids=["vectors", "images"])
+def test_the_python_of_the_readme_works(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for presets in (PRESETS, IMAGE_PRESETS):
+        monkeypatch.setitem(presets, "default", replace(presets["default"], steps=10))
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "normal.npy", random.random((60, *shape)))
+    np.save(tmp_path / "test.npy", random.random((20, *shape)))
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
+    found: dict[str, Any] = {}
+    exec(block, found)
+    assert found["novelty"].shape == found["error"].shape == (20,)
+    again = NoveltyModel.load("model").decision_function(found["test"])
+    np.testing.assert_array_equal(again, found["novelty"])
 
 
 def test_the_readme_shows_the_three_lines() -> None:

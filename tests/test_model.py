@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from qspace_nd import NoveltyModel
 from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device
 from qspace_nd.progress import Task
-from qspace_nd.training import PRESETS
+from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")
 ROWS, CHANNELS = 400, 7
@@ -33,7 +40,7 @@ GROUPS = np.repeat(SUBJECTS, ROWS // len(SUBJECTS))
 
 @pytest.fixture(scope="module")
 def model() -> NoveltyModel:
-    return NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    return NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
 
 
 def same(a: NoveltyModel, b: NoveltyModel) -> bool:
@@ -54,6 +61,7 @@ def test_settings_are_stored_unchanged() -> None:
         "neighbours": 3,
         "validation": 0.3,
         "preset": "paper",
+        "decision_score": "recon-error",
         "seed": 3,
         "device": "cpu",
     }
@@ -65,21 +73,97 @@ def test_settings_are_stored_unchanged() -> None:
 def test_fitting_leaves_the_settings_and_returns_the_model() -> None:
     model = NoveltyModel(**TINY)
     before = model.get_params()
-    assert model.fit(voxels(), GROUPS) is model
+    assert model.fit(voxels(), groups=GROUPS) is model
     assert model.get_params() == before
 
 
 def test_scikit_learn_clones_a_model(model: NoveltyModel) -> None:
-    from sklearn.base import clone
-
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     assert not hasattr(copy, "network_")
 
 
+OWN_SENTENCES = dict.fromkeys(
+    [
+        "check_complex_data",
+        "check_dtype_object",
+        "check_estimators_empty_data_messages",
+        "check_fit2d_1sample",
+        "check_fit2d_predict1d",
+        "check_n_features_in_after_fitting",
+    ],
+    "refused with a ValueError, in a sentence of this project",
+)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks(
+    [NoveltyModel(latents=2, hidden=(8,), epochs=1, device="cpu")],
+    expected_failed_checks=lambda estimator: OWN_SENTENCES,
+)
+def test_scikit_learn_finds_an_estimator(
+    estimator: NoveltyModel, check: Callable[[NoveltyModel], None]
+) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("score", ["latent-distance", "recon-error"])
+def test_the_decision_function_is_the_score_of_the_setting(score: str) -> None:
+    model = NoveltyModel(**TINY, decision_score=score).fit(voxels())
+    x = voxels(30, seed=1)
+    np.testing.assert_array_equal(model.decision_function(x), model.novelty(x, score))
+    np.testing.assert_array_equal(model.novelty(x), model.novelty(x, score))
+
+
+def test_a_decision_score_that_does_not_exist_is_refused_when_fitting() -> None:
+    with pytest.raises(InputError, match="There is no score 'nearest'"):
+        NoveltyModel(**TINY, decision_score="nearest").fit(voxels())
+
+
+def test_labels_are_ignored() -> None:
+    plain = NoveltyModel(**TINY).fit(voxels())
+    assert same(NoveltyModel(**TINY).fit(voxels(), np.arange(ROWS)), plain)
+
+
+def test_a_model_is_the_last_step_of_a_pipeline() -> None:
+    pipeline = make_pipeline(StandardScaler(), NoveltyModel(**TINY))
+    pipeline.set_params(noveltymodel__seed=3)
+    novelty = clone(pipeline).fit(voxels()).decision_function(voxels(30, seed=1))
+    scaler = StandardScaler().fit(voxels())
+    model = NoveltyModel(**TINY, seed=3).fit(scaler.transform(voxels()))
+    expected = model.decision_function(scaler.transform(voxels(30, seed=1)))
+    np.testing.assert_array_equal(novelty, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyOD's own
+def test_tables_are_scored_about_as_well_as_by_detectors_of_pyod(real_scans: Path) -> None:
+    pytest.importorskip("pyod", reason="PyOD comes with the extra `benchmark`")
+    from pyod.models.ecod import ECOD
+    from pyod.models.iforest import IForest
+    from pyod.models.knn import KNN
+
+    peers = [KNN(), IForest(random_state=0), ECOD()]
+    aucs: list[list[float]] = []
+    for path in sorted((real_scans / "tables").glob("*.npz")):
+        with np.load(path) as arrays:
+            x, outlier = arrays["X"], arrays["y"].astype(bool)
+        inliers = np.flatnonzero(~outlier)[:600]
+        train, test = x[inliers[::2]], np.concatenate([x[inliers[1::2]], x[outlier]])
+        novel = np.arange(len(test)) >= len(inliers[1::2])
+        aucs.append([])
+        for detector in (NoveltyModel(epochs=100, device="cpu"), *peers):
+            pipeline = make_pipeline(StandardScaler(), detector).fit(train)
+            scores = pipeline.decision_function(test)
+            assert scores.shape == (len(test),)
+            aucs[-1].append(roc_auc_score(novel, scores))
+    assert len(aucs) == 6
+    ours, *theirs = np.mean(aucs, axis=0)
+    assert ours > max(theirs) - 0.05
+
+
 def test_what_was_given_is_left_as_it_was() -> None:
     x = voxels()
-    model = NoveltyModel(**TINY).fit(x, GROUPS)
+    model = NoveltyModel(**TINY).fit(x, groups=GROUPS)
     np.testing.assert_array_equal(x, voxels())
     novelty = model.novelty(voxels(20, seed=1))
     x[:] = 0
@@ -96,8 +180,9 @@ def test_what_was_given_is_left_as_it_was() -> None:
     ],
 )
 def test_a_model_that_is_not_fitted_says_so(use: Any) -> None:
-    with pytest.raises(InputError, match="The model is not fitted; call fit first"):
-        use(NoveltyModel(**TINY))
+    for error in (InputError, NotFittedError):
+        with pytest.raises(error, match="The model is not fitted; call fit first"):
+            use(NoveltyModel(**TINY))
 
 
 # --- What is learnt
@@ -189,16 +274,16 @@ def test_the_preset_of_the_paper_has_its_non_linearity() -> None:
 
 def test_the_same_seed_gives_the_same_model(model: NoveltyModel) -> None:
     torch.manual_seed(123)
-    again = NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    again = NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     assert same(again, model)
     assert again.history_ == model.history_
-    assert not same(NoveltyModel(**TINY, seed=1).fit(voxels(), GROUPS), model)
+    assert not same(NoveltyModel(**TINY, seed=1).fit(voxels(), groups=GROUPS), model)
 
 
 def test_global_chance_is_not_disturbed() -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
 
@@ -261,7 +346,7 @@ def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
 
         warn = say
 
-    NoveltyModel(**TINY).fit(voxels(), GROUPS, progress=Listener())
+    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS, progress=Listener())
     model.novelties(voxels(50), ["latent-distance", "input-distance"], progress=Listener())
     assert told == {
         "Training": [3, 3],
@@ -284,18 +369,18 @@ def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
     ],
 )
 def test_groups_may_be_any_labels(groups: Any, model: NoveltyModel) -> None:
-    assert same(NoveltyModel(**TINY).fit(voxels(), groups), model)
+    assert same(NoveltyModel(**TINY).fit(voxels(), groups=groups), model)
 
 
 def test_numbers_and_their_text_are_the_same_subject() -> None:
     groups = np.array([1, "1", 2, "2"] * 100, dtype=object)
-    model = NoveltyModel(**TINY).fit(voxels(), groups)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
     assert sorted(part.subject for part in model.reference_.parts) == ["1", "2"]
 
 
 def test_rows_of_a_subject_need_not_lie_together() -> None:
     groups = np.array(list("abcd") * 100)
-    model = NoveltyModel(**TINY).fit(voxels(), groups)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
     assert [len(part.views) for part in model.reference_.parts] == [100] * 4
     np.testing.assert_array_equal(model.reference_.parts[2].views.x, voxels()[groups == "c"])
 
@@ -310,7 +395,7 @@ def test_a_subject_is_left_out_of_its_own_reference(model: NoveltyModel) -> None
 
 def test_a_subject_named_by_a_number_is_left_out_too() -> None:
     x = voxels()
-    model = NoveltyModel(**TINY).fit(x, np.repeat([1, 2, 3, 4], 100))
+    model = NoveltyModel(**TINY).fit(x, groups=np.repeat([1, 2, 3, 4], 100))
     assert (model.novelty(x[:100], leave_out=1) > 0).any()  # type: ignore[arg-type]
 
 
@@ -320,7 +405,7 @@ def test_a_subject_that_is_not_there_cannot_be_left_out(model: NoveltyModel) -> 
 
 
 def test_the_only_subject_cannot_be_left_out() -> None:
-    model = NoveltyModel(**TINY).fit(voxels(), ["ann"] * ROWS)
+    model = NoveltyModel(**TINY).fit(voxels(), groups=["ann"] * ROWS)
     with pytest.raises(InputError, match="holds no one but ann"):
         model.novelty(voxels(), leave_out="ann")
 
@@ -347,11 +432,18 @@ def with_value(value: float) -> np.ndarray:
         (with_value(math.nan), "X holds NaN or infinity in 2 of 400 rows; remove them"),
         (with_value(-math.inf), "X holds NaN or infinity in 2 of 400 rows"),
         (np.where(np.eye(9) > 0, 1e300, 1.0), "X holds NaN or infinity in 9 of 9 rows"),
-        ([["a", "b"], ["c", "d"]], "X is not an array of numbers .*'a'"),
+        ([["a", "b"], ["c", "d"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
+        ([["1", "2"], ["3", "4"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
+        (np.array([["a", 2], [3, 4]], dtype=object), "X is not an array of numbers .*'a'"),
+        (np.ones((4, 2), complex), r"X is not an array of numbers \(it holds complex128 values\)"),
+        (csr_array(np.eye(4)), r"X is sparse, which is not supported; give X.toarray\(\)"),
         ([[1.0, 2.0], [3.0]], "X is not an array of numbers"),
         ([[None, 1.0], [2.0, 3.0]], "X "),
         (np.ones(5), r"X has shape \(5,\); an array of rows and columns is wanted"),
-        (np.ones((4, 3, 2)), r"X has shape \(4, 3, 2\)"),
+        (np.ones((4, 3, 2)), r"X has shape \(4, 3, 2\); .* images \(n, planes, height, width\)"),
+        (np.ones((4, 1, 0, 2)), r"X has shape \(4, 1, 0, 2\)"),
+        (np.ones((1, 1, 4, 4)), r"X has shape \(1, 1, 4, 4\); a model needs at least 2"),
+        (np.full((3, 1, 4, 4), np.nan), "X holds NaN or infinity in 3 of 3 rows"),
         (3.0, r"X has shape \(\)"),
         (np.ones((5, 0)), r"X has shape \(5, 0\)"),
         (np.ones((1, 5)), r"X has shape \(1, 5\); a model needs at least 2"),
@@ -373,7 +465,7 @@ def test_a_wrong_array_is_refused(x: Any, sentence: str) -> None:
 )
 def test_wrong_groups_are_refused(groups: Any, sentence: str) -> None:
     with pytest.raises(ArrayError, match=sentence):
-        NoveltyModel(**TINY).fit(voxels(), groups)
+        NoveltyModel(**TINY).fit(voxels(), groups=groups)
 
 
 def test_other_columns_than_those_of_fitting_are_refused(model: NoveltyModel) -> None:
@@ -412,7 +504,7 @@ def test_a_setting_out_of_range_is_refused_when_fitting(
 
 
 def test_a_failed_refit_keeps_what_was_learnt(model: NoveltyModel) -> None:
-    again = NoveltyModel(**TINY).fit(voxels(), GROUPS)
+    again = NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     with pytest.raises(ArrayError):
         again.fit(with_value(math.nan))
     assert same(again, model)
@@ -438,6 +530,58 @@ def test_arrays_that_may_not_be_written_to_are_taken(model: NoveltyModel, tmp_pa
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(model.novelty(mapped), model.novelty(x))
+
+
+# --- Images
+
+
+def images(rows: int = 60, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((rows, 1, 6, 5), np.float32)
+
+
+@pytest.fixture(scope="module")
+def of_images() -> NoveltyModel:
+    return NoveltyModel(latents=2, hidden=(4, 4), epochs=2, device="cpu").fit(images())
+
+
+def test_images_come_out_in_their_own_shape(of_images: NoveltyModel) -> None:
+    q = of_images.encode(images(5))
+    p = of_images.decode(q.mean)
+    assert q.mean.shape == q.std.shape == (5, 2)
+    assert p.mean.shape == p.std.shape == (5, 1, 6, 5)
+    error = np.sqrt(((images(5) - p.mean.astype(float)) ** 2).sum(axis=(1, 2, 3)))
+    np.testing.assert_allclose(of_images.novelty(images(5), "recon-error"), error, rtol=1e-6)
+
+
+def test_an_image_of_the_reference_has_no_novelty(of_images: NoveltyModel) -> None:
+    assert (of_images.decision_function(images()) == 0).all()
+    assert (of_images.decision_function(images(9, seed=1)) > 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_have_recipes_of_their_own(preset: str) -> None:
+    recipe = IMAGE_PRESETS[preset]
+    one = NoveltyModel(latents=2, epochs=1, preset=preset).fit(images())
+    weight = recipe.kl_weight
+    assert same(
+        one, NoveltyModel(latents=2, epochs=1, preset=preset, kl_weight=weight).fit(images())
+    )
+    assert one.network_.settings["hidden"] == list(recipe.hidden)
+
+
+@pytest.mark.parametrize("x", [images()[:, :, :5], images().reshape(60, 30)])
+def test_other_images_than_those_of_fitting_are_refused(
+    of_images: NoveltyModel, x: np.ndarray
+) -> None:
+    with pytest.raises(
+        ArrayError, match=r"X has shape \(60, .*fitted with inputs of shape \(1, 6, 5"
+    ):
+        of_images.novelty(x)
+
+
+def test_vectors_are_wanted_where_vectors_were_fitted(model: NoveltyModel) -> None:
+    with pytest.raises(ArrayError, match=r"X has shape \(60, 1, 6, 5\); .* inputs of shape \(7,\)"):
+        model.novelty(images())
 
 
 # --- Devices

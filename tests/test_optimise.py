@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from test_scores import CHANNELS, LATENTS, signals
 
+from qspace_nd.image_vae import ImageVAE
 from qspace_nd.model import NoveltyModel
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import CATALOGUE
@@ -22,7 +24,7 @@ from qspace_nd.scores.optimise import (
     closest_latents,
     decode_with_slopes,
 )
-from qspace_nd.vae import VectorVAE
+from qspace_nd.vae import VAE, VectorVAE
 from qspace_nd.views import Views
 
 Values = NDArray[np.float64]
@@ -153,11 +155,25 @@ def test_each_voxel_is_searched_for_by_itself(voxels: Views) -> None:
     assert torch.equal(alone, together[321:322])
 
 
-@pytest.mark.parametrize("activation", ["silu", "relu"])
-def test_slopes_are_those_of_automatic_differentiation(activation: str) -> None:
-    torch.manual_seed(0)
-    network = VectorVAE(CHANNELS, LATENTS, (16, 8), activation).requires_grad_(False)
+def vector_network(activation: str) -> VAE:
+    network = VectorVAE(CHANNELS, LATENTS, (16, 8), activation)
     network.standardise(torch.from_numpy(signals(100, seed=0)))
+    return network
+
+
+def image_network(activation: str) -> VAE:
+    network = ImageVAE((2, 7, 4), LATENTS, (6, 8), activation)
+    network.standardise(torch.rand(100, 56))
+    return network
+
+
+@pytest.mark.parametrize("build", [vector_network, image_network])
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_slopes_are_those_of_automatic_differentiation(
+    activation: str, build: Callable[[str], VAE]
+) -> None:
+    torch.manual_seed(0)
+    network = build(activation).requires_grad_(False)
     z = torch.randn(20, LATENTS)
     output = decode_with_slopes(network, z)
     p = network.decode(z)
@@ -165,8 +181,8 @@ def test_slopes_are_those_of_automatic_differentiation(activation: str) -> None:
     torch.testing.assert_close(output.p.std, p.std)
     for row in range(20):
         jacobian = torch.autograd.functional.jacobian
-        mean = jacobian(lambda z: network.decode(z).mean, z[row])
-        log_std = jacobian(lambda z: network.decode(z).std.log(), z[row])
+        mean = jacobian(lambda z: network.decode(z[None]).mean[0], z[row])
+        log_std = jacobian(lambda z: network.decode(z[None]).std.log()[0], z[row])
         torch.testing.assert_close(output.mean_slopes[row], mean.T)
         torch.testing.assert_close(output.log_std_slopes[row], log_std.T, atol=1e-5, rtol=1e-4)
 

@@ -78,6 +78,35 @@ def with_first(model: NoveltyModel, number: int) -> NoveltyModel:
     return with_reference(model, Reference([replace(model.reference_.parts[0], stop=number)]))
 
 
+def drawings(number: int, seed: int) -> NDArray[np.float32]:
+    """Images of two planes of 9 x 8 pixels in [0, 1]: a blob each, anywhere, and noise."""
+    rng = np.random.default_rng(seed)
+    line, column = rng.uniform(1, 7, size=(2, number, 1, 1, 1))
+    height, width = np.arange(9)[:, None], np.arange(8)
+    blob = np.exp(-((height - line) ** 2 + (width - column) ** 2) / 4)
+    noise = 0.02 * rng.random((number, 2, 9, 8))
+    return np.clip(np.concatenate([blob, 0.5 * blob], axis=1) + noise, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def trained_on_images() -> NoveltyModel:
+    """A small model of 400 images."""
+    model = NoveltyModel(latents=3, hidden=(8, 8), epochs=100, seed=5, device="cpu")
+    return model.fit(drawings(400, seed=0), groups=np.repeat(["a", "b"], 200))
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.float32]:
+    """230 images: healthy ones and, from 200 on, novel ones, dark on bright."""
+    return np.concatenate([drawings(200, seed=1), 1 - drawings(30, seed=2)])
+
+
+@pytest.fixture(scope="module")
+def novelties_of_images(trained_on_images: NoveltyModel, images: NDArray[np.float32]) -> Novelties:
+    """All scores of the images."""
+    return trained_on_images.novelties(images, NAMES)
+
+
 # The contract. Each function checks one line of it for one score.
 
 
@@ -147,6 +176,18 @@ def test_every_score_keeps_the_contract(
     novelties: Novelties,
 ) -> None:
     check(name, trained, voxels, novelties[name])
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_score_keeps_the_contract_on_images(
+    name: str,
+    check: Callable[..., None],
+    trained_on_images: NoveltyModel,
+    images: NDArray[np.float32],
+    novelties_of_images: Novelties,
+) -> None:
+    check(name, trained_on_images, images, novelties_of_images[name])
 
 
 # The equations, in float64, one voxel and one healthy voxel at a time.

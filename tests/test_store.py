@@ -31,7 +31,7 @@ def fitted(seed: int = 0, **settings: Any) -> NoveltyModel:
     scans = tuple(HealthyScan(f"scan-{name}", name, f"digest-{name}", 100) for name in "abc")
     means = np.linspace(0.1, 1.3, 5, dtype=np.float32)
     model = NoveltyModel(**({"latents": 2, "hidden": (8,), "epochs": 2, "seed": seed} | settings))
-    return model.fit(voxels(), groups, acquisition=Acquisition(means, table, scans))
+    return model.fit(voxels(), groups=groups, acquisition=Acquisition(means, table, scans))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,16 @@ def test_a_model_of_arrays_has_no_acquisition(tmp_path: Path) -> None:
     arrays = NoveltyModel(latents=1, hidden=(), epochs=1).fit(voxels())
     arrays.save(tmp_path / "model")
     assert NoveltyModel.load(tmp_path / "model").acquisition_ is None
+
+
+def test_a_model_of_images_scores_as_before_it_was_saved(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 2, 5, 6), np.float32)
+    model = NoveltyModel(latents=2, hidden=(4,), epochs=2, decision_score="recon-error").fit(x)
+    model.save(tmp_path / "model")
+    loaded = NoveltyModel.load(tmp_path / "model")
+    assert loaded.get_params() | {"hidden": (4,)} == model.get_params()
+    for score in ("recon-error", "latent-distance", "input-output-distance"):
+        np.testing.assert_array_equal(loaded.novelty(x[::-1], score), model.novelty(x[::-1], score))
 
 
 def test_settings_of_numpy_are_stored_as_plain_numbers(tmp_path: Path) -> None:

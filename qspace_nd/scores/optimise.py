@@ -17,9 +17,9 @@ from torch.nn import functional
 from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
-from qspace_nd.vae import STD_FLOOR, VectorVAE
+from qspace_nd.vae import ACTIVATIONS, VAE
 
-_ROWS = 256  # voxels of a step: always as many, the last block filled up, for equal rounding
+_ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
 _MOST_STEPS = 100
 _LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that ends the search
@@ -102,7 +102,7 @@ LIKELIHOOD = Objective(negative_log_likelihood, _expand_likelihood)
 
 @torch.no_grad()
 def closest_latents(
-    network: VectorVAE, x: Tensor, start: Tensor, objective: Objective, bound: float
+    network: VAE, x: Tensor, start: Tensor, objective: Objective, bound: float
 ) -> Tensor:
     """Latents at which the decoder's output is closest to voxels, each in [-bound, bound].
 
@@ -110,7 +110,7 @@ def closest_latents(
 
     Parameters
     ----------
-    network : VectorVAE
+    network : VAE
         Its decoder.
     x : (n, C)
         The voxels.
@@ -131,7 +131,7 @@ def closest_latents(
         return torch.cat(list(pool.map(search, x.split(_SHARE), start.split(_SHARE))))
 
 
-def decode_with_slopes(network: VectorVAE, z: Tensor) -> Output:
+def decode_with_slopes(network: VAE, z: Tensor) -> Output:
     """Decode latents `z` (n, d) with the derivatives of what is decoded: forward differentiation.
 
     Every latent's tangent passes through the layers beside the value. (That of `torch.func` is not
@@ -140,15 +140,30 @@ def decode_with_slopes(network: VectorVAE, z: Tensor) -> Output:
     tangents = torch.eye(z.shape[1], device=z.device).expand(len(z), -1, -1)  # (n, d, width)
     values = z
     for layer in network.decoder:
-        if isinstance(layer, nn.Linear):
-            values, tangents = layer(values), functional.linear(tangents, layer.weight)
-        else:
+        if isinstance(layer, tuple(ACTIVATIONS.values())):
             values, slopes = _apply_elementwise(layer, values)
             tangents = tangents * slopes[:, None]
+        else:
+            values, tangents = layer(values), _apply_linear_part(layer, tangents)
     mean_slopes, log_std_slopes = tangents.chunk(2, dim=-1)
     p = network.decode(z)
-    rising = 1.0 - STD_FLOOR * network.scale / p.std  # the share of it that is not its floor
+    rising = 1.0 - network.std_floor * network.scale / p.std  # its share that is not the floor
     return Output(p, mean_slopes * network.scale, log_std_slopes * rising[:, None])
+
+
+def _apply_linear_part(layer: nn.Module, tangents: Tensor) -> Tensor:
+    """What a layer makes of tangents (n, d, ...): its constant plays no part."""
+    if isinstance(layer, nn.Linear):
+        return functional.linear(tangents, layer.weight)
+    rows = tangents.flatten(0, 1)
+    if isinstance(layer, nn.ConvTranspose2d):
+        padding: tuple[int, ...] = layer.padding  # type: ignore[assignment]
+        rows = functional.conv_transpose2d(
+            rows, layer.weight, None, layer.stride, padding, layer.output_padding
+        )
+    else:  # another shape of the same numbers
+        rows = layer(rows)
+    return rows.view(*tangents.shape[:2], *rows.shape[1:])
 
 
 def _apply_elementwise(layer: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,7 +190,7 @@ class _State(NamedTuple):
 class _Search:
     """The searches of some voxels."""
 
-    network: VectorVAE
+    network: VAE
     objective: Objective
     bound: float
 
@@ -193,12 +208,12 @@ class _Search:
                 part[going] = new
         return state.z
 
-    @staticmethod
-    def _in_blocks(step: Callable[..., _State], *parts: Tensor) -> _State:
-        """Apply `step` to blocks of `_ROWS` rows of all `parts` (n, ...)."""
+    def _in_blocks(self, step: Callable[..., _State], *parts: Tensor) -> _State:
+        """Apply `step` to blocks of all `parts` (n, ...), of one size for equal rounding."""
+        size = min(_ROWS, self.network.block)
         blocks = [
-            _State(*(new[: len(block[0])] for new in step(*map(_fill_up, block))))
-            for block in zip(*(part.split(_ROWS) for part in parts), strict=True)
+            _State(*(new[: len(block[0])] for new in step(*(_fill_up(p, size) for p in block))))
+            for block in zip(*(part.split(size) for part in parts), strict=True)
         ]
         return _State(*map(torch.cat, zip(*blocks, strict=True)))
 
@@ -263,6 +278,6 @@ class _Search:
         return step, promised
 
 
-def _fill_up(rows: Tensor) -> Tensor:
-    """Repeat the last row until there are `_ROWS`."""
-    return torch.cat([rows, rows[-1:].expand(_ROWS - len(rows), *rows.shape[1:])])
+def _fill_up(rows: Tensor, size: int) -> Tensor:
+    """Repeat the last row until there are `size`."""
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
