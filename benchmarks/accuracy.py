@@ -182,6 +182,7 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
         variant(
             by_neighbours("latent-distance, preset paper"),
             partial(ours, preset="paper", channels=AS_SCANNED),
+            cohorts=1,
         ),
         *(
             replace(
@@ -199,7 +200,10 @@ def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
 
 
 def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
-    """Other channels than those above, and all channels where heads lie turned."""
+    """Other channels than those above, and all channels where heads lie turned.
+
+    In the first cohort alone, but for the signals as they were scanned.
+    """
     some = partial(
         Peer,
         others=scale.others,
@@ -214,9 +218,13 @@ def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
             name = distance if channels == shown[distance] else f"{distance}, {channels}"
             given = {"channels": channels, **settings}
             if (distance, channels) not in measured:
-                yield some(by_neighbours(name), partial(peers.DISTANCES[distance], **given))
+                yield some(
+                    by_neighbours(name),
+                    partial(peers.DISTANCES[distance], **given),
+                    cohorts=EVERY if channels == AS_SCANNED else 1,
+                )
             turned = partial(peers.turned, distance=distance, degrees=TURN, **given)
-            yield some(by_neighbours(f"{name}, heads turned"), turned)
+            yield some(by_neighbours(f"{name}, heads turned"), turned, cohorts=1)
 
 
 def pyod(scale: Scale) -> tuple[Detector, ...]:
