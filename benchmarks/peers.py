@@ -129,7 +129,7 @@ def latent_distance(cohort: Cohort, *, channels: str = DEFAULT_CHANNELS, **setti
         "alive": history.latents_alive,
         "steps": history.steps,
         "validation loss": round(history.validation_loss, 3),
-        "still falling": history.still_falling,
+        "late fall": history.late_fall,
     }
     return Fitted(score, facts)
 

@@ -303,10 +303,18 @@ def _training(results: Results) -> str:
                 f"{facts['alive']} of {facts['latents']}",
                 str(facts["steps"]),
                 f"{facts['validation loss']:.2f}",
-                "yes" if facts["still falling"] else "no",
+                f"{facts['late fall']:.1%}",
                 f"{facts['seconds']:.0f}",
             ]
-    header = ["", "cohort", "latents alive", "steps", "validation loss", "still falling", "seconds"]
+    header = [
+        "",
+        "cohort",
+        "latents alive",
+        "steps",
+        "validation loss",
+        "of its fall, in the last tenth",
+        "seconds",
+    ]
     return _table(header, rows.values())
 
 

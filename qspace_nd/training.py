@@ -186,11 +186,21 @@ class History:
         return min(validation for _, _, validation in self.losses)
 
     @property
-    def still_falling(self) -> bool:
-        """Whether the validation loss fell by over 0.05 nats in the last tenth of training."""
+    def late_fall(self) -> float:
+        """Share of the fall of the validation loss that the last tenth of training brought.
+
+        A share, because a nat is much or little by the channels' number and noise.
+        """
         late = [validation for step, _, validation in self.losses if step > 0.9 * self.steps]
         before = [validation for step, _, validation in self.losses if step <= 0.9 * self.steps]
-        return bool(late and before) and min(before) - min(late) > 0.05
+        if not late or not before or min(late) >= min(before):
+            return 0.0
+        return (min(before) - min(late)) / (before[0] - min(late))
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the last tenth of training brought over 1 % of the fall."""
+        return self.late_fall > 0.01
 
 
 def train(

@@ -226,9 +226,10 @@ def history_of(losses: list[float]) -> History:
 
 
 def test_a_loss_is_still_falling_where_its_last_tenth_matters() -> None:
-    flat = [5.0] * 19
-    assert history_of([*flat, 4.9]).still_falling
-    assert not history_of([*flat, 4.99]).still_falling
+    flat = [15.0, *[5.0] * 18]
+    assert history_of([*flat, 4.8]).still_falling
+    assert history_of([*flat, 4.8]).late_fall == pytest.approx(0.2 / 10.2)
+    assert not history_of([*flat, 4.95]).still_falling
     assert not history_of([*flat, 6.0]).still_falling
     assert not history_of([5.0]).still_falling
 
