@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from references import Files
 from timing import in_turn
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores.density import log_mean_density
-from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.scores.density import density_trees, log_density_sum
+from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
 from qspace_nd.search import NearestNeighbours
 
 Floats = NDArray[np.float32]
@@ -68,7 +69,7 @@ def bhattacharyya(files: Files, quick: bool) -> str:
     few = queries[:: len(queries) // CHECKED][:CHECKED]
     ours, brute = in_turn(
         [
-            lambda: nearest_gaussians(queries, _chunks(healthy)),
+            lambda: nearest_gaussians(queries, overlap_trees(_chunks(healthy))),
             lambda: brute_bhattacharyya(few, healthy),
         ],
         rounds=2,
@@ -92,7 +93,9 @@ def density(files: Files, quick: bool) -> str:
     few = queries[:: len(queries) // CHECKED][:CHECKED]
     ours, brute = in_turn(
         [
-            lambda: log_mean_density(queries.mean, _chunks(healthy)),
+            lambda: (
+                log_density_sum(queries.mean, density_trees(_chunks(healthy))) - math.log(number)
+            ),
             lambda: brute_density(few.mean, healthy),
         ],
         rounds=2,

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qspace_nd.errors import InputError
+from qspace_nd.gaussian import Gaussian
 from qspace_nd.mapped import ROWS
 from qspace_nd.search import NearestNeighbours
-from qspace_nd.views import PointView, Views
+from qspace_nd.views import GaussianView, PointView, Views
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Finder(Protocol):
 Build = Callable[[NDArray[np.float32]], Finder]
 """Makes a search of points (N, D)."""
 
+Trees = TypeVar("Trees")
+
 
 class Reference:
     """All healthy voxels that a voxel is compared with.
@@ -84,7 +88,7 @@ class Reference:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        self._nearest: dict[tuple[str, object], Finder] = {}
+        self._indexes: dict[tuple[str, object], object] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -141,23 +145,29 @@ class Reference:
             start += len(some)
         return points
 
-    def is_built(self, view: PointView, build: Build) -> bool:
-        """Whether this search is there already."""
-        return (view, build) in self._nearest
+    def is_built(self, view: PointView | GaussianView, build: Callable[..., object]) -> bool:
+        """Whether this index is there already."""
+        return (view, build) in self._indexes
 
-    def nearest(
-        self,
-        view: PointView,
-        build: Build = NearestNeighbours,
-    ) -> Finder:
+    def nearest(self, view: PointView, build: Build = NearestNeighbours) -> Finder:
         """Return the search for nearest neighbours among all voxels as seen by a view.
 
         It is built once, by `build` from the points (N, D).
         """
-        key = view, build
-        if key not in self._nearest:
-            self._nearest[key] = build(self.points(view))
-        return self._nearest[key]
+        if not self.is_built(view, build):
+            self._indexes[view, build] = build(self.points(view))
+        return cast(Finder, self._indexes[view, build])
+
+    def gaussians(
+        self, view: GaussianView, build: Callable[[Iterator[Gaussian[Tensor]]], Trees]
+    ) -> Trees:
+        """Return all voxels as seen by a view, in trees.
+
+        They are built once, by `build` from the Gaussians, in chunks (m, D).
+        """
+        if not self.is_built(view, build):
+            self._indexes[view, build] = build(chunk.gaussian(view) for chunk in self.chunks())
+        return cast(Trees, self._indexes[view, build])
 
     def _pieces(self) -> Iterator[Part]:
         return chain.from_iterable(part.pieces() for part in self.parts)

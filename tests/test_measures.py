@@ -16,7 +16,7 @@ from scipy import integrate, stats
 from qspace_nd import tree
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores import gather
-from qspace_nd.scores.density import log_mean_density
+from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import (
     bhattacharyya,
     divergence,
@@ -25,7 +25,7 @@ from qspace_nd.scores.measures import (
     euclidean,
     negative_log_likelihood,
 )
-from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
 
 Values = NDArray[np.float64]
 
@@ -110,6 +110,13 @@ def brute_overlap(queries: Gaussian[torch.Tensor], healthy: Gaussian[torch.Tenso
     )
 
 
+def log_mean_density(
+    points: torch.Tensor, healthy: Gaussian[torch.Tensor], size: int = 700
+) -> Values:
+    trees = density_trees(in_chunks(healthy, size))
+    return log_density_sum(points, trees) - math.log(len(healthy))
+
+
 def brute_density(points: torch.Tensor, healthy: Gaussian[torch.Tensor]) -> Values:
     p = double_gaussian(healthy)
     logs = [np.logaddexp.reduce(p.log_prob(point)) for point in double(points)]
@@ -122,7 +129,7 @@ def test_the_nearest_gaussian_is_that_of_all_pairs(dimensions: int, size: int) -
     healthy, queries = cloud(size, dimensions, 0), cloud(100, dimensions, 1)
     far = Gaussian(queries.mean[:5] * 1e6, queries.std[:5] * 100)
     for some in (queries, far, healthy[:50]):
-        found = nearest_gaussians(some, in_chunks(healthy, 700))
+        found = nearest_gaussians(some, overlap_trees(in_chunks(healthy, 700)))
         np.testing.assert_allclose(found, brute_overlap(some, healthy), rtol=1e-12)
 
 
@@ -131,7 +138,7 @@ def test_the_nearest_gaussian_is_that_of_all_pairs(dimensions: int, size: int) -
 def test_the_density_is_that_of_all_pairs(dimensions: int, size: int) -> None:
     healthy, queries = cloud(size, dimensions, 0), cloud(100, dimensions, 1)
     for points in (queries.mean, queries.mean[:5] * 1e6, healthy.mean[:50]):
-        found = log_mean_density(points, in_chunks(healthy, 700))
+        found = log_mean_density(points, healthy, 700)
         np.testing.assert_allclose(found, brute_density(points, healthy), rtol=1e-9, atol=1e-9)
 
 
@@ -141,7 +148,7 @@ def test_the_density_is_exact_at_an_outlier_among_outliers() -> None:
     healthy.mean[::2] += 1e6
     healthy.std[:] = 1e-2
     points = healthy.mean[:20] + 0.005
-    found = log_mean_density(points, in_chunks(healthy, 700))
+    found = log_mean_density(points, healthy, 700)
     np.testing.assert_allclose(found, brute_density(points, healthy), rtol=1e-9, atol=1e-9)
 
 
@@ -150,15 +157,15 @@ def test_the_nearest_gaussian_is_exact_at_an_outlier_among_outliers() -> None:
     healthy.mean[::2] += 1e6
     healthy.std[:] = 1e-2
     queries = Gaussian(healthy.mean[:20] + 0.25, healthy.std[:20] * 1.5)
-    found = nearest_gaussians(queries, in_chunks(healthy, 700))
+    found = nearest_gaussians(queries, overlap_trees(in_chunks(healthy, 700)))
     np.testing.assert_allclose(found, brute_overlap(queries, healthy), rtol=1e-12)
 
 
 def test_equal_gaussians_are_as_good_as_others() -> None:
     healthy = Gaussian(torch.zeros(1500, 3), torch.ones(1500, 3))
-    np.testing.assert_array_equal(nearest_gaussians(healthy[:3], [healthy]), 0.0)
+    np.testing.assert_array_equal(nearest_gaussians(healthy[:3], overlap_trees([healthy])), 0.0)
     expected = stats.norm(0, 1).logpdf(0) * 3
-    np.testing.assert_allclose(log_mean_density(healthy.mean[:3], [healthy]), expected)
+    np.testing.assert_allclose(log_mean_density(healthy.mean[:3], healthy), expected)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64, 97])
@@ -166,16 +173,14 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy, queries = cloud(2000, 13, 0), cloud(200, 13, 1)
-    densities = log_mean_density(queries.mean, in_chunks(healthy, 700))
-    distances = nearest_gaussians(queries, in_chunks(healthy, 700))
+    densities = log_mean_density(queries.mean, healthy, 700)
+    distances = nearest_gaussians(queries, overlap_trees(in_chunks(healthy, 700)))
     monkeypatch.setattr(tree, "_BLOCK", rows)
     order = np.random.default_rng(0).permutation(200)
     moved = Gaussian(queries.mean[order], queries.std[order])
+    np.testing.assert_array_equal(log_mean_density(moved.mean, healthy, 700), densities[order])
     np.testing.assert_array_equal(
-        log_mean_density(moved.mean, in_chunks(healthy, 700)), densities[order]
-    )
-    np.testing.assert_array_equal(
-        nearest_gaussians(moved, in_chunks(healthy, 700)), distances[order]
+        nearest_gaussians(moved, overlap_trees(in_chunks(healthy, 700))), distances[order]
     )
 
 
@@ -185,12 +190,12 @@ def test_gaussians_may_fill_several_trees(monkeypatch: pytest.MonkeyPatch) -> No
     sizes = [len(some) for some in gather.gathered(in_chunks(healthy, 150))]
     assert sizes == [450, 450, 450, 450, 200]
     np.testing.assert_allclose(
-        nearest_gaussians(queries, in_chunks(healthy, 150)),
+        nearest_gaussians(queries, overlap_trees(in_chunks(healthy, 150))),
         brute_overlap(queries, healthy),
         rtol=1e-12,
     )
     np.testing.assert_allclose(
-        log_mean_density(queries.mean, in_chunks(healthy, 150)),
+        log_mean_density(queries.mean, healthy, 150),
         brute_density(queries.mean, healthy),
         rtol=1e-9,
     )

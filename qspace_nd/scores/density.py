@@ -5,8 +5,8 @@ Terms less than e^-40 of the largest are left out: what is missing is less than 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,26 +15,34 @@ from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.gather import gathered
 from qspace_nd.scores.measures import Values
 
+if TYPE_CHECKING:
+    from qspace_nd.tree import DensityTree
 
-def log_mean_density(points: Tensor, healthy: Iterable[Gaussian[Tensor]]) -> Values:
-    """Logarithm of the mean density of N Gaussians p_y at each of `points` (n, D): (n,).
 
-    ln (1/N) sum_y p_y(a), the largest term taken out of the sum, so that nothing underflows.
+def density_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[DensityTree]:
+    """Put N Gaussians (m, D), in chunks, as float32, into trees."""
+    # Compiled code takes its time to import: only who searches waits for it.
+    from qspace_nd.tree import DensityTree
+
+    return [DensityTree(some.numpy()) for some in gathered(healthy)]
+
+
+def log_density_sum(points: Tensor, healthy: Iterable[DensityTree]) -> Values:
+    """Logarithm of the summed densities of N Gaussians p_y at each of `points` (n, D): (n,).
+
+    ln sum_y p_y(a), the largest term taken out of the sum, so that nothing underflows.
 
     Parameters
     ----------
     points : (n, D)
         The points a, as float32.
-    healthy : iterable of Gaussian (m, D)
-        The Gaussians, in chunks, as float32.
+    healthy : iterable of DensityTree
+        The Gaussians.
     """
-    # Compiled code takes its time to import: only who searches waits for it.
-    from qspace_nd.tree import DensityTree, LogSums
+    from qspace_nd.tree import LogSums
 
     sums = LogSums(np.full(len(points), -np.inf), np.zeros(len(points)))
-    number = 0
-    for some in gathered(healthy):
-        number += len(some)
-        DensityTree(some.numpy()).add(sums, points.numpy())
-    logarithm: Values = sums.peak + np.log(sums.total) - math.log(number)
+    for tree in healthy:
+        tree.add(sums, points.numpy())
+    logarithm: Values = sums.peak + np.log(sums.total)
     return logarithm

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.reference import Build, Reference
-from qspace_nd.scores.density import log_mean_density
+from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.optimise import Objective, closest_latents
-from qspace_nd.scores.overlap import nearest_gaussians
+from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
 from qspace_nd.search import NearestNeighbours
 from qspace_nd.views import SAMPLES, GaussianView, PointView, Views
 
@@ -157,9 +157,7 @@ class Nearest(Search):
         """As measured of the points and the engines that are timed on them: the peak."""
         if healthy.is_built(self.healthy_view, self.build):
             return {}
-        network = healthy.parts[0].views.network
-        dimensions = network.latents if self.healthy_view == "q_bar" else network.channels
-        return {self.healthy_view: 20 * dimensions}
+        return {self.healthy_view: 20 * _dimensions(healthy, self.healthy_view)}
 
     def with_neighbours(self, number: int) -> Score:
         """The mean distance to the `number` nearest."""
@@ -185,8 +183,8 @@ class NearestGaussian(Search):
 
     def look(self, voxels: Views, block: Reference) -> Values:
         """The least distance: (n,)."""
-        gaussians = (chunk.gaussian(self.view) for chunk in block.chunks())
-        return nearest_gaussians(voxels.gaussian(self.view), gaussians)
+        trees = block.gaussians(self.view, overlap_trees)
+        return nearest_gaussians(voxels.gaussian(self.view), trees)
 
     def join(self, found: Values, more: Values) -> Values:
         """The lesser of both."""
@@ -197,8 +195,10 @@ class NearestGaussian(Search):
         return found
 
     def index_bytes(self, healthy: Reference) -> dict[str, int]:
-        """None: chunks are searched one after the other."""
-        return {}
+        """As the trees hold them, whose dimensions are filled up to eights."""
+        if healthy.is_built(self.view, overlap_trees):
+            return {}
+        return {f"overlap of {self.view}": 10 * _in_eights(healthy, self.view) + 20}
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,8 @@ class Density(Search):
 
     def look(self, voxels: Views, block: Reference) -> Values:
         """Logarithm of the sum of the densities: (n,)."""
-        gaussians = (chunk.gaussian(self.healthy_view) for chunk in block.chunks())
-        return log_mean_density(voxels.point(self.view), gaussians) + math.log(len(block))
+        trees = block.gaussians(self.healthy_view, density_trees)
+        return log_density_sum(voxels.point(self.view), trees)
 
     def join(self, found: Values, more: Values) -> Values:
         """The logarithm of both sums together."""
@@ -231,8 +231,19 @@ class Density(Search):
         return math.log(number) - found
 
     def index_bytes(self, healthy: Reference) -> dict[str, int]:
-        """None: chunks are searched one after the other."""
-        return {}
+        """As the trees hold them, whose dimensions are filled up to eights."""
+        if healthy.is_built(self.healthy_view, density_trees):
+            return {}
+        return {f"density of {self.healthy_view}": 14 * _in_eights(healthy, self.healthy_view) + 20}
+
+
+def _dimensions(healthy: Reference, view: PointView | GaussianView) -> int:
+    network = healthy.parts[0].views.network
+    return network.latents if view in ("q", "q_bar") else network.channels
+
+
+def _in_eights(healthy: Reference, view: GaussianView) -> int:
+    return -(-_dimensions(healthy, view) // 8) * 8
 
 
 Latents = Callable[[Views], Iterable[Gaussian[Tensor]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -11,21 +12,29 @@ from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.gather import gathered
 from qspace_nd.scores.measures import Values
 
+if TYPE_CHECKING:
+    from qspace_nd.tree import OverlapTree
 
-def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[Gaussian[Tensor]]) -> Values:
+
+def overlap_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[OverlapTree]:
+    """Put N Gaussians (m, D), in chunks, as float32, into trees."""
+    # Compiled code takes its time to import: only who searches waits for it.
+    from qspace_nd.tree import OverlapTree
+
+    return [OverlapTree(some.numpy()) for some in gathered(healthy)]
+
+
+def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree]) -> Values:
     """Bhattacharyya distance from each of `queries` (n, D) to the nearest of N Gaussians: (n,).
 
     Parameters
     ----------
     queries : Gaussian (n, D)
         The queries, as float32.
-    healthy : iterable of Gaussian (m, D)
-        The Gaussians, in chunks, as float32.
+    healthy : iterable of OverlapTree
+        The Gaussians.
     """
-    # Compiled code takes its time to import: only who searches waits for it.
-    from qspace_nd.tree import OverlapTree
-
     least = np.full(len(queries), np.inf)
-    for some in gathered(healthy):
-        OverlapTree(some.numpy()).improve(least, queries.numpy())
+    for tree in healthy:
+        tree.improve(least, queries.numpy())
     return least
