@@ -81,9 +81,9 @@ def scan_reading(function: Function) -> Function:
         type=click.Choice(["auto", "resample", "strict"]),
         default="auto",
         show_default=True,
-        help="Fit scans in spherical harmonics, which takes noise off and brings other directions "
-        "to the model's: where each shell has directions enough (auto), or refuse the scan "
-        "(resample); or take scans as they are and refuse other directions (strict).",
+        help="auto: fit scans in spherical harmonics where each shell has directions enough, which "
+        "takes noise off and brings other directions to the model's. resample: the same, or refuse "
+        "the scan. strict: take scans as they are, and refuse other directions.",
     )
     @click.option(
         "--ignore-nonfinite",
