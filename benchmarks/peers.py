@@ -20,6 +20,7 @@ from qspace_nd import (
     harmonics,
     healthy,
     invariants,
+    objective,
     resampling,
     training,
     tuning,
@@ -46,7 +47,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, healthy, training)
+NETWORK = (gaussian, vae, healthy, objective, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qspace_nd.blocks import apply_in_blocks, single_thread
 from qspace_nd.errors import WorkError
+from qspace_nd.objective import objective
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.vae import PAPER_HIDDEN, VAE
 
@@ -27,6 +28,9 @@ VALIDATION_ROWS = 65_536
 
 STANDARDISED_ROWS = 1_000_000
 """Likewise, for the channels' shifts and scales."""
+
+PART = 4096
+"""Rows whose gradient is taken at once; few enough for the cache, many enough for few calls."""
 
 
 @dataclass(frozen=True)
@@ -265,14 +269,18 @@ def _train(
                 log_gain = torch.randn(len(batch), 1, generator=noise, device=device)
                 batch = batch * (recipe.gain_jitter * log_gain).exp()
             z_noise = torch.randn(len(batch), network.latents, generator=noise, device=device)
-            loss = _objective(network, batch, z_noise, recipe.kl_weight).mean()
             optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
+            loss = torch.zeros((), device=device)
+            for part, part_noise in _parts(batch, z_noise):
+                share = objective(network, part, part_noise, recipe.kl_weight).sum() / len(batch)
+                share.backward()
+                loss += share.detach()
+            if math.isfinite(recipe.gradient_norm):
+                torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-            recent.append(loss.detach())
+            recent.append(loss)
             step += 1
             if step % recipe.check_every and step < recipe.steps:
                 task.advance()
@@ -320,16 +328,16 @@ def _spread(rows: Tensor, most: int) -> Tensor:
     return rows[:: math.ceil(len(rows) / most)]
 
 
-def _objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
-    posterior = network.encode(x)
-    likelihood = network.decode(posterior.sample(noise))
-    return kl_weight * posterior.kl().sum(-1) - likelihood.log_prob(x)  # (n,)
+def _parts(batch: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of a batch whose gradients are added up: on a CPU, such as stay in its cache."""
+    size = PART if batch.device.type == "cpu" else len(batch)
+    return zip(batch.split(size), noise.split(size), strict=True)
 
 
 @torch.no_grad()
 def _validation_loss(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
     total = sum(
-        float(_objective(network, part, part_noise, kl_weight).cpu().sum(dtype=torch.float64))
+        float(objective(network, part, part_noise, kl_weight).cpu().sum(dtype=torch.float64))
         for part, part_noise in zip(x.split(network.block), noise.split(network.block), strict=True)
     )
     return total / len(x)

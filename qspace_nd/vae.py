@@ -25,10 +25,20 @@ likelihood to infinity and the other channels are forgotten.
 PAPER_HIDDEN = {8: (64, 32, 16), 16: (128, 64, 32), 24: (128, 64, 48)}
 """Widths of the hidden layers for each number of latents in the paper (section 3.1)."""
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
+LOG_STD_LIMIT = 12.0
+"""Largest size of a logarithm of a standard deviation: its exp, squared, fits float32."""
 
 _QUARTILES_APART = 1.349  # of the unit Gaussian
-_LOG_STD_LIMIT = 12.0  # exp of it neither over- nor underflows, squared, in float32
+
+
+class _ReLU(nn.ReLU):
+    """The positive part of its input, put in its place: what is written anew costs more."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.relu_()
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": _ReLU}
 
 
 class VAE(nn.Module, ABC):
@@ -98,12 +108,12 @@ class VAE(nn.Module, ABC):
     def encode(self, x: Tensor) -> Gaussian[Tensor]:
         """Posterior q(z|x) of rows `x` (n, C): a Gaussian of shape (n, d)."""
         mean, log_std = self.encoder(self.inputs(x)).chunk(2, dim=-1)
-        return Gaussian(mean, log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp())
+        return Gaussian(mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp())
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
         """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
         mean, log_std = self.decoder(z).chunk(2, dim=-1)
-        std = self.std_floor + log_std.clamp(-_LOG_STD_LIMIT, _LOG_STD_LIMIT).exp()
+        std = self.std_floor + log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
         return Gaussian(mean * self.scale + self.shift, std * self.scale)
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
+from qspace_nd.objective import objective
 from qspace_nd.progress import SILENT, Progress, Task
-from qspace_nd.training import PRESETS, History, Recipe, _objective, train
+from qspace_nd.training import PRESETS, History, Recipe, train
 from qspace_nd.vae import VectorVAE
 
 ROWS, CHANNELS, LATENTS = 3000, 6, 3
@@ -74,6 +75,16 @@ def test_weights_do_not_depend_on_the_number_of_threads(
     assert torch.get_num_threads() == number
 
 
+@pytest.mark.parametrize("size", [100, 1250])
+def test_a_batch_in_parts_is_learnt_from_as_a_whole(
+    short: tuple[VectorVAE, History], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("qspace_nd.training.PART", size)
+    history = fit(SHORT)[1]
+    for found, expected in zip(history.losses, short[1].losses, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_another_seed_gives_other_weights(short: tuple[VectorVAE, History]) -> None:
     assert not same_weights(fit(SHORT, seed=1)[0], short[0])
 
@@ -129,7 +140,7 @@ def test_the_objective_is_the_weighted_bound_computed_in_a_loop() -> None:
     torch.manual_seed(0)
     network = VectorVAE(CHANNELS, LATENTS, (16, 8)).double().requires_grad_(False)
     x, noise = voxels()[:4].double(), torch.randn(4, LATENTS, dtype=torch.float64)
-    found = _objective(network, x, noise, 0.3)
+    found = objective(network, x, noise, 0.3)
     for i in range(4):
         q = network.encode(x[i : i + 1])
         p = network.decode(q.mean + q.std * noise[i])
