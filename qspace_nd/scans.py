@@ -24,7 +24,17 @@ from qspace_nd.layout import ScanFiles
 from qspace_nd.outputs import replacing
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.quality import has_signal, left_out, negative_values, nonfinite, require_signal
-from qspace_nd.streams import Stored, damaged, drain, gather, hashed, is_cut_short, keep_rows
+from qspace_nd.streams import (
+    Stored,
+    ahead,
+    damaged,
+    drain,
+    gather,
+    hashed,
+    is_cut_short,
+    keep_rows,
+    reorder,
+)
 
 __all__ = [
     "Grid",
@@ -180,7 +190,7 @@ def read_voxels(
     b0 = np.zeros(scan.channels, np.bool_) if scan.gradients is None else scan.gradients.b0
     given = None if scan.files.mask is None else read_mask(scan.files.mask, scan.grid)
     with progress.task(f"Reading {scan.files.name}", scan.channels) as task:
-        stream: Iterator[npt.NDArray[Any]] = hashed(stored, hasher, task)
+        stream: Iterator[npt.NDArray[Any]] = hashed(stored, ahead(stored.volumes()), hasher, task)
         if given is None:
             kept = list(stream)  # as stored, so that the scan is held once and in its own type
             progress.say(f"Computing a brain mask for {path} with median_otsu.")
@@ -188,7 +198,8 @@ def read_voxels(
             stream = drain(kept)
         else:
             mask = given
-        values, finite = gather(stored, stream, mask, np.argsort(volumes))
+        values, finite = gather(stored, stream, mask)
+    reorder(values, volumes)
     if not finite.all() and not ignore_nonfinite:
         raise nonfinite(path, values, finite)
     signal = has_signal(values, np.flatnonzero(b0[volumes]))

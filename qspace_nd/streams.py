@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,9 +27,11 @@ try:
 except ImportError:  # the standard library serves, at half the speed
     _open_gzip: Any = gzip.open
     _UNPACK_ERROR: Any = zlib.error
+    _crc32: Any = zlib.crc32
 else:
     _open_gzip = igzip.open
     _UNPACK_ERROR = isal_zlib.error
+    _crc32 = isal_zlib.crc32
 
 Bools = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -37,6 +40,7 @@ Ints = npt.NDArray[np.intp]
 _SKIPPED_AT_ONCE = 1 << 20  # bytes
 _ROWS_AT_ONCE = 1 << 16
 _VOLUMES_AT_ONCE = 16
+_VOLUMES_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -97,21 +101,30 @@ class Stored:
             raise damaged(self.path, error) from error
 
 
-def hashed(stored: Stored, hasher: Any, task: Task) -> Iterator[npt.NDArray[Any]]:
-    """Pass volumes on while a thread hashes their values: hashing and unpacking overlap."""
-
-    def update(volume: npt.NDArray[Any]) -> None:
-        for start in range(0, len(volume), _ROWS_AT_ONCE):  # what fits the cache
-            hasher.update(stored.scaled(volume[start : start + _ROWS_AT_ONCE]))
-
+def ahead(volumes: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    """Pass volumes on while a thread unpacks the next ones."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        hashing = thread.submit(hasher.update, b"")
-        for volume in stored.volumes():
-            hashing.result()  # at most one volume waits
-            hashing = thread.submit(update, volume)
+        coming = deque(thread.submit(next, volumes, None) for _ in range(_VOLUMES_AHEAD))
+        while (volume := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, volumes, None))
             yield volume
-            task.advance()
-        hashing.result()
+
+
+def hashed(
+    stored: Stored, volumes: Iterable[npt.NDArray[Any]], hasher: Any, task: Task
+) -> Iterator[npt.NDArray[Any]]:
+    """Pass volumes on and hash the checksum of each one's values, however they are stored.
+
+    To know a scan again no more is needed, and checksums take a tenth of a hash's time.
+    """
+    for volume in volumes:
+        checksum = 0
+        for start in range(0, len(volume), _ROWS_AT_ONCE):  # what fits the cache
+            values = stored.scaled(volume[start : start + _ROWS_AT_ONCE])
+            checksum = _crc32(values.data, checksum)
+        hasher.update(checksum.to_bytes(4, "little"))
+        yield volume
+        task.advance()
 
 
 def drain(volumes: list[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
@@ -122,30 +135,43 @@ def drain(volumes: list[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
 
 
 def gather(
-    stored: Stored, stream: Iterable[npt.NDArray[Any]], mask: Bools, channel_of: Ints
+    stored: Stored, stream: Iterable[npt.NDArray[Any]], mask: Bools
 ) -> tuple[Float32, Bools]:
     """Collect the mask's voxels, (n, C), and tell which are finite, (n,)."""
     # Where each voxel, in C order of the mask, lies in a flat volume stored in Fortran order.
     index = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-    values = np.empty((len(index), len(channel_of)), np.float32)
+    channels = math.prod(stored.shape[3:])
+    values = np.empty((len(index), channels), np.float32)
     finite = np.ones(len(index), np.bool_)
     # Several volumes are put in together: a voxel's channels lie side by side, and every line of
     # the cache that is written to would be so once for each volume.
-    sixth = 4 * len(channel_of) // (6 * stored.dtype.itemsize)  # of the memory that `values` take
+    sixth = 4 * channels // (6 * stored.dtype.itemsize)  # of the memory that `values` take
     together = min(max(sixth, 1), _VOLUMES_AT_ONCE)
     columns = np.empty((together, len(index)), stored.dtype)
     volumes = iter(stream)
-    for first in range(0, len(channel_of), together):
-        channels = channel_of[first : first + together]
-        for column, volume in zip(columns, islice(volumes, len(channels)), strict=False):
+    for first in range(0, channels, together):
+        last = min(first + together, channels)
+        for column, volume in zip(columns, islice(volumes, last - first), strict=False):
             np.take(volume, index, out=column, mode="clip")  # none is clipped, but it is quicker
         for start in range(0, len(index), _ROWS_AT_ONCE // 16):
             rows = slice(start, start + _ROWS_AT_ONCE // 16)
-            some = stored.scaled(columns[: len(channels), rows])
-            finite[rows] &= np.isfinite(some).all(axis=0)
-            values[rows, channels] = some.T
+            some = stored.scaled(columns[: last - first, rows])
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = some.sum()
+            if not np.isfinite(total):  # nor is one of them, but for numbers too large to add
+                finite[rows] &= np.isfinite(some).all(axis=0)
+            values[rows, first:last] = some.T
     next(volumes, None)  # goes on to the end of the file, which is checked
     return values, finite
+
+
+def reorder(values: Float32, order: Ints) -> None:
+    """Put the channels of voxels (n, C) in `order` (C,), in place."""
+    if (order == np.arange(len(order))).all():
+        return
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        values[rows] = values[rows][:, order]
 
 
 def keep_rows(values: Float32, keep: Bools) -> Float32:
