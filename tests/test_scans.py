@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import os
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,22 @@ def test_the_digest_tells_other_values_and_another_shape_apart(tmp_path: Path) -
     reshaped = read_voxels(save(tmp_path / "c", turned, mask=brain((6, 5, 4)))).digest
     assert len({one, other, reshaped}) == 3
     assert len(one) == 32
+
+
+def test_the_digest_is_the_same_by_the_standard_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = save(tmp_path, head(), mask=brain())
+    expected = read_voxels(scan).digest
+    monkeypatch.setattr(streams, "_crc32", zlib.crc32)
+    assert read_voxels(scan).digest == expected
+
+
+def test_numbers_too_large_to_add_are_finite(tmp_path: Path) -> None:
+    data = head().astype(np.float32)
+    data[2, 2, 2] = [3e38, 2e38, 3e38, 1e38, 3e38]
+    voxels = read_voxels(save(tmp_path, data, mask=brain()))
+    np.testing.assert_array_equal(voxels.values, data[brain()])
 
 
 @pytest.mark.parametrize("with_mask", [True, False])
