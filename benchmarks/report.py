@@ -35,6 +35,9 @@ VARIANTS = ("network seed", "only", "preset", "KL weight")
 
 CATALOGUED = "(catalogue)"
 
+LEFT_OUT = ("mean of 5", "either sign", "heads turned", "rotation-invariant")
+"""What names of methods contain that the longest tables alone show."""
+
 
 def write_section(path: Path, name: str, text: str) -> None:
     """Put `text` between the markers of a section of a Markdown file, or at its end."""
@@ -426,7 +429,8 @@ def draw(results: Results, path: Path, fwhm: float) -> None:
 def _headline(name: str, fwhm: float) -> bool:
     """Tell whether a method is shown where there is room for the most telling ones alone."""
     smoothed = name.endswith(f"smoothed {fwhm:g} mm") and "mean of" not in name
-    return "mean of 5" not in name and "either sign" not in name and (smoothed or not _aside(name))
+    left_out = any(text in name for text in LEFT_OUT)
+    return not left_out and (smoothed or not _aside(name))
 
 
 def _colour(name: str) -> str:
