@@ -459,7 +459,7 @@ def _draw_found(results: Results, axis, fwhm: float) -> None:  # type: ignore[no
     axis.set_ylim(0, 1.02)
     axis.set_ylabel(f"share of lesions found, above {1 - HEALTHY_ABOVE:.0%} of left-out controls")
     axis.grid(axis="y", color="0.92")
-    axis.legend(fontsize=9, loc="lower right")
+    axis.legend(fontsize=9, loc="upper left")
 
 
 def _line_colour(name: str) -> str:
