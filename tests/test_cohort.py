@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from conftest import PROGRAM, Run, call_installed, tree_of
 
+from qspace_nd.cohort import hash_of_files
+from qspace_nd.errors import ScanError
 from qspace_nd.layout import find_scans
 from qspace_nd.phantom import standard_table
 from qspace_nd.simulate import simulate_cohort
@@ -371,3 +373,10 @@ def test_the_hash_is_of_all_files_of_a_scan(place: Path) -> None:
         path.write_bytes(content)
     assert len(hashes) == 5
     assert hash_of_files(files) in hashes
+
+
+def test_a_file_that_cannot_be_read_is_told_where_it_is_hashed(place: Path) -> None:
+    (scan,) = find_scans([scan_of(place, "sub-patient01")]).scans
+    scan.image.unlink()
+    with pytest.raises(ScanError, match=re.escape(f"{scan.image} cannot be read (No such file")):
+        hash_of_files(scan)

@@ -232,3 +232,15 @@ def test_a_dataset_that_is_none_is_refused(change: object, says: str, folder: Pa
     with pytest.raises(InputError) as refused:
         Dataset(folder, where=["group=control"]).scans()
     assert re.search(says, str(refused.value)), refused.value
+
+
+def test_what_pybids_cannot_index_is_refused_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("out of order\nand a long list")
+
+    monkeypatch.setattr("bids.BIDSLayout", fail)
+    sentence = f"{folder} cannot be read as a BIDS dataset (out of order); give the scans"
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        Dataset(folder).scans()
