@@ -37,6 +37,7 @@ Labels = NDArray[np.uint8]
 SETTINGS: Mapping[str, Any] = {"latents": 32, "validation": 0.05, "device": "cpu"}
 TRAINING_SHARE = 0.8
 PCA_COMPONENTS = 16
+FEW = 30  # images of either class that the dear scores see
 KERNEL_IMAGES, KERNEL_COMPONENTS = 3000, 256
 AN_AND_CHO = "recon-likelihood-qhat"
 LATENT_SCORES = ("latent-bhattacharyya", "latent-density")
@@ -205,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--digits", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--most", type=int, default=1000, help="test images of either class")
-    parser.add_argument("--few", type=int, default=30, help="of which the dear scores see so many")
+    parser.add_argument("--few", type=int, default=FEW, help="of which the dear scores see so many")
     parser.add_argument(
         "--scores",
         choices=["none", "cheap", "all"],
@@ -257,6 +258,7 @@ def report(measured: Mapping[int, Measured], arguments: argparse.Namespace) -> s
     ahead = "; of ".join(_ahead(aucs, name, digits) for name in HEADLINE[1:])
     command = "python benchmarks/mnist.py" + (" --paper" if arguments.paper else "")
     command += "" if arguments.scores == "all" else f" --scores {arguments.scores}"
+    command += "" if arguments.few == FEW else f" --few {arguments.few}"
     lines = [
         "## One digit is novel (the paper's experiment on MNIST)",
         "",
