@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,57 +102,83 @@ _OTHERWISE = {
 """How an image was made, in words, where the value says nothing to a reader."""
 
 
+@dataclass(frozen=True)
+class Outstanding:
+    """What is left to do of a run, and why some of it may not be done.
+
+    Attributes
+    ----------
+    jobs : list of MapJob
+    refused : list of str
+        Of scans whose maps are there but were made otherwise: a sentence each.
+    """
+
+    jobs: list[MapJob]
+    refused: list[str]
+
+
 def outstanding(
     jobs: Sequence[MapJob], *, resume: bool, force: bool, progress: Progress = SILENT
-) -> list[MapJob]:
+) -> Outstanding:
     """Choose the jobs that are to be done, all if `force`; without `resume` nothing may be there.
 
     Raises
     ------
     OutputError
-        An output is there that was made otherwise, or cannot be written.
+        Outputs of all that are not done are there and were made otherwise, or one cannot be
+        written.
     """
-    left = [job for job in jobs if force or not resume or not job.is_done()]
-    if len(left) < len(jobs):
+    left, refused = [], []
+    for job in jobs:
+        try:
+            if force or not resume or not job.is_done():
+                left.append(job)
+        except OutputError as error:
+            refused.append(str(error))
+    if refused and not left:
+        raise OutputError(refused[0])
+    done = len(jobs) - len(left) - len(refused)
+    if done:
         progress.say(
-            f"{len(jobs) - len(left)} of {len(jobs)} scans are mapped already, by the same model "
-            f"and settings, and are skipped"
+            f"{done} of {len(jobs)} scans are mapped already, by the same model and settings, and "
+            f"are skipped"
         )
     paths = [path for job in left for path in job.files.paths()]
     require_writable(paths, force=force or resume)
-    return left
+    return Outstanding(left, refused)
 
 
 def do_each(
-    jobs: Iterable[MapJob], work: Callable[[MapJob], None], of: int, progress: Progress = SILENT
+    left: Outstanding, work: Callable[[MapJob], None], of: int, progress: Progress = SILENT
 ) -> None:
     """Do jobs one after another, of a run of `of` scans.
 
     Raises
     ------
     WorkError
-        Some of several failed; the others are done.
+        Some of several failed or were refused; the others are done.
     QspaceError
         The only one failed.
     """
-    failures = []
-    for job in jobs:
+    failures = list(left.refused)
+    for message in failures:
+        progress.warn(message)
+    for job in left.jobs:
         try:
             work(job)
         except QspaceError as error:
             if of == 1:
                 raise
             progress.warn(str(error))
-            failures.append(str(error).rstrip("."))
+            failures.append(str(error))
     if failures:
         rest = (
             "the maps of the others are there, and are skipped when the command is run again"
             if len(failures) < of
             else "nothing was written"
         )
-        raise WorkError(
-            f"{len(failures)} of {of} scans could not be mapped: {'; '.join(failures)}; {rest}."
-        )
+        reasons = "; ".join(failure.rstrip(".") for failure in failures)
+        raise WorkError(f"{len(failures)} of {of} scans could not be mapped: {reasons}; {rest}.")
 
 
 def hash_of_files(files: ScanFiles) -> str:

@@ -262,7 +262,7 @@ def map_scans(
 
     Where `output` is a folder, scans that are mapped there already, from the same files by the same
     model, settings and version, are skipped, and one of several scans that fails while it is read
-    or mapped is reported when the others are done.
+    or mapped, or whose maps were made otherwise, is reported when the others are done.
 
     Parameters
     ----------

@@ -183,20 +183,34 @@ def fit_another(place: Path) -> None:
         (of_another_version, "", PATIENTS[2], "with SoftwareVersion 0.0.9 and not "),
     ],
 )
-def test_maps_that_were_made_otherwise_are_refused_before_any_work(
+def test_maps_that_were_made_otherwise_are_refused_and_the_others_made(
     change: Callable[[Path], None], more: str, named: str, says: str, place: Path, call: Run
 ) -> None:
     shutil.rmtree(place / "maps" / PATIENTS[1])
     change(place)
-    before = tree_of(place)
+    others = [place / "maps" / patient for patient in (PATIENTS[0], PATIENTS[2])]
+    before = [tree_of(folder) for folder in others]
     outcome = call(f"{MAP} {more} -q", place)
-    assert (outcome.status, tree_of(place)) == (2, before)
-    assert re.fullmatch(
-        rf"qspace-nd: maps/{named}/\S+ exists already, and was made {says}.*; name another output, "
-        r"or map this scan again with --force\.\n",
+    assert (outcome.status, [tree_of(folder) for folder in others]) == (1, before)
+    assert map_of(place, PATIENTS[1]).is_file()
+    assert re.search(
+        rf"of 3 scans could not be mapped: .*maps/{named}/\S+ exists already, and was made "
+        rf"{says}.*; name another output, or map this scan again with --force",
         outcome.stderr,
-    ), outcome.stderr
+    )
     assert call(f"{MAP} {more} --force -q", place).status == 0
+
+
+def test_where_all_maps_were_made_otherwise_nothing_is_done(place: Path, call: Run) -> None:
+    fit_another(place)
+    before = tree_of(place)
+    outcome = call(f"{MAP} -q", place)
+    assert (outcome.status, tree_of(place)) == (2, before)
+    assert re.search(
+        r"^qspace-nd: maps/\S+ exists already, and was made with another model; name another "
+        r"output, or map this scan again with --force",
+        outcome.stderr,
+    )
 
 
 # --- Failures
