@@ -123,7 +123,7 @@ def common_protocol(
 
     All scans are resampled or none is: mixing costs accuracy. They are wherever the directions
     allow it, even where the tables agree, because the fit takes off noise that distances would
-    otherwise consist of (see `benchmarks/README.md`).
+    otherwise consist of (see `docs/training.md`).
 
     Raises
     ------
@@ -154,8 +154,9 @@ def common_protocol(
             if any(bring_to(scan, unlike, options).mixed for scan in scans):
                 raise
             progress.say(
-                f"{path} and the others are taken as they were scanned: there are too few "
-                f"directions for a fit in spherical harmonics, which would take noise off"
+                f"{path} and the others are taken as they were scanned: they have too few "
+                f"directions, or no b=0 volume, for a fit in spherical harmonics, which would take "
+                f"noise off"
             )
             return unlike
         progress.say(
