@@ -33,6 +33,7 @@ from qspace_nd.model import NoveltyModel
 from qspace_nd.normalise import channel_means
 from qspace_nd.resampling import Resampling
 from qspace_nd.search import NearestNeighbours
+from qspace_nd.training import PRESETS
 from qspace_nd.tuning import Assessment
 
 Scores = NDArray[np.floating[Any]]
@@ -40,7 +41,11 @@ Volume = NDArray[np.floating[Any]]
 Scorer = Callable[[Scan, Rows], Scores]
 """(scan, rows) -> (rows, names): higher is more novel."""
 
-NEIGHBOURS = (1, 5, 10)
+NEIGHBOURS = (PRESETS["default"].neighbours, 1, 5)
+"""How many neighbours distances are the mean to: the default's number first."""
+
+NEAREST = "nearest"
+"""What is said of a distance to one neighbour."""
 
 EVERY = 1000  # more cohorts than there are
 
@@ -99,8 +104,8 @@ class Peer:
 
 
 def by_neighbours(name: str) -> tuple[str, ...]:
-    """Name the distance to the nearest neighbour, and the means over several of them."""
-    return (name, *(f"{name}, mean of {k}" for k in NEIGHBOURS[1:]))
+    """Name the mean distance to each number of neighbours: the default's goes without saying."""
+    return (name, *(f"{name}, {NEAREST if k == 1 else f'mean of {k}'}" for k in NEIGHBOURS[1:]))
 
 
 # --- the model -------------------------------------------------------------------------------

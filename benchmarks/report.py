@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import summary
 from cohorts import LEAST_LESION_VOLUME, MAIN_KIND, OTHER_KINDS, Design
-from peers import by_neighbours
+from peers import NEAREST, NEIGHBOURS, by_neighbours
 from scoring import Scored
 from summary import (
     FIGURES,
@@ -59,7 +59,8 @@ def markdown(results: Results, stage: str, command: str, fwhm: float) -> str:
             "Finding lesions",
             "Means over cohorts of means over patients, and the paired difference of "
             "latent-distance to each method with its 95 % bootstrap interval over patients. AP: "
-            "average precision.",
+            f"average precision. Distances are the mean to {NEIGHBOURS[0]} neighbours, as by "
+            "default, but where another number is said.",
             [detection(results)],
         ),
         (
@@ -126,11 +127,16 @@ def _aside(name: str) -> bool:
 
 
 def _is_variant(name: str) -> bool:
-    return any(text in name for text in VARIANTS) and "mean of 5" not in name
+    return any(text in name for text in VARIANTS) and "mean of" not in name
 
 
 def _smoothed(name: str) -> bool:
     return "smoothed" in name
+
+
+def _by_default(name: str) -> bool:
+    """Tell whether distances are the mean to as many neighbours as by default."""
+    return "mean of" not in name and NEAREST not in name
 
 
 def detection(results: Results) -> str:
@@ -163,7 +169,7 @@ def _cohorts(results: Results) -> str:
 
 
 def _smoothing(results: Results, fwhm: float) -> str:
-    smooth = [name for name in results.names() if _smoothed(name) and "mean of 5" not in name]
+    smooth = [name for name in results.names() if _smoothed(name) and "mean of" not in name]
     if not smooth:
         return ""
 
@@ -176,7 +182,7 @@ def _smoothing(results: Results, fwhm: float) -> str:
 
 def _variants(results: Results) -> str:
     others = [name for name in results.names() if _is_variant(name)]
-    return _detection(results, [OURS, f"{OURS}, mean of 10", *others]) if others else ""
+    return _detection(results, [OURS, f"{OURS}, {NEAREST}", *others]) if others else ""
 
 
 def _ours(name: str) -> str:
@@ -292,13 +298,13 @@ def _seeds(results: Results) -> str:
 
 
 def _is_seed(name: str) -> bool:
-    return "network seed" in name and "mean of" not in name and not _smoothed(name)
+    return "network seed" in name and _by_default(name) and not _smoothed(name)
 
 
 def _training(results: Results) -> str:
     rows = {}
     for one in results.scored:
-        if "alive" in one.facts and "mean of" not in one.name and not _smoothed(one.name):
+        if "alive" in one.facts and _by_default(one.name) and not _smoothed(one.name):
             facts = one.facts
             rows[one.name, one.cohort] = [
                 one.name,
@@ -428,7 +434,7 @@ def draw(results: Results, path: Path, fwhm: float) -> None:
 
 def _headline(name: str, fwhm: float) -> bool:
     """Tell whether a method is shown where there is room for the most telling ones alone."""
-    smoothed = name.endswith(f"smoothed {fwhm:g} mm") and "mean of" not in name
+    smoothed = name.endswith(f"smoothed {fwhm:g} mm") and _by_default(name)
     left_out = any(text in name for text in LEFT_OUT)
     return not left_out and (smoothed or not _aside(name))
 

@@ -56,7 +56,7 @@ def fit(cohort: Cohort, latents: int, cache: Path) -> NoveltyModel:
     folder = cache / f"model-{latents}"
     if not (folder / "model.json").exists():
         start = time.perf_counter()
-        model = NoveltyModel(latents=latents, hidden=PAPER_HIDDEN[latents])
+        model = NoveltyModel(latents=latents, hidden=PAPER_HIDDEN[latents], neighbours=1)
         model.fit(cohort.reference_rows(), groups=cohort.groups)
         model.save(folder)
         print(f"{latents} latents: fitted in {time.perf_counter() - start:.0f} s", flush=True)

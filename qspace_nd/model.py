@@ -78,8 +78,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         The most passes through the training voxels; by default the preset's budget of steps.
     validation : float
         Share of the subjects held out from training, to choose the weights by.
-    neighbours : int
-        The nearest healthy voxels that distances to the nearest are the mean to; 1 in the paper.
+    neighbours : int, optional
+        The nearest healthy voxels that distances to the nearest are the mean to; by default the
+        preset's (10; 1 for images and in the paper).
     preset : str
         "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS` and
         `IMAGE_PRESETS`).
@@ -114,7 +115,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         kl_weight: float | None = None,
         epochs: int | None = None,
         validation: float = 0.25,
-        neighbours: int = 1,
+        neighbours: int | None = None,
         preset: str = "default",
         decision_score: str = DEFAULT_SCORE,
         seed: int = 0,
@@ -135,6 +136,14 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     def n_features_in_(self) -> int:
         """Number C of channels that the model was fitted with."""
         return self.network_.channels
+
+    @property
+    def neighbours_(self) -> int:
+        """The setting `neighbours`, or what the preset has in its place."""
+        self._require_fitted()
+        if self.neighbours is not None:
+            return self.neighbours
+        return _presets(self.network_.shape)[self.preset].neighbours
 
     def fit(
         self,
@@ -218,7 +227,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         channels = healthy[0].rows.shape[1]
         shape = shape or (channels,)
-        presets = PRESETS if len(shape) == 1 else IMAGE_PRESETS
+        presets = _presets(shape)
         recipe, hidden = self._recipe(presets), self._architecture(presets)
         find_score(self.decision_score)
         device = find_device(self.device)
@@ -330,7 +339,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             A score's name is unknown, or it has no approximate search; or the reference holds
             nobody but `leave_out`, or not them.
         """
-        number = self.neighbours if neighbours is None else neighbours
+        number = self.neighbours_ if neighbours is None else neighbours
         rules: dict[str, Score] = {
             name: nearest_of(name).with_search(ApproximateNeighbours)
             if approximate
@@ -361,7 +370,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Measured on `approximate.SAMPLE` of the voxels `X` (n, C) at random. The other parameters
         are those of `novelties`.
         """
-        number = self.neighbours if neighbours is None else neighbours
+        number = self.neighbours_ if neighbours is None else neighbours
         rule = nearest_of(score)
         x, healthy = np.asarray(X), self._reference_without(leave_out)
         random = np.random.default_rng(self.seed)
@@ -495,6 +504,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             raise ArrayError(f"validation is {self.validation}; a share between 0 and 1 is wanted.")
         recipe = presets[self.preset]
         return recipe if self.kl_weight is None else replace(recipe, kl_weight=self.kl_weight)
+
+
+def _presets(shape: tuple[int, ...]) -> Mapping[str, Recipe]:
+    """The recipes for vectors, of shape (C,), or for images."""
+    return PRESETS if len(shape) == 1 else IMAGE_PRESETS
 
 
 def find_device(name: str) -> torch.device:

@@ -273,7 +273,7 @@ def map_scans(
     scores : sequence of str
         Their names.
     neighbours : int, optional
-        The nearest healthy voxels that distances are the mean to; by default the model's setting.
+        The nearest healthy voxels that distances are the mean to; by default the model's.
     approximate : bool
         Miss some of the nearest, for speed; the sidecars say how many were found.
     memory : int, optional
@@ -315,7 +315,7 @@ def map_scans(
         resampled = bridge.transform is not None
         settings = {
             "Model": model_hash,
-            "Neighbours": neighbours or model.neighbours,
+            "Neighbours": neighbours or model.neighbours_,
             "Search": "approximate" if approximate else "exact",
             "Features": protocol.features,
             "Resampled": resampled and protocol.features == RAW,

@@ -35,7 +35,7 @@ PART = 4096
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """How a network is trained, and how many neighbours novelty is told by.
 
     Attributes
     ----------
@@ -66,6 +66,8 @@ class Recipe:
         Standard deviation of the logarithm of a random gain, another for each voxel of a batch. A
         scan of another person lies a little beside the training scans, and lesions more so: a
         network that has seen gains around those of the training scans places both smoothly.
+    neighbours : int
+        The nearest healthy voxels that distances to the nearest are the mean to.
     """
 
     hidden: Mapping[int, tuple[int, ...]] | tuple[int, ...]
@@ -80,6 +82,7 @@ class Recipe:
     activation: str
     gradient_norm: float
     gain_jitter: float
+    neighbours: int
 
 
 PRESETS = {
@@ -96,6 +99,7 @@ PRESETS = {
         activation="silu",
         gradient_norm=100.0,
         gain_jitter=0.1,
+        neighbours=10,
     ),
     "paper": Recipe(
         hidden=PAPER_HIDDEN,
@@ -110,6 +114,7 @@ PRESETS = {
         activation="relu",
         gradient_norm=math.inf,
         gain_jitter=0.0,
+        neighbours=1,
     ),
 }
 """The recipes by name; "paper" is that of Vasilev et al., section 3.1."""
@@ -128,6 +133,7 @@ IMAGE_PRESETS = {
         activation="relu",
         gradient_norm=100.0,
         gain_jitter=0.0,
+        neighbours=1,
     ),
     "paper": Recipe(
         hidden=(8, 16, 32),
@@ -142,6 +148,7 @@ IMAGE_PRESETS = {
         activation="relu",
         gradient_norm=math.inf,
         gain_jitter=0.0,
+        neighbours=1,
     ),
 }
 """The recipes for images, `hidden` being numbers of filters.

@@ -101,7 +101,8 @@ def test_scores_in_the_cache_are_not_computed_again(scored):
 
 def test_input_distance_is_the_least_distance_to_the_reference(cohort, scored):
     patient = cohort.patients()[0]
-    one = next(one for one in scored[0] if one.name == "input-distance" and one.labels.any())
+    name = "input-distance, nearest"
+    one = next(one for one in scored[0] if one.name == name and one.labels.any())
     x = patient.x[one.rows[:20]].astype(np.float64)
     apart = np.linalg.norm(x[:, None] - cohort.reference_rows()[None], axis=-1).min(axis=1)
     np.testing.assert_allclose(one.scores[:20], apart, rtol=1e-5)

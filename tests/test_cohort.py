@@ -171,7 +171,7 @@ def fit_another(place: Path) -> None:
         (store_anew, "", PATIENTS[2], "when the scan, its mask or its gradients were other files"),
         (turn_a_vector, "", PATIENTS[2], "when the scan, its mask or its gradients were other"),
         (fit_another, "", PATIENTS[0], "with another model"),
-        (lambda place: None, "--neighbours 3", PATIENTS[0], "with Neighbours 1 and not 3"),
+        (lambda place: None, "--neighbours 3", PATIENTS[0], "with Neighbours 10 and not 3"),
         (
             lambda place: None,
             "--ignore-nonfinite",

@@ -26,7 +26,7 @@ from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")
 ROWS, CHANNELS = 400, 7
-TINY: dict[str, Any] = {"latents": 2, "hidden": (8, 4), "epochs": 3}
+TINY: dict[str, Any] = {"latents": 2, "hidden": (8, 4), "epochs": 3, "neighbours": 1}
 
 
 def voxels(rows: int = ROWS, seed: int = 0) -> np.ndarray:
@@ -220,6 +220,18 @@ def test_distances_are_those_of_a_loop(model: NoveltyModel, score: str) -> None:
         x, y = model.encode(x).mean, model.encode(y).mean
     expected = [min(math.dist(one.tolist(), other.tolist()) for other in y) for one in x]
     np.testing.assert_allclose(model.novelty(voxels(20, seed=1), score), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("preset", "number"), [("default", 10), ("paper", 1)])
+def test_distances_are_the_mean_to_as_many_neighbours_as_the_preset_says(
+    preset: str, number: int
+) -> None:
+    model = NoveltyModel(**TINY | {"neighbours": None, "preset": preset}).fit(voxels())
+    assert (model.neighbours, model.neighbours_) == (None, number)
+    x, y = model.encode(voxels(20, seed=1)).mean, model.encode(voxels()).mean
+    nearest = [sorted(math.dist(a.tolist(), b.tolist()) for b in y)[:number] for a in x]
+    novelty = model.novelty(voxels(20, seed=1))
+    np.testing.assert_allclose(novelty, np.mean(nearest, axis=1), rtol=1e-5)
 
 
 def test_several_scores_are_those_of_each(model: NoveltyModel) -> None:

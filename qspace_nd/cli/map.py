@@ -44,8 +44,8 @@ from qspace_nd.progress import Progress
     "--neighbours",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Take the mean distance to the K nearest healthy voxels.  [default: the model's, 1 as in "
-    "the paper]",
+    help="Take the mean distance to the K nearest healthy voxels.  [default: the model's: 10, what "
+    "--tune chose, or 1 with --preset paper]",
 )
 @click.option(
     "--search",

@@ -55,7 +55,8 @@ def common(function: Function) -> Function:
     def command(*, quiet: bool, verbose: int, **options: Any) -> None:
         from qspace_nd.cli.console import open_progress
 
-        logging.basicConfig(format="%(message)s", level=max(10, 30 - 10 * verbose))
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("qspace_nd").setLevel(max(10, 30 - 10 * verbose))
         function(progress=open_progress(quiet=quiet), **options)
 
     return command
