@@ -23,7 +23,7 @@ from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.layout import ScanFiles
 from qspace_nd.outputs import replacing
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.quality import has_signal, left_out, negative_values, nonfinite, require_signal
+from qspace_nd.quality import left_out, nonfinite, require_signal
 from qspace_nd.streams import (
     Stored,
     ahead,
@@ -33,7 +33,6 @@ from qspace_nd.streams import (
     hashed,
     is_cut_short,
     keep_rows,
-    reorder,
 )
 
 __all__ = [
@@ -188,9 +187,12 @@ def read_voxels(
     stored = _stored(_load(path), path)
     hasher = hashlib.blake2b(repr(stored.shape).encode(), digest_size=16)
     b0 = np.zeros(scan.channels, np.bool_) if scan.gradients is None else scan.gradients.b0
-    given = None if scan.files.mask is None else read_mask(scan.files.mask, scan.grid)
-    with progress.task(f"Reading {scan.files.name}", scan.channels) as task:
-        stream: Iterator[npt.NDArray[Any]] = hashed(stored, ahead(stored.volumes()), hasher, task)
+    with (
+        progress.task(f"Reading {scan.files.name}", scan.channels) as task,
+        ahead(stored.volumes()) as unpacked,  # from here on, while the mask is read
+    ):
+        given = None if scan.files.mask is None else read_mask(scan.files.mask, scan.grid)
+        stream: Iterator[npt.NDArray[Any]] = hashed(stored, unpacked, hasher, task)
         if given is None:
             kept = list(stream)  # as stored, so that the scan is held once and in its own type
             progress.say(f"Computing a brain mask for {path} with median_otsu.")
@@ -198,16 +200,13 @@ def read_voxels(
             stream = drain(kept)
         else:
             mask = given
-        values, finite = gather(stored, stream, mask)
-    reorder(values, volumes)
+        values, finite, signal = gather(stored, stream, mask, volumes, b0)
     if not finite.all() and not ignore_nonfinite:
         raise nonfinite(path, values, finite)
-    signal = has_signal(values, np.flatnonzero(b0[volumes]))
     warnings = [*_mask_warnings(scan, mask, given), *left_out(path, finite, signal)]
     values = keep_rows(values, finite & signal)
     mask = _scatter(mask, finite & signal)
-    require_signal(path, values, volumes)
-    warnings += negative_values(path, values)
+    warnings += require_signal(path, values, volumes)
     return Voxels(values, mask, scan, hasher.hexdigest(), given is None, tuple(warnings))
 
 

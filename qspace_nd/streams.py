@@ -11,8 +11,8 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,8 +39,10 @@ Ints = npt.NDArray[np.intp]
 
 _SKIPPED_AT_ONCE = 1 << 20  # bytes
 _ROWS_AT_ONCE = 1 << 16
-_VOLUMES_AT_ONCE = 16
-_VOLUMES_AHEAD = 3
+# Rows: an odd number of the cache's lines, so that a voxel's numbers, one in each channel of a
+# tile, do not compete for one set of it. With up to 300 channels, a tile fits the second level.
+_TILE = 63 * 16
+_VOLUMES_AHEAD = 3  # as long as the mask takes to read, and memory to be had for the first volume
 
 
 @dataclass(frozen=True)
@@ -87,27 +89,33 @@ class Stored:
         ScanError
             The file ends early or is corrupt: a checksum at its end is checked too.
         """
-        voxels = math.prod(self.shape[:3])
+        size = math.prod(self.shape[:3]) * self.dtype.itemsize
         try:
             with _open_stream(self.path) as stream:
                 _skip(stream, self.offset)
                 for _ in range(math.prod(self.shape[3:])):
-                    volume = np.empty(voxels, self.dtype)
-                    _fill(stream, memoryview(volume.view(np.uint8).data))
-                    yield volume
+                    volume = stream.read(size)  # `readinto` of a packed file reads and copies
+                    if len(volume) < size:
+                        raise EOFError("the file ends before its last voxel")
+                    yield np.frombuffer(volume, self.dtype)
                 while stream.read(_SKIPPED_AT_ONCE):
                     pass
         except (EOFError, OSError, zlib.error, _UNPACK_ERROR) as error:
             raise damaged(self.path, error) from error
 
 
-def ahead(volumes: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-    """Pass volumes on while a thread unpacks the next ones."""
+@contextmanager
+def ahead(volumes: Iterator[npt.NDArray[Any]]) -> Iterator[Iterator[npt.NDArray[Any]]]:
+    """Give volumes in turn, which a thread unpacks from now on, a few ahead of their use."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = deque(thread.submit(next, volumes, None) for _ in range(_VOLUMES_AHEAD))
-        while (volume := coming.popleft().result()) is not None:
-            coming.append(thread.submit(next, volumes, None))
-            yield volume
+
+        def unpacked() -> Iterator[npt.NDArray[Any]]:
+            while (volume := coming.popleft().result()) is not None:
+                coming.append(thread.submit(next, volumes, None))
+                yield volume
+
+        yield unpacked()
 
 
 def hashed(
@@ -135,43 +143,37 @@ def drain(volumes: list[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
 
 
 def gather(
-    stored: Stored, stream: Iterable[npt.NDArray[Any]], mask: Bools
-) -> tuple[Float32, Bools]:
-    """Collect the mask's voxels, (n, C), and tell which are finite, (n,)."""
+    stored: Stored, stream: Iterable[npt.NDArray[Any]], mask: Bools, order: Ints, b0: Bools
+) -> tuple[Float32, Bools, Bools]:
+    """Collect the mask's voxels, (n, C), and tell which are finite, (n,), and have signal, (n,).
+
+    Volume `order[c]` of the stream serves channel c. Those voxels have signal whose mean over the
+    volumes of b=0, `b0` (C,), is positive, or where there are none, that are not 0 in all volumes.
+    """
     # Where each voxel, in C order of the mask, lies in a flat volume stored in Fortran order.
-    index = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-    channels = math.prod(stored.shape[3:])
-    values = np.empty((len(index), channels), np.float32)
+    index = np.arange(mask.size).reshape(mask.shape, order="F")[mask]
+    count, channels = len(index), len(order)
+    # The channels of a voxel lie side by side, so that each volume put there would touch every line
+    # of the cache. Tiles of some rows are kept channel by channel instead, and turned at the end.
+    tiles = np.empty((-(-count // _TILE), channels, _TILE), np.float32)
+    index = np.resize(index, len(tiles) * _TILE)  # some voxels once more fill the last tile
+    column = np.empty(len(index), stored.dtype)
     finite = np.ones(len(index), np.bool_)
-    # Several volumes are put in together: a voxel's channels lie side by side, and every line of
-    # the cache that is written to would be so once for each volume.
-    sixth = 4 * channels // (6 * stored.dtype.itemsize)  # of the memory that `values` take
-    together = min(max(sixth, 1), _VOLUMES_AT_ONCE)
-    columns = np.empty((together, len(index)), stored.dtype)
-    volumes = iter(stream)
-    for first in range(0, channels, together):
-        last = min(first + together, channels)
-        for column, volume in zip(columns, islice(volumes, last - first), strict=False):
-            np.take(volume, index, out=column, mode="clip")  # none is clipped, but it is quicker
-        for start in range(0, len(index), _ROWS_AT_ONCE // 16):
-            rows = slice(start, start + _ROWS_AT_ONCE // 16)
-            some = stored.scaled(columns[: last - first, rows])
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = some.sum()
-            if not np.isfinite(total):  # nor is one of them, but for numbers too large to add
-                finite[rows] &= np.isfinite(some).all(axis=0)
-            values[rows, first:last] = some.T
-    next(volumes, None)  # goes on to the end of the file, which is checked
-    return values, finite
-
-
-def reorder(values: Float32, order: Ints) -> None:
-    """Put the channels of voxels (n, C) in `order` (C,), in place."""
-    if (order == np.arange(len(order))).all():
-        return
-    for start in range(0, len(values), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        values[rows] = values[rows][:, order]
+    signal = np.zeros(len(index), np.float64)
+    for volume, channel, of_b0 in zip(stream, np.argsort(order), b0, strict=True):
+        np.take(volume, index, out=column, mode="clip")  # none is clipped, but it is quicker
+        values = stored.scaled(column)
+        if not np.isfinite([values.min(), values.max()]).all():
+            finite &= np.isfinite(values)
+        if of_b0:
+            with np.errstate(invalid="ignore"):
+                signal += values
+        elif not b0.any():
+            signal += values != 0
+        tiles[:, channel] = values.reshape(len(tiles), _TILE)
+    for tile in tiles:
+        tile.reshape(_TILE, channels)[:] = tile.T.copy()
+    return tiles.reshape(-1, channels)[:count], finite[:count], signal[:count] > 0
 
 
 def keep_rows(values: Float32, keep: Bools) -> Float32:
@@ -217,11 +219,3 @@ def _skip(stream: IO[bytes], count: int) -> None:
         if not skipped:
             raise EOFError("the file ends before its first voxel")
         count -= skipped
-
-
-def _fill(stream: Any, buffer: memoryview) -> None:
-    while len(buffer):
-        count = stream.readinto(buffer)
-        if not count:
-            raise EOFError("the file ends before its last voxel")
-        buffer = buffer[count:]

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import ScanError
-from qspace_nd.quality import _summary, require_signal
-
-
-@pytest.mark.parametrize("rows", [1, 15, 16, 4096, 4096 + 16, 2 * 4096 + 5])
-def test_the_summary_of_blocks_is_that_of_all_rows(rows: int) -> None:
-    values = np.random.default_rng(0).normal(1.0, 5.0, (rows, 7)).astype(np.float32)
-    least, most, mean = _summary(values)
-    np.testing.assert_array_equal(least, values.min(axis=0))
-    np.testing.assert_array_equal(most, values.max(axis=0))
-    assert mean == pytest.approx(values.mean(dtype=np.float64), rel=1e-12)
+from qspace_nd.quality import require_signal
 
 
 def test_a_channel_that_varies_in_the_last_row_alone_is_not_constant() -> None:
@@ -26,3 +17,14 @@ def test_a_channel_that_varies_in_the_last_row_alone_is_not_constant() -> None:
     values[-1, 1] = 1.0
     with pytest.raises(ScanError, match=r"constant over its mask: 1 \(always 1\)"):
         require_signal(Path("s.nii"), values, np.arange(2))
+
+
+def test_a_mean_that_negative_values_keep_from_being_positive_is_refused() -> None:
+    values = np.full((4096 + 3, 2), -1.0, np.float32)
+    values[-1] = 4098.0
+    with pytest.raises(ScanError, match=r"has a mean of 0 over its mask; expected a positive one"):
+        require_signal(Path("s.nii"), values, np.arange(2))
+    values[-1] = 4099.0
+    (warning,) = require_signal(Path("s.nii"), values, np.arange(2))
+    assert "8196 values inside its mask (1e+02 %) are negative" in warning
+    assert require_signal(Path("s.nii"), -values[::-1] + 4099.0, np.arange(2)) == ()

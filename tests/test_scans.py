@@ -132,6 +132,24 @@ def test_channels_come_in_the_order_asked_for(tmp_path: Path) -> None:
         read_voxels(scan, order=[0, 0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("gradients", [table(), None])
+def test_voxels_of_several_tiles_are_gathered_ordered_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradients: GradientTable | None
+) -> None:
+    monkeypatch.setattr(streams, "_TILE", 10)
+    data, mask, order = head().astype(np.float32), brain(), np.array([3, 1, 4, 0, 2])
+    rows = np.argwhere(mask)
+    data[(*rows[9], table().b0 if gradients else slice(None))] = 0
+    data[(*rows[10], 3)] = np.nan
+    data[(*rows[26], 2)] = -np.inf
+    keep = np.ones(len(rows), np.bool_)
+    keep[[9, 10, 26]] = False
+    scan = save(tmp_path, data, mask=mask, gradients=gradients)
+    voxels = read_voxels(scan, order=order, ignore_nonfinite=True)
+    np.testing.assert_array_equal(voxels.values, data[mask][keep][:, order])
+    np.testing.assert_array_equal(voxels.mask[mask], keep)
+
+
 def test_one_head_stored_las_lps_and_ras_gives_the_same_voxels_and_directions(
     tmp_path: Path,
 ) -> None:
@@ -258,10 +276,6 @@ def test_the_voxels_are_streamed_once_from_start_to_end(
             chunk: bytes = self.stream.read(count)
             read.append(len(chunk))
             return chunk
-
-        def readinto(self, buffer: memoryview) -> int:
-            read.append(self.stream.readinto(buffer))
-            return read[-1]
 
     opened: list[Path] = []
     open_stream = streams._open_stream
