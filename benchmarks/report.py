@@ -25,7 +25,7 @@ from summary import (
 )
 
 from qspace_nd.outputs import replacing
-from qspace_nd.tuning import CHOICES
+from qspace_nd.tuning import CHOICES, Trial
 
 OURS = "latent-distance"
 SUPERVISED = "supervised classifier"
@@ -336,10 +336,10 @@ def _tuning(results: Results) -> str:
     rows = []
     for cohort in dict.fromkeys(one.cohort for one in results.scored):
         trials = [
-            Trial(name, latents, altered, found)
+            trial
             for name in results.names()
             if (latents := _latents(name)) is not None
-            for altered, found in [_of_cohort(results, name, cohort)]
+            for trial in [_trial(results, name, latents, cohort)]
         ]
         every = sorted({trial.latents for trial in trials})
         for text, allowed in (
@@ -349,14 +349,14 @@ def _tuning(results: Results) -> str:
             among = [trial for trial in trials if trial.latents in allowed]
             if not among:
                 continue
-            chosen = max(among, key=lambda trial: trial.altered)
+            chosen = max(among, key=lambda trial: trial.merit)
             best = max(among, key=lambda trial: trial.found)
             rows.append(
                 [
                     text,
                     str(cohort.seed),
                     chosen.name,
-                    f"{chosen.altered:.3f}",
+                    f"{chosen.auc:.3f}",
                     f"{chosen.found:.3f}",
                     f"{best.name}: {best.found:.3f}",
                     f"{chosen.found - best.found:+.3f}",
@@ -367,12 +367,11 @@ def _tuning(results: Results) -> str:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A setting with its AUC on changed healthy voxels and on lesions."""
+class LabelledTrial(Trial):
+    """A trial of `fit --tune` with the AUC on lesions."""
 
     name: str
     latents: int
-    altered: float
     found: float
 
 
@@ -381,10 +380,12 @@ def _latents(name: str) -> int | None:
     return int(number) if found else None
 
 
-def _of_cohort(results: Results, name: str, cohort: Design) -> tuple[float, float]:
+def _trial(results: Results, name: str, latents: int, cohort: Design) -> LabelledTrial:
     of = [one for one in results.of(name) if one.cohort == cohort]
-    column = by_neighbours(of[0].method).index(name)
-    return of[0].facts["altered"][column], float(np.mean([summary.detection(one)[0] for one in of]))
+    facts, column = of[0].facts, by_neighbours(of[0].method).index(name)
+    found = float(np.mean([summary.detection(one)[0] for one in of]))
+    dead = facts["latents"] - facts["alive"]
+    return LabelledTrial({}, facts["altered"][column], dead, name, latents, found)
 
 
 def _times(results: Results) -> str:

@@ -35,10 +35,26 @@ _VOXELS = 4000  # of each held-out subject: the AUC's standard error is then bel
 
 @dataclass(frozen=True)
 class Trial:
-    """The settings that were free, neighbours among them, and the AUC that they reached."""
+    """What was tried.
+
+    Attributes
+    ----------
+    settings : mapping
+        Those that were free, neighbours among them.
+    auc : float
+        That they reached.
+    dead : int
+        Latents that carry nothing of the signal.
+    """
 
     settings: Mapping[str, Any]
     auc: float
+    dead: int
+
+    @property
+    def merit(self) -> tuple[bool, float]:
+        """By what the best is chosen: that no latent is dead, then the AUC."""
+        return not self.dead, self.auc
 
 
 def require_tunable(gradients: GradientTable | None, features: str, subjects: int) -> GradientTable:
@@ -140,7 +156,8 @@ def tune(
 ) -> tuple[NoveltyModel, list[Trial]]:
     """Fit a model for each combination of the free settings and return the best one.
 
-    Best is the highest AUC of an `Assessment`.
+    Best is the highest AUC of an `Assessment` among the networks with no dead latent, or among all
+    where each has some.
 
     Parameters
     ----------
@@ -167,15 +184,17 @@ def tune(
     """
     assessment = Assessment.of(model, healthy, acquisition)
     trials: list[Trial] = []
-    chosen, best = model, -np.inf
+    chosen = model
     for values in product(*(CHOICES[name] for name in free)):
         setting = dict(zip(free, values, strict=True))
         candidate = NoveltyModel(**(model.get_params() | setting))
         candidate.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
+        dead = candidate.latents - candidate.history_.latents_alive
         for neighbours in NEIGHBOURS:
             auc = assessment.auc(candidate, neighbours, memory)
-            trials.append(Trial({**setting, "neighbours": neighbours}, auc))
-            if auc > best:
-                chosen, best = candidate, auc
+            trial = Trial({**setting, "neighbours": neighbours}, auc, dead)
+            if all(trial.merit > other.merit for other in trials):
+                chosen = candidate
                 chosen.neighbours = neighbours
-    return chosen, sorted(trials, key=lambda trial: -trial.auc)
+            trials.append(trial)
+    return chosen, sorted(trials, key=lambda trial: trial.merit, reverse=True)

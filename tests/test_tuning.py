@@ -51,6 +51,21 @@ def test_the_model_with_the_highest_auc_is_chosen_and_its_people_were_left_out(v
     assert trials[0].auc > 0.7
 
 
+def test_a_network_with_dead_latents_is_chosen_only_where_there_is_no_other(voxels, monkeypatch):
+    def auc(self, model, neighbours, memory=None):
+        return 0.9 if model.kl_weight > 1 else 0.8  # the dead ones find more
+
+    monkeypatch.setattr(tuning.Assessment, "auc", auc)
+    acquisition = Acquisition(np.ones(len(TABLE.bvals), np.float32), TABLE, ())
+    model = NoveltyModel(latents=2, hidden=(16,), epochs=30, device="cpu")
+    for weights, chosen_weight in (((1e6, 0.01), 0.01), ((2e6, 1e6), 2e6)):
+        monkeypatch.setattr(tuning, "CHOICES", {"kl_weight": weights})
+        chosen, trials = tune(model, scans_of(voxels), acquisition, ["kl_weight"])
+        assert chosen.kl_weight == trials[0].settings["kl_weight"] == chosen_weight
+        assert chosen.neighbours == trials[0].settings["neighbours"]
+    assert [trial.dead for trial in trials] == [2] * 6
+
+
 @pytest.mark.parametrize(
     ("gradients", "features", "subjects", "sentence"),
     [
