@@ -1,9 +1,4 @@
-"""What training makes small, with derivatives written out: a third of the passes over memory.
-
-The networks of voxels are so narrow that products of matrices take less time than what is done to
-each number. PyTorch's automatic derivatives of `Gaussian.log_prob` and `kl` pass over the numbers
-about forty times; here the derivatives are found on the way forwards, where they cost little.
-"""
+"""What training makes small, and its slopes by the weights."""
 
 from __future__ import annotations
 
@@ -12,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from qspace_nd.vae import LOG_STD_LIMIT, VAE
+from qspace_nd.passes import AutogradPass, DensePass, Pass, Scratch
+from qspace_nd.vae import LOG_STD_LIMIT, VAE, VectorVAE
 
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
+_aten: Any = torch.ops.aten
 
 
 def objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
@@ -24,79 +20,134 @@ def objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tenso
 
     Kingma & Welling, "Auto-Encoding Variational Bayes" (arXiv 1312.6114), equation 10, with one
     sample, made of standard normal `noise` (n, d), and with the second term weighted.
-
-    The same as by `encode`, `decode`, `Gaussian.log_prob` and `Gaussian.kl`, but quicker.
     """
-    output = network.encoder(network.inputs(x))
-    z, kl = _Sample.apply(output, noise)  # type: ignore[no-untyped-call]
-    target = (x - network.shift) / network.scale
-    output = network.decoder(z)
-    misfit = _Misfit.apply(output, target, network.std_floor)  # type: ignore[no-untyped-call]
-    scaling: Tensor = network.scale.log().sum() + network.channels * _HALF_LOG_2_PI
-    total: Tensor = misfit + kl_weight * kl + scaling
-    return total
+    posterior = network.encode(x)
+    likelihood = network.decode(posterior.sample(noise))
+    return kl_weight * posterior.kl().sum(-1) - likelihood.log_prob(x)
 
 
-class _Sample(torch.autograd.Function):
-    """z = m + s noise and KL = sum (m² + s² - 1) / 2 - log s, of `output` (n, 2d) = (m, log s).
+class Slopes:
+    """Slopes of `objective` by the weights of a network, added to each weight's `grad`.
 
-    With slopes u of z (n, d) and v of KL (n,), those of m and of log s are
+    The derivatives of the objective are written out, and so are those of fully connected layers:
+    PyTorch's automatic ones pass over the numbers far more often. Each `grad` begins as 0; it and
+    its weight have to stay where they are in memory.
 
-        u + v m    and    u s noise + v (s² - 1),
-
-    the latter 0 where log s is beyond its limit.
+    Parameters
+    ----------
+    network : VAE
+        What is trained, standardised already.
+    kl_weight : float
+        Weight of the objective's second term.
     """
 
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        mean, free = output.chunk(2, dim=-1)
-        log_std = free.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
-        std = log_std.exp()
-        ctx.save_for_backward(mean, std, noise, log_std != free)
-        kl = torch.addcmul(mean.square(), std, std).sub_(1.0).mul_(0.5).sub_(log_std).sum(-1)
-        return torch.addcmul(mean, std, noise), kl
+    def __init__(self, network: VAE, kl_weight: float) -> None:
+        for weight in network.parameters():
+            weight.grad = torch.zeros_like(weight)
+        self._network, self._kl_weight = network, kl_weight
+        self._of_rows: dict[int, _SlopesOfRows] = {}  # by their number
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_z: Tensor, of_kl: Tensor) -> tuple[Tensor, None]:
-        mean, std, noise, limited = ctx.saved_tensors
-        of_kl = of_kl[:, None]
-        of_mean = torch.addcmul(of_z, of_kl, mean)
-        of_log_std = std.square().sub_(1.0).mul_(of_kl).addcmul_(of_z * noise, std)
-        return torch.cat([of_mean, of_log_std.masked_fill_(limited, 0.0)], dim=-1), None
+    @torch.no_grad()
+    def add(self, x: Tensor, noise: Tensor, weight: float) -> Tensor:
+        """Add the slopes of `weight` times the objective, summed over rows, and return that: ().
+
+        The rows are `x` (n, C), their noise is (n, d).
+        """
+        rows = len(x)
+        if rows not in self._of_rows:
+            self._of_rows[rows] = _SlopesOfRows(self._network, self._kl_weight, rows)
+        return self._of_rows[rows].add(x, noise, weight)
 
 
-class _Misfit(torch.autograd.Function):
-    """sum t² / 2 + log s, where t = (m - x) / s and s = f + e^l, of `output` (n, 2C) = (m, l).
+class _SlopesOfRows:
+    """The slopes of batches of n rows, with memory for them."""
 
-    `x` (n, C) is the target, f the floor of the standard deviation. The slopes of m and of l are
+    def __init__(self, network: VAE, kl_weight: float, rows: int) -> None:
+        self._network, self._kl_weight = network, kl_weight
+        channels, latents = network.channels, network.latents
+        new = network.shift.new_empty
+        scratch = Scratch(network.shift, rows, max(channels, latents, *network.settings["hidden"]))
+        self._encoder, self._decoder = _passes(network, rows, scratch)
+        self._std, self._z = new(rows, latents), new(rows, latents)
+        self._share = new(rows, channels)
+        self._precision, self._squared = (scratch.array(i, channels) for i in range(2))
+        # The sum of the objective: these, and the sums found on the way, each times its factor.
+        constants = rows * (channels * _HALF_LOG_2_PI + network.scale.log().sum())
+        self._constants = constants - 0.5 * kl_weight * rows * latents
+        factors = (0.5, -1.0, 0.5 * kl_weight, 0.5 * kl_weight, -kl_weight)
+        self._factors = network.shift.new_tensor(factors)
 
-        t / s    and    (1 - t²) (1 - f / s),
+    def add(self, x: Tensor, noise: Tensor, weight: float) -> Tensor:
+        """See `Slopes`.
 
-    the latter 0 where l is beyond its limit.
-    """
+        Of the objective's second term, sum (m² + s² - 1) / 2 - log s, and of z = m + s noise, whose
+        slopes are u (n, d), the slopes by the encoder's m and log s are, with k the term's weight,
 
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, x: Tensor, floor: float) -> Tensor:
-        mean, free = output.chunk(2, dim=-1)
-        log_std = free.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
-        limited = log_std != free
-        std = log_std.exp_().add_(floor)
-        misfit = std.log()
-        precision = std.reciprocal_()
-        distance = (mean - x).mul_(precision)
-        slopes = torch.empty_like(output)
-        of_mean, of_log_std = slopes.chunk(2, dim=-1)
-        torch.mul(distance, precision, out=of_mean)
-        squared = distance.square_()
-        total = misfit.add_(squared, alpha=0.5).sum(-1)
-        share = precision.mul_(-floor).add_(1.0).masked_fill_(limited, 0.0)
-        torch.mul(squared.neg_().add_(1.0), share, out=of_log_std)
-        ctx.save_for_backward(slopes)
-        return total
+            u + k m    and    u s noise + k (s² - 1),
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor, None, None]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * of_total[:, None], None, None
+        the latter 0 where log s is at its limit.
+        """
+        target = self._network.standard(x)
+        mean, log_std = self._encoder.forward(self._network.inputs(target))
+        std = torch.exp(_limit(log_std), out=self._std)
+        z = torch.addcmul(mean, std, noise, out=self._z)
+        divergences = [_squares(mean), _squares(std), log_std.sum()]
+        misfits, slopes = self._misfit(*self._decoder.forward(z), target)
+        of_z = self._decoder.backward(*slopes, weight)
+        of_log_std = torch.mul(of_z, noise, out=z).mul_(std)
+        of_log_std.add_(std.square_().sub_(1.0), alpha=self._kl_weight)
+        of_mean = mean.mul_(self._kl_weight).add_(of_z)
+        _zero_at_limit(of_log_std, log_std)
+        self._encoder.backward(of_mean, of_log_std, weight)
+        total = torch.dot(torch.stack([*misfits, *divergences]), self._factors) + self._constants
+        return weight * total
+
+    def _misfit(
+        self, mean: Tensor, log_std: Tensor, x: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The sums of t² and of -log s, t = (m - x) / s and s = f + e^l, and slopes by m and l.
+
+        `x` (n, C) is the target, f the floor of the standard deviation. The slopes (n, C) of
+        t² / 2 + log s are
+
+            t / s    and    (1 - t²) e^l / s,
+
+        the latter 0 where l is at its limit. The means m and the l are overwritten.
+        """
+        share = torch.exp(_limit(log_std), out=self._share)
+        precision = torch.add(share, self._network.std_floor, out=self._precision).reciprocal_()
+        share.mul_(precision)
+        distance = mean.sub_(x).mul_(precision)
+        squares = _squares(distance)
+        squared = torch.square(distance, out=self._squared)
+        of_log_std = torch.addcmul(share, squared, share, value=-1.0, out=share)
+        of_mean = distance.mul_(precision)
+        _zero_at_limit(of_log_std, log_std)
+        return (squares, precision.log_().sum()), (of_mean, of_log_std)
+
+
+def _passes(network: VAE, rows: int, scratch: Scratch) -> tuple[Pass, Pass]:
+    """Passes through the encoder, and through the decoder and back to its input."""
+    if not isinstance(network, VectorVAE):
+        return AutogradPass(network.encoder, False), AutogradPass(network.decoder, True)
+    activation = network.settings["activation"]
+    return (
+        DensePass(network.encoder, False, activation, rows, scratch),
+        DensePass(network.decoder, True, activation, rows, scratch),
+    )
+
+
+def _limit(log_std: Tensor) -> Tensor:
+    return log_std.clamp_(-LOG_STD_LIMIT, LOG_STD_LIMIT)
+
+
+def _zero_at_limit(slopes: Tensor, log_std: Tensor) -> None:
+    """Put slopes by limited logarithms of standard deviations to 0 where the limit is reached."""
+    limit = LOG_STD_LIMIT
+    _aten.hardtanh_backward.grad_input(slopes, log_std, -limit, limit, grad_input=slopes)
+
+
+def _squares(values: Tensor) -> Tensor:
+    """The sum of squares: ()."""
+    flat = values.view(-1)
+    return torch.dot(flat, flat)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from qspace_nd.blocks import apply_in_blocks, single_thread
 from qspace_nd.errors import WorkError
-from qspace_nd.objective import objective
+from qspace_nd.objective import Slopes, objective
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.vae import PAPER_HIDDEN, VAE
 
@@ -265,23 +267,18 @@ def _train(
         if recipe.one_cycle
         else None
     )
+    slopes = Slopes(network, recipe.kl_weight)
     best, best_step, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
     losses: list[tuple[int, float, float]] = []
     recent: list[Tensor] = []
     step = 0
     with progress.task("Training", recipe.steps) as task:
         for rows in _batches(len(training), recipe.batch_size, noise):
-            batch = x.index_select(0, training[rows])
-            if recipe.gain_jitter:
-                log_gain = torch.randn(len(batch), 1, generator=noise, device=device)
-                batch = batch * (recipe.gain_jitter * log_gain).exp()
-            z_noise = torch.randn(len(batch), network.latents, generator=noise, device=device)
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=False)
             loss = torch.zeros((), device=device)
-            for part, part_noise in _parts(batch, z_noise):
-                share = objective(network, part, part_noise, recipe.kl_weight).sum() / len(batch)
-                share.backward()
-                loss += share.detach()
+            batch = training.index_select(0, rows)
+            for part in _parts(x, batch, network.latents, recipe.gain_jitter, noise):
+                loss += slopes.add(*part, 1.0 / len(batch))
             if math.isfinite(recipe.gradient_norm):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
             optimiser.step()
@@ -335,10 +332,19 @@ def _spread(rows: Tensor, most: int) -> Tensor:
     return rows[:: math.ceil(len(rows) / most)]
 
 
-def _parts(batch: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of a batch whose gradients are added up: on a CPU, such as stay in its cache."""
-    size = PART if batch.device.type == "cpu" else len(batch)
-    return zip(batch.split(size), noise.split(size), strict=True)
+def _parts(
+    x: Tensor, rows: Tensor, latents: int, gain_jitter: float, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Voxels and noise of a batch, `rows` of `x`, in parts: on a CPU, such as stay in its cache."""
+    size = PART if x.device.type == "cpu" else len(rows)
+    normal = partial(torch.randn, generator=generator, device=x.device)
+    gains: Iterable[Tensor | None] = repeat(None)
+    if gain_jitter:
+        gains = (gain_jitter * normal(len(rows), 1)).exp().split(size)
+    noise = normal(len(rows), latents)
+    for part, gain, part_noise in zip(rows.split(size), gains, noise.split(size), strict=False):
+        voxels = x.index_select(0, part)
+        yield voxels if gain is None else voxels.mul_(gain), part_noise
 
 
 @torch.no_grad()

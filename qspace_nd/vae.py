@@ -101,13 +101,17 @@ class VAE(nn.Module, ABC):
     def standardise(self, x: Tensor) -> None:
         """Take the shift and the scale of each channel from `x` (n, C)."""
 
-    def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder sees of `x` (n, C): (n, C)."""
+    def standard(self, x: Tensor) -> Tensor:
+        """Rows `x` (n, C) in the units of the decoder's output, those of the channels: (n, C)."""
         return (x - self.shift) / self.scale if self.standardised else x
+
+    def inputs(self, standard: Tensor) -> Tensor:
+        """What the encoder sees of rows in these units (n, C): (n, C)."""
+        return standard
 
     def encode(self, x: Tensor) -> Gaussian[Tensor]:
         """Posterior q(z|x) of rows `x` (n, C): a Gaussian of shape (n, d)."""
-        mean, log_std = self.encoder(self.inputs(x)).chunk(2, dim=-1)
+        mean, log_std = self.encoder(self.inputs(self.standard(x))).chunk(2, dim=-1)
         return Gaussian(mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp())
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
@@ -174,9 +178,16 @@ class VectorVAE(VAE):
         self.shift.copy_(median)
         self.scale.copy_(scale)
 
-    def inputs(self, x: Tensor) -> Tensor:
-        """What the encoder sees of `x` (n, C): (n, C)."""
-        return super().inputs(x).asinh() if self.standardised else x
+    def inputs(self, standard: Tensor) -> Tensor:
+        """What the encoder sees of standardised rows (n, C), their tails compressed: (n, C)."""
+        return _asinh(standard) if self.standardised else standard
+
+
+def _asinh(x: Tensor) -> Tensor:
+    """PyTorch's to the last digit or two, but several times as fast: all of it uses vectors."""
+    size = x.abs()
+    beyond = size / (torch.hypot(size, torch.ones_like(size[:1])) + 1.0)
+    return (size * beyond + size).log1p().copysign(x)
 
 
 _LEAST_INPUTS = 8  # from where MKL's products sum every row alike

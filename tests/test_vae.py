@@ -60,6 +60,24 @@ def test_inputs_are_standardised_inside() -> None:
     torch.testing.assert_close(inside.mean, plain.mean, rtol=1e-3, atol=1e-3)
 
 
+def test_inputs_are_compressed_by_the_inverse_of_a_hyperbolic_sine() -> None:
+    """To the last digits of float32, from its smallest numbers to its largest, each row alike."""
+    vae = network()
+    sizes = torch.logspace(-38, 38, 600, dtype=torch.float64).view(-1, 6).float()
+    x = torch.cat([sizes, -sizes, torch.zeros(1, 6)])
+    found = vae.inputs(x)
+    expected = x.double().asinh()
+    torch.testing.assert_close(found.double(), expected, rtol=3e-7, atol=0)
+    order = torch.randperm(len(x))
+    assert torch.equal(vae.inputs(x[order]), found[order])
+
+
+def test_a_network_that_is_not_standardised_sees_its_input() -> None:
+    x = torch.randn(10, 6)
+    vae = VectorVAE(6, 2, (16, 8), standardised=False)
+    assert vae.standard(x) is vae.inputs(x) is x
+
+
 def test_a_few_bright_voxels_do_not_set_the_scale() -> None:
     vae = network()
     x = torch.randn(1000, 6)
