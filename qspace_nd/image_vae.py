@@ -33,7 +33,7 @@ class ImageVAE(VAE):
     activation : str
         A key of `ACTIVATIONS`.
     standardised : bool
-        Without it the encoder sees the input as it is.
+        Without it the encoder sees the input as it is, whose shift and scale stay 0 and 1.
     """
 
     std_floor = 1.0

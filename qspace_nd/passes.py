@@ -199,6 +199,8 @@ class _Activation(ABC):
 
 
 class _ReLU(_Activation):
+    """max(x, 0), in its place: what is positive tells the slopes as well before as after."""
+
     def forward(self) -> Tensor:
         return self.before.relu_()
 
@@ -207,6 +209,8 @@ class _ReLU(_Activation):
 
 
 class _SiLU(_Activation):
+    """x / (1 + e^-x); its slopes are told by x, its values are what the next layer learns from."""
+
     def __init__(self, before: Tensor) -> None:
         super().__init__(before)
         self._after = torch.empty_like(before)

@@ -58,7 +58,7 @@ class VAE(nn.Module, ABC):
     shape : tuple of int
         Shape of one input; C is its product.
     standardised : bool
-        Without it the encoder sees the input as it is.
+        Without it the encoder sees the input as it is, whose shift and scale stay 0 and 1.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class VectorVAE(VAE):
     activation : str
         A key of `ACTIVATIONS`.
     standardised : bool
-        Without it the encoder sees the input as it is.
+        Without it the encoder sees the input as it is, whose shift and scale stay 0 and 1.
     """
 
     def __init__(
