@@ -21,6 +21,7 @@ from qspace_nd import (
     healthy,
     invariants,
     objective,
+    passes,
     resampling,
     training,
     tuning,
@@ -52,7 +53,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, healthy, objective, training)
+NETWORK = (gaussian, vae, healthy, objective, passes, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)
