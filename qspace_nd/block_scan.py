@@ -80,7 +80,6 @@ class BlockScan:
         # query's and their difference.
         reach = farthest + 2.0**-23 * (norms + farthest)
         last = reach**2 + _rounding(norms, reach, dimensions)
-        last[farthest == 0] = -np.inf  # nothing is nearer than 0
         self._measure(queries, minima, first, last, nearest)
 
     def _measure(

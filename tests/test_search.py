@@ -259,10 +259,12 @@ def test_where_a_product_errs_all_that_may_be_nearer_is_measured(
 @pytest.mark.parametrize("engine", SCANS)
 @pytest.mark.parametrize("dimensions", [8, 46])
 @pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("mean", [0, 1000])
 def test_of_plain_queries_as_many_blocks_as_neighbours_are_measured(
-    engine: str, dimensions: int, k: int, looks: list[int]
+    engine: str, dimensions: int, k: int, mean: float, looks: list[int]
 ) -> None:
-    by_engine(engine, normal(3000, dimensions), normal(300, dimensions, seed=1), k)
+    points, queries = normal(3000, dimensions), normal(300, dimensions, seed=1)
+    by_engine(engine, points + np.float32(mean), queries + np.float32(mean), k)
     assert looks[0] == 300 * k
     assert looks[1] <= 2
 
@@ -294,11 +296,14 @@ def test_what_overflows_in_float32_is_measured_everywhere(engine: str, looks: li
 
 
 @pytest.mark.parametrize("engine", SCANS)
-def test_what_underflows_in_float32_is_measured_everywhere(engine: str, looks: list[int]) -> None:
-    scale = np.float32(1e-25)
-    points, queries = normal(640, 5) * scale, normal(20, 5, seed=1) * scale
+@pytest.mark.parametrize("scale", [1e-25, 1e-22])
+def test_what_underflows_in_float32_is_measured_everywhere(
+    engine: str, scale: float, looks: list[int]
+) -> None:
+    points, queries = normal(6400, 5), normal(50, 5, seed=1)
+    points, queries = points * np.float32(scale), queries * np.float32(scale)
     found = by_engine(engine, points, queries)
-    assert sum(looks) == 20 * 10
+    assert sum(looks) == 50 * 100
     np.testing.assert_array_equal(found, by_engine("tree", points, queries))
 
 
@@ -421,6 +426,37 @@ def test_the_choice_of_engine_is_made_once_and_leaves_distances_alone(
     assert neighbours.engine in ("tree", "scan")
     np.testing.assert_array_equal(neighbours.distances(queries), first)
     np.testing.assert_allclose(first, brute_force(points, queries), rtol=1e-5)
+
+
+def test_a_scan_is_made_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+
+    def make_minima(device: torch.device) -> Any:
+        devices.append(device)
+        return FaissMinima
+
+    monkeypatch.setattr(search, "_SMALL", 100)
+    monkeypatch.setattr(search, "_SCANNED", 2000)
+    monkeypatch.setattr(search, "minima_on", make_minima)
+    points, queries = normal(3000, 24), normal(40, 24, seed=1)
+    for device in (CPU, torch.device("cuda")):
+        found = NearestNeighbours(points, device).distances(queries)
+        np.testing.assert_allclose(found, brute_force(points, queries), rtol=1e-13)
+    assert devices == [CPU, torch.device("cuda")]
+
+
+@pytest.mark.parametrize("engine", ["tree", "scan"])
+def test_whichever_engine_is_chosen_has_all_points(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_SMALL", 100)
+    monkeypatch.setattr(search, "_SCANNED", 2000)
+    fast = {"tree": PointTree, "scan": BlockScan}[engine]
+    monkeypatch.setattr(search, "_time", lambda timed, queries, k: not isinstance(timed, fast))
+    points = normal(3000, 6)
+    neighbours = NearestNeighbours(points)
+    assert (neighbours.distances(points) == 0).all()
+    assert neighbours.engine == engine
 
 
 def test_distances_do_not_depend_on_how_queries_are_split() -> None:
