@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 FLAT_QUERIES = 1024
+NOISE_QUERIES = 4096
 CHECKED = 64  # queries whose distances are checked against brute force in float64
 QUERIES = 100_000
 
@@ -30,14 +31,17 @@ QUERIES = 100_000
 def nearest(files: Files, quick: bool) -> str:
     """Latent distance against FAISS Flat, scikit-learn and PyOD."""
     sizes = [(500_000, 8), (1_000_000, 8), (4_000_000, 8), (1_000_000, 16), (1_000_000, 24)]
+    noise = 500_000
     if quick:
-        sizes = [(10_000, 8), (files.size, 8), (10_000, 16)]
+        sizes, noise = [(10_000, 8), (files.size, 8), (10_000, 16)], 20_000
     rows = [_nearest_row(files, number, latents) for number, latents in sizes]
+    rows += [_noise_row(noise, dimensions) for dimensions in (16, 24)]
     peers = _library_peers(files, sizes[0][0])
     return f"""## Latent distance
 
 Posterior means of a default model, all latents alive; µs a query, of {QUERIES:,} queries of a
-patient (Flat: {FLAT_QUERIES:,}). Flat is FAISS's scan on its fast path
+patient (Flat: {FLAT_QUERIES:,}). Noise is standard normal in all dimensions, where no tree helps;
+{NOISE_QUERIES:,} queries of the same, for Flat too. Flat is FAISS's scan on its fast path
 (`distance_compute_blas_threshold = 20`). Errors are relative, against brute force in float64 on
 {CHECKED} queries. What is built once for all queries is in seconds beside it, the choice of the
 engine by timing with it; what is compiled once for a machine is not.
@@ -150,11 +154,18 @@ def _nearest_row(files: Files, number: int, latents: int) -> str:
     return _row(files.latents(number, latents).mean, queries)
 
 
-def _row(points: Floats, queries: Floats) -> str:
+def _noise_row(number: int, dimensions: int) -> str:
+    random = np.random.default_rng(0)
+    points = random.standard_normal((number, dimensions), np.float32)
+    queries = random.standard_normal((NOISE_QUERIES, dimensions), np.float32)
+    return _row(points, queries, NOISE_QUERIES, " of noise")
+
+
+def _row(points: Floats, queries: Floats, flat_queries: int = FLAT_QUERIES, kind: str = "") -> str:
     NearestNeighbours(points[:100]).distances(queries[:1])  # compiles
     search = NearestNeighbours(points)
     (building,) = in_turn([lambda: search.distances(queries)], rounds=1)
-    few = queries[:: max(1, len(queries) // FLAT_QUERIES)][:FLAT_QUERIES]
+    few = queries[:: max(1, len(queries) // flat_queries)][:flat_queries]
     ours, flat = in_turn([lambda: search.distances(queries), lambda: _flat(points, few)])
     per_query, per_flat = ours.seconds / len(queries), flat.seconds / len(few)
     checked = few[:CHECKED]
@@ -164,7 +175,7 @@ def _row(points: Floats, queries: Floats) -> str:
         for found in (search.distances(checked)[:, 0], _flat(points, checked))
     ]
     return (
-        f"| {len(points):,} | {points.shape[1]} | {search.engine} | "
+        f"| {len(points):,}{kind} | {points.shape[1]} | {search.engine} | "
         f"{building.seconds - ours.seconds:.1f} | {1e6 * per_query:.1f} | {1e6 * per_flat:.0f} | "
         f"**{per_flat / per_query:.1f}** | {errors[0]:.0e} | {errors[1]:.0e} |"
     )

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qspace_nd.block_minima import minima_on
+
 Floats = NDArray[np.float32]
 
 PROBES = 16
@@ -27,9 +29,11 @@ class ApproximateNeighbours:
     Parameters
     ----------
     points : (N, D) array
+    device : torch.device
+        Not used: lists are looked into on the CPU.
     """
 
-    def __init__(self, points: Floats) -> None:
+    def __init__(self, points: Floats, device: torch.device) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         lists = max(1, round(len(points) ** 0.5))
@@ -58,18 +62,19 @@ class ExhaustiveNeighbours:
     Parameters
     ----------
     points : (N, D) array
+    device : torch.device
+        Where pairs are compared.
     """
 
-    def __init__(self, points: Floats) -> None:
-        self._points = points
+    def __init__(self, points: Floats, device: torch.device) -> None:
+        from qspace_nd.block_scan import BlockScan  # compiled code takes its time to import
+
+        self._number = len(points)
+        self._scan = BlockScan(points, minima_on(device))
 
     def distances(self, queries: Floats, k: int = 1) -> NDArray[np.float64]:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        queries = np.ascontiguousarray(queries)
-        _, neighbours = faiss.knn(queries, self._points, min(k, len(self._points)))
-        apart = self._points[neighbours].astype(np.float64) - queries[:, None]
-        return np.sort(np.sqrt((apart**2).sum(axis=-1)), axis=1)
+        return self._scan.nearest(queries, min(k, self._number))
 
 
 def recall(found: NDArray[np.float64], nearest: NDArray[np.float64]) -> float:

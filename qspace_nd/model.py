@@ -89,7 +89,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     seed : int
         Of the weights, the batches, the held-out subjects and the scores' samples.
     device : str
-        "auto", "cpu", "cuda" or "mps", for the network.
+        "auto", "cpu", "cuda" or "mps", for the network; on "cuda" all pairs are compared there too.
 
     Attributes
     ----------

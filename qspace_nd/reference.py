@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -71,8 +72,8 @@ class Finder(Protocol):
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
 
 
-Build = Callable[[NDArray[np.float32]], Finder]
-"""Makes a search of points (N, D)."""
+Build = Callable[[NDArray[np.float32], torch.device], Finder]
+"""Makes a search of points (N, D), which may compute on a device."""
 
 Trees = TypeVar("Trees")
 
@@ -152,10 +153,11 @@ class Reference:
     def nearest(self, view: PointView, build: Build = NearestNeighbours) -> Finder:
         """Return the search for nearest neighbours among all voxels as seen by a view.
 
-        It is built once, by `build` from the points (N, D).
+        It is built once, by `build` from the points (N, D), for the network's device.
         """
         if not self.is_built(view, build):
-            self._indexes[view, build] = build(self.points(view))
+            device = self.parts[0].views.network.device
+            self._indexes[view, build] = build(self.points(view), device)
         return cast(Finder, self._indexes[view, build])
 
     def gaussians(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Run, tree_of
 
 from qspace_nd.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
 
+CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
 POINTS = (RANDOM.normal(size=(5000, 8)) + 10).astype(np.float32)
 QUERIES = (RANDOM.normal(size=(200, 8)) + 10).astype(np.float32)
@@ -21,13 +23,13 @@ def naive(k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("k", [1, 7])
 def test_a_look_at_all_finds_the_nearest(k: int) -> None:
-    found = ExhaustiveNeighbours(POINTS).distances(QUERIES, k)
+    found = ExhaustiveNeighbours(POINTS, CPU).distances(QUERIES, k)
     np.testing.assert_allclose(found, naive(k), rtol=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 7])
 def test_the_approximate_search_finds_most_of_the_nearest_and_nothing_nearer(k: int) -> None:
-    found, nearest = ApproximateNeighbours(POINTS).distances(QUERIES, k), naive(k)
+    found, nearest = ApproximateNeighbours(POINTS, CPU).distances(QUERIES, k), naive(k)
     assert (found >= nearest * (1 - 1e-5)).all()
     share = recall(found, nearest)
     assert 0.9 < share <= 1
@@ -37,14 +39,14 @@ def test_the_approximate_search_finds_most_of_the_nearest_and_nothing_nearer(k: 
 
 
 def test_what_few_points_are_there_is_found() -> None:
-    search = ApproximateNeighbours(POINTS[:3])
+    search = ApproximateNeighbours(POINTS[:3], CPU)
     np.testing.assert_allclose(search.distances(POINTS[:3], 2)[:, 0], 0.0, atol=1e-6)
     assert search.distances(QUERIES, 10).shape == (200, 3)
 
 
 def test_a_point_that_is_not_found_is_infinitely_far() -> None:
     far = np.concatenate([POINTS, POINTS[:3] + 1000])
-    found = ApproximateNeighbours(far).distances(far[-1:], 400)
+    found = ApproximateNeighbours(far, CPU).distances(far[-1:], 400)
     assert np.isinf(found).any() or found.shape == (1, 400)
 
 

@@ -22,6 +22,8 @@ from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device
 from qspace_nd.progress import Task
+from qspace_nd.reference import Reference
+from qspace_nd.search import NearestNeighbours
 from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")
@@ -421,6 +423,17 @@ def test_the_only_subject_cannot_be_left_out() -> None:
     model = NoveltyModel(**TINY).fit(voxels(), groups=["ann"] * ROWS)
     with pytest.raises(InputError, match="holds no one but ann"):
         model.novelty(voxels(), leave_out="ann")
+
+
+def test_searches_are_made_for_the_networks_device(model: NoveltyModel) -> None:
+    made = []
+
+    def build(points: np.ndarray, device: torch.device) -> NearestNeighbours:
+        made.append((points.shape, device))
+        return NearestNeighbours(points, device)
+
+    Reference(model.reference_.parts).nearest("q_bar", build)
+    assert made == [((ROWS, TINY["latents"]), model.network_.device)]
 
 
 @pytest.mark.parametrize("rows", [2, 3])

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -15,11 +17,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qspace_nd import search
-from qspace_nd.search import NearestNeighbours, Scan
+from qspace_nd import block_minima, block_scan, search
+from qspace_nd.block_minima import FaissMinima, TorchMinima, minima_on
+from qspace_nd.block_scan import BlockScan
+from qspace_nd.search import NearestNeighbours
 from qspace_nd.tree import PointTree
 
-ENGINES = {"tree": PointTree, "scan": Scan}
+CPU = torch.device("cpu")
+SCANS = {
+    "scan": partial(BlockScan, make_minima=FaissMinima),
+    "scan by PyTorch": partial(BlockScan, make_minima=partial(TorchMinima, device=CPU)),
+}
+ENGINES = {"tree": PointTree, **SCANS}
+
+
+@pytest.fixture(params=[None, 64], ids=["", "blocks of 64"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks as they are, or so small that there are many of few points."""
+    if request.param:
+        monkeypatch.setattr(block_scan, "_BLOCK", request.param)
+        monkeypatch.setattr(block_minima, "_PIECE", 3 * request.param)
 
 
 def brute_force(points: np.ndarray, queries: np.ndarray, k: int = 1) -> np.ndarray:
@@ -35,6 +52,7 @@ def normal(rows: int, dimensions: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, dimensions)).astype(np.float32)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 8, 16, 24, 46])
 @pytest.mark.parametrize("k", [1, 5])
@@ -46,14 +64,20 @@ def test_distances_are_those_of_brute_force(engine: str, dimensions: int, k: int
     np.testing.assert_allclose(found, brute_force(points, queries, k), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("queries", [1, 19, 300])
 @pytest.mark.parametrize("dimensions", [2, 46])
-def test_all_engines_give_the_same_distances(queries: int, dimensions: int) -> None:
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_all_engines_give_the_same_distances(
+    scan: str, queries: int, dimensions: int, k: int
+) -> None:
     points, far = normal(2000, dimensions), normal(queries, dimensions, seed=1)
-    tree, scan = (by_engine(engine, points, far, k=3) for engine in ENGINES)
-    np.testing.assert_array_equal(tree, scan)
+    tree, scanned = (by_engine(engine, points, far, k) for engine in ("tree", scan))
+    np.testing.assert_array_equal(tree, scanned)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_large_mean_does_not_cost_digits(engine: str) -> None:
     points = normal(3000, 8) + np.float32(1e4)
@@ -71,6 +95,7 @@ def test_the_unit_does_not_matter(engine: str, scale: float) -> None:
     np.testing.assert_allclose(scaled, brute_force(points, queries) * scale, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("distance", [1e6, 1e20])
 def test_far_queries_have_their_distance(engine: str, distance: float) -> None:
@@ -80,6 +105,7 @@ def test_far_queries_have_their_distance(engine: str, distance: float) -> None:
     )
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_far_points_do_not_hide_near_ones(engine: str) -> None:
     points, queries = normal(3000, 14), normal(50, 14, seed=1)
@@ -89,6 +115,7 @@ def test_far_points_do_not_hide_near_ones(engine: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_neighbours_whose_squares_overflow_float32_are_found(engine: str) -> None:
     points = normal(1000, 14) * np.float32(1e17)
@@ -105,6 +132,7 @@ def test_a_point_of_the_set_is_at_distance_nothing(engine: str) -> None:
     assert (by_engine(engine, points, points[::7]) == 0).all()
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_duplicated_points_count_each(engine: str) -> None:
     points = np.repeat(normal(40, 6), 30, axis=0)
@@ -187,6 +215,7 @@ def test_a_matrix_product_alone_errs(clusters: tuple[np.ndarray, np.ndarray]) ->
     assert (candidates.min(axis=1) > 1.05 * brute_force(points, queries)[:, 0]).any()
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_distances_within_tight_clusters_are_exact(
     clusters: tuple[np.ndarray, np.ndarray], engine: str
@@ -198,43 +227,164 @@ def test_distances_within_tight_clusters_are_exact(
 
 
 @pytest.fixture
-def measured_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many queries went the slow way, in each call."""
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many blocks of 64 points are measured for all queries together: first, and then too."""
     counts: list[int] = []
-    slowly = Scan._by_differences
+    measure = BlockScan._measure
 
-    def count(self: Scan, queries: np.ndarray, k: int) -> np.ndarray:
-        counts.append(len(queries))
-        return slowly(self, queries, k)
+    def count(
+        self: BlockScan,
+        queries: np.ndarray,
+        minima: np.ndarray,
+        above: np.ndarray,
+        most: np.ndarray,
+        nearest: np.ndarray,
+    ) -> None:
+        counts.append(int(((minima > above) & (minima <= most)).sum()))
+        measure(self, queries, minima, above, most, nearest)
 
-    monkeypatch.setattr(Scan, "_by_differences", count)
+    monkeypatch.setattr(BlockScan, "_measure", count)
+    monkeypatch.setattr(block_scan, "_BLOCK", 64)
     return counts
 
 
-def test_where_a_product_errs_distances_are_measured_anew(
-    clusters: tuple[np.ndarray, np.ndarray], measured_anew: list[int]
+@pytest.mark.parametrize("engine", SCANS)
+def test_where_a_product_errs_all_that_may_be_nearer_is_measured(
+    engine: str, clusters: tuple[np.ndarray, np.ndarray], looks: list[int]
 ) -> None:
-    by_engine("scan", *clusters)
-    assert measured_anew == [40]
+    by_engine(engine, *clusters)
+    assert sum(looks) == 40 * 32  # every block holds points of both clusters
 
 
+@pytest.mark.parametrize("engine", SCANS)
 @pytest.mark.parametrize("dimensions", [8, 46])
-def test_plain_queries_are_certain_and_quick(dimensions: int, measured_anew: list[int]) -> None:
-    by_engine("scan", normal(3000, dimensions), normal(300, dimensions, seed=1))
-    assert measured_anew == [0]
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_of_plain_queries_as_many_blocks_as_neighbours_are_measured(
+    engine: str, dimensions: int, k: int, mean: float, looks: list[int]
+) -> None:
+    points, queries = normal(3000, dimensions), normal(300, dimensions, seed=1)
+    by_engine(engine, points + np.float32(mean), queries + np.float32(mean), k)
+    assert looks[0] == 300 * k
+    assert looks[1] <= 2
 
 
-def test_far_points_leave_plain_queries_certain(measured_anew: list[int]) -> None:
+@pytest.mark.parametrize("engine", SCANS)
+def test_far_points_leave_plain_queries_certain(engine: str, looks: list[int]) -> None:
     points = normal(3000, 14)
     points[::1000] *= np.float32(1e4)
-    by_engine("scan", points, normal(300, 14, seed=1))
-    assert measured_anew == [0]
+    by_engine(engine, points, normal(300, 14, seed=1))
+    assert looks[0] == 300
+    assert looks[1] <= 2
 
 
-def test_points_of_the_set_are_certain_also_where_duplicated(measured_anew: list[int]) -> None:
+def test_for_points_of_the_set_nothing_more_is_measured_where_they_are_duplicated(
+    looks: list[int],
+) -> None:
     points = np.repeat(normal(200, 14), 20, axis=0)
     by_engine("scan", points, points[::9])
-    assert measured_anew == [0]
+    assert looks[1] == 0
+
+
+@pytest.mark.parametrize("engine", SCANS)
+def test_what_overflows_in_float32_is_measured_everywhere(engine: str, looks: list[int]) -> None:
+    points, queries = normal(640, 5), normal(20, 5, seed=1)
+    points[7] = np.float32(3e38)
+    found = by_engine(engine, points, queries, 640)
+    assert looks == [20 * 10, 0]
+    np.testing.assert_allclose(found, brute_force(points, queries, 640), rtol=1e-13)
+
+
+@pytest.mark.parametrize("engine", SCANS)
+@pytest.mark.parametrize("scale", [1e-25, 1e-22])
+def test_what_underflows_in_float32_is_measured_everywhere(
+    engine: str, scale: float, looks: list[int]
+) -> None:
+    points, queries = normal(6400, 5), normal(50, 5, seed=1)
+    points, queries = points * np.float32(scale), queries * np.float32(scale)
+    found = by_engine(engine, points, queries)
+    assert sum(looks) == 50 * 100
+    np.testing.assert_array_equal(found, by_engine("tree", points, queries))
+
+
+# --- The minima of blocks
+
+MINIMA = {"FAISS": FaissMinima, "PyTorch": partial(TorchMinima, device=CPU)}
+
+
+@pytest.mark.parametrize("way", MINIMA)
+@pytest.mark.parametrize("number", [1, 63, 64, 65, 1000])
+@pytest.mark.parametrize("queries", [1, 300])
+def test_block_minima_are_within_the_bound_on_their_rounding(
+    way: str, number: int, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_minima, "_PIECE", 192)  # of which 1,000 points need some
+    points, x = normal(number, 24), normal(queries, 24, seed=1)
+    found = MINIMA[way](points, 64)(x)
+    assert found.shape == (-(-number // 64), queries)
+    norms = np.linalg.norm(x.astype(np.float64), axis=1)
+    for row, start in zip(found, range(0, number, 64), strict=True):
+        reach = brute_force(points[start : start + 64], x)[:, 0]
+        assert (np.abs(row - reach**2) <= block_scan._rounding(norms, reach, 24)).all()
+
+
+def test_points_that_a_device_has_no_room_for_are_moved_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points, queries = normal(1000, 8), normal(70, 8, seed=1)
+    held = TorchMinima(points, 64, CPU)(queries)
+    monkeypatch.setattr(block_minima, "_has_room", lambda device, size: False)
+    np.testing.assert_array_equal(TorchMinima(points, 64, CPU)(queries), held)
+
+
+@pytest.fixture
+def matmul() -> Iterator[Any]:
+    """CUDA's matrix products, to be set up at will."""
+    yield torch.backends.cuda.matmul
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_shortened_floats_are_not_used_and_allowed_again_afterwards(
+    precision: str, matmul: Any
+) -> None:
+    torch.set_float32_matmul_precision(precision)
+    with block_minima._no_shorter_floats():
+        assert not matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == precision
+    assert matmul.allow_tf32 == (precision != "highest")
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="PyTorch is older than 2.9"
+)
+@pytest.mark.parametrize("precision", ["none", "ieee", "tf32"])
+def test_shortened_floats_are_not_used_by_the_newer_setting_either(
+    precision: str, matmul: Any
+) -> None:
+    matmul.fp32_precision = precision
+    with block_minima._no_shorter_floats():
+        assert (matmul.fp32_precision, matmul.allow_tf32) == ("ieee", False)
+    assert matmul.fp32_precision == precision
+
+
+def test_a_scan_is_on_a_cuda_device_alone() -> None:
+    assert minima_on(CPU) is FaissMinima
+    assert minima_on(torch.device("mps")) is FaissMinima
+    on_gpu = minima_on(torch.device("cuda"))
+    assert isinstance(on_gpu, partial)
+    assert (on_gpu.func, on_gpu.keywords) == (TorchMinima, {"device": torch.device("cuda")})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here")
+@pytest.mark.parametrize("dimensions", [2, 8, 24, 46])
+@pytest.mark.parametrize("k", [1, 5])
+def test_on_a_gpu_distances_are_those_of_the_tree(dimensions: int, k: int, matmul: Any) -> None:
+    points, queries = normal(50_000, dimensions), normal(5000, dimensions, seed=1)
+    scan = BlockScan(points, minima_on(torch.device("cuda")))
+    matmul.allow_tf32 = True  # which must not matter
+    found = scan.nearest(queries, k)
+    np.testing.assert_array_equal(found, by_engine("tree", points, queries, k))
 
 
 # --- Laws
@@ -273,9 +423,40 @@ def test_the_choice_of_engine_is_made_once_and_leaves_distances_alone(
     points, queries = normal(3000, 6), normal(600, 6, seed=1)
     neighbours = NearestNeighbours(points)
     first = neighbours.distances(queries)
-    assert neighbours.engine in ENGINES
+    assert neighbours.engine in ("tree", "scan")
     np.testing.assert_array_equal(neighbours.distances(queries), first)
     np.testing.assert_allclose(first, brute_force(points, queries), rtol=1e-5)
+
+
+def test_a_scan_is_made_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+
+    def make_minima(device: torch.device) -> Any:
+        devices.append(device)
+        return FaissMinima
+
+    monkeypatch.setattr(search, "_SMALL", 100)
+    monkeypatch.setattr(search, "_SCANNED", 2000)
+    monkeypatch.setattr(search, "minima_on", make_minima)
+    points, queries = normal(3000, 24), normal(40, 24, seed=1)
+    for device in (CPU, torch.device("cuda")):
+        found = NearestNeighbours(points, device).distances(queries)
+        np.testing.assert_allclose(found, brute_force(points, queries), rtol=1e-13)
+    assert devices == [CPU, torch.device("cuda")]
+
+
+@pytest.mark.parametrize("engine", ["tree", "scan"])
+def test_whichever_engine_is_chosen_has_all_points(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_SMALL", 100)
+    monkeypatch.setattr(search, "_SCANNED", 2000)
+    fast = {"tree": PointTree, "scan": BlockScan}[engine]
+    monkeypatch.setattr(search, "_time", lambda timed, queries, k: not isinstance(timed, fast))
+    points = normal(3000, 6)
+    neighbours = NearestNeighbours(points)
+    assert (neighbours.distances(points) == 0).all()
+    assert neighbours.engine == engine
 
 
 def test_distances_do_not_depend_on_how_queries_are_split() -> None:
@@ -301,8 +482,8 @@ def test_the_number_of_threads_does_not_matter(engine: str) -> None:
 def test_what_was_given_is_left_as_it_was() -> None:
     points, queries = normal(500, 3), normal(50, 3, seed=1)
     before = points.copy(), queries.copy()
-    by_engine("tree", points, queries)
-    by_engine("scan", points, queries)
+    for engine in ENGINES:
+        by_engine(engine, points, queries)
     np.testing.assert_array_equal(points, before[0])
     np.testing.assert_array_equal(queries, before[1])
 

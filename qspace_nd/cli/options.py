@@ -46,7 +46,7 @@ def common(function: Function) -> Function:
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),
         default="auto",
         show_default=True,
-        help="Where networks run.",
+        help="Where networks run, and on cuda distances of all pairs.",
     )
     @click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."
