@@ -50,7 +50,9 @@ def signals(number: int, seed: int) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def trained() -> NoveltyModel:
     """A small model of 1,500 healthy voxels, trained to be useful."""
-    model = NoveltyModel(latents=LATENTS, hidden=(24, 12), epochs=400, seed=5, device="cpu")
+    model = NoveltyModel(
+        latents=LATENTS, hidden=(24, 12), epochs=400, neighbours=1, seed=5, device="cpu"
+    )
     return model.fit(signals(1500, seed=0), groups=np.repeat(["a", "b", "c"], 500))
 
 
