@@ -463,7 +463,8 @@ def _draw_found(results: Results, axis, fwhm: float) -> None:  # type: ignore[no
         shares = [one.by_controls / one.lesions for one in bins]
         axis.plot(range(len(bins)), shares, style, label=name, color=_line_colour(name))
         axis.set_xticks(range(len(bins)), [_volume(one) for one in bins], rotation=30, ha="right")
-    axis.set_ylim(0, 1.02)
+    axis.set_ylim(0, 1.3)  # room for the legend
+    axis.set_yticks(np.linspace(0, 1, 6))
     axis.set_ylabel(f"share of lesions found, above {1 - HEALTHY_ABOVE:.0%} of left-out controls")
     axis.grid(axis="y", color="0.92")
     axis.legend(fontsize=9, loc="upper left")

@@ -23,7 +23,7 @@ from qspace_nd.protocol import RAW
 from qspace_nd.scores.catalogue import DEFAULT_SCORE
 
 CHOICES: Mapping[str, Sequence[Any]] = MappingProxyType(
-    {"latents": (8, 16), "kl_weight": (0.003, 0.01, 0.1)}
+    {"latents": (8, 16), "kl_weight": (0.003, 0.01, 0.03)}
 )
 """What is tried of each setting that may be tuned; a network is trained for each combination."""
 

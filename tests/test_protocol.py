@@ -63,7 +63,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def map_of(scan: str, model: str, output: Path, **options: Any) -> np.ndarray:
     reading = ScanOptions(**options)
-    (files,) = map_scans([scan], Path(model), output, scores=BASELINE, options=reading)
+    (files,) = map_scans(
+        [scan], Path(model), output, scores=BASELINE, neighbours=1, options=reading
+    )
     return read_volume(files.maps["input-distance"])[0]
 
 
