@@ -56,10 +56,11 @@ def main() -> None:
         "training": throughput.training,
         "scale": paper_scale.scale,
     }
+    threads = f"--threads {arguments.threads} " if arguments.threads else ""
     for item in arguments.items or items[:-1]:
         start = time.perf_counter()
         text = runs[item](files, arguments.quick)
-        written = f"{text}\n\n`python benchmarks/speed.py {item}`, {machine()}."
+        written = f"{text}\n\n`python benchmarks/speed.py {threads}{item}`, {machine()}."
         write_section(output / "RESULTS.md", f"speed-{item}", written)
         print(f"{written}\n\n({time.perf_counter() - start:.0f} s)\n", flush=True)
 

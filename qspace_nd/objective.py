@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -57,6 +60,68 @@ class Slopes:
         if rows not in self._of_rows:
             self._of_rows[rows] = _SlopesOfRows(self._network, self._kl_weight, rows)
         return self._of_rows[rows].add(x, noise, weight)
+
+
+Found = tuple[Tensor, list[Tensor]]
+"""The objective, summed over the rows of a part and weighted, and its slopes by each weight."""
+
+
+class SlopesOfParts:
+    """Slopes of `objective` over a batch whose parts are shared out among threads.
+
+    Those of each part are found by themselves, and added up in the order of the parts: they are
+    the same to the last bit whatever the number of threads.
+
+    Parameters
+    ----------
+    network, kl_weight
+        See `Slopes`.
+    """
+
+    def __init__(self, network: VAE, kl_weight: float) -> None:
+        for weight in network.parameters():
+            weight.grad = torch.zeros_like(weight)
+        self._network, self._kl_weight = network, kl_weight
+        self._own = threading.local()  # each thread's copy of the network, and slopes by it
+
+    @torch.no_grad()
+    def of(self, x: Tensor, noise: Tensor, weight: float) -> Found:
+        """Find the slopes of a part, in any thread; the parameters are those of `Slopes.add`."""
+        if not hasattr(self._own, "slopes"):
+            self._own.network = _with_the_weights_of(self._network)
+            self._own.slopes = Slopes(self._own.network, self._kl_weight)
+        gradients = [_gradient(one) for one in self._own.network.parameters()]
+        for gradient in gradients:
+            gradient.zero_()
+        total = self._own.slopes.add(x, noise, weight)
+        return total, [gradient.clone() for gradient in gradients]
+
+    @torch.no_grad()
+    def put(self, parts: Iterable[Found]) -> Tensor:
+        """Put the sum of the slopes into each weight's `grad`; return that of the objective: ()."""
+        first, *others = parts
+        gradients = [_gradient(weight) for weight in self._network.parameters()]
+        total = first[0].clone()
+        for gradient, slopes in zip(gradients, first[1], strict=True):
+            gradient.copy_(slopes)
+        for more, slopes_of_part in others:
+            total += more
+            for gradient, slopes in zip(gradients, slopes_of_part, strict=True):
+                gradient.add_(slopes)
+        return total
+
+
+def _with_the_weights_of(network: VAE) -> VAE:
+    """A copy of the network that has the same weights in memory, and slopes of its own."""
+    twin = copy.deepcopy(network)
+    for own, shared in zip(twin.parameters(), network.parameters(), strict=True):
+        own.data = shared.data
+    return twin
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
 
 class _SlopesOfRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import repeat
@@ -13,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspace_nd.blocks import apply_in_blocks, single_thread
+from qspace_nd.blocks import apply_in_blocks, workers
 from qspace_nd.errors import WorkError
-from qspace_nd.objective import Slopes, objective
+from qspace_nd.objective import Found, SlopesOfParts, objective
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.vae import PAPER_HIDDEN, VAE
 
@@ -31,8 +32,11 @@ VALIDATION_ROWS = 65_536
 STANDARDISED_ROWS = 1_000_000
 """Likewise, for the channels' shifts and scales."""
 
-PART = 4096
-"""Rows whose gradient is taken at once; few enough for the cache, many enough for few calls."""
+PART = 8192
+"""Rows whose gradient is taken at once; few enough for the cache, many enough for few calls.
+
+Threads wait for each other at every call: for two of them 4,096 is a tenth slower.
+"""
 
 
 @dataclass(frozen=True)
@@ -233,15 +237,16 @@ def train(
     The objective is that of Kingma & Welling (arXiv 1312.6114), equation 10, with one sample a
     voxel and the Kullback-Leibler term weighted:  -log p(z)[x] + kl_weight KL(q(x)), z ~ q(x).
 
-    Computation runs on one thread, so that weights do not depend on the number of threads.
+    Each part of a batch is computed on one thread, several at a time on as many as PyTorch may use,
+    so that weights do not depend on their number.
 
     Raises
     ------
     WorkError
         The loss was never finite.
     """
-    with single_thread():
-        return _train(network, x, training, validation, recipe, seed, progress)
+    with workers() as pool:
+        return _train(network, x, training, validation, recipe, seed, progress, pool)
 
 
 def _train(
@@ -252,6 +257,7 @@ def _train(
     recipe: Recipe,
     seed: int,
     progress: Progress,
+    pool: Executor,
 ) -> History:
     device = x.device
     noise = torch.Generator(device).manual_seed(seed)
@@ -267,18 +273,23 @@ def _train(
         if recipe.one_cycle
         else None
     )
-    slopes = Slopes(network, recipe.kl_weight)
+    slopes = SlopesOfParts(network, recipe.kl_weight)
+
+    def slopes_of(part: _Part) -> Found:
+        return slopes.of(part.voxels(x), part.noise, part.share)
+
     best, best_step, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
     losses: list[tuple[int, float, float]] = []
     recent: list[Tensor] = []
     step = 0
     with progress.task("Training", recipe.steps) as task:
-        for rows in _batches(len(training), recipe.batch_size, noise):
-            optimiser.zero_grad(set_to_none=False)
-            loss = torch.zeros((), device=device)
-            batch = training.index_select(0, rows)
-            for part in _parts(x, batch, network.latents, recipe.gain_jitter, noise):
-                loss += slopes.add(*part, 1.0 / len(batch))
+        batches = _batches(training, network.latents, recipe, noise)
+        batch = next(batches)
+        while True:
+            # A batch of one part is not worth another thread; the next is drawn meanwhile.
+            found = (pool.map if len(batch) > 1 else map)(slopes_of, batch)
+            batch = next(batches)
+            loss = slopes.put(found)
             if math.isfinite(recipe.gradient_norm):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
             optimiser.step()
@@ -289,7 +300,7 @@ def _train(
             if step % recipe.check_every and step < recipe.steps:
                 task.advance()
                 continue
-            loss_now = _validation_loss(network, held_out, held_out_noise, recipe.kl_weight)
+            loss_now = _validation_loss(network, held_out, held_out_noise, recipe.kl_weight, pool)
             losses.append((step, float(torch.stack(recent).mean()), loss_now))
             recent = []
             if loss_now < best:
@@ -332,33 +343,62 @@ def _spread(rows: Tensor, most: int) -> Tensor:
     return rows[:: math.ceil(len(rows) / most)]
 
 
-def _parts(
-    x: Tensor, rows: Tensor, latents: int, gain_jitter: float, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Voxels and noise of a batch, `rows` of `x`, in parts: on a CPU, such as stay in its cache."""
-    size = PART if x.device.type == "cpu" else len(rows)
-    normal = partial(torch.randn, generator=generator, device=x.device)
-    gains: Iterable[Tensor | None] = repeat(None)
-    if gain_jitter:
-        gains = (gain_jitter * normal(len(rows), 1)).exp().split(size)
-    noise = normal(len(rows), latents)
-    for part, gain, part_noise in zip(rows.split(size), gains, noise.split(size), strict=False):
-        voxels = x.index_select(0, part)
-        yield voxels if gain is None else voxels.mul_(gain), part_noise
+@dataclass(frozen=True)
+class _Part:
+    """A part of a batch.
+
+    Attributes
+    ----------
+    rows : (n,) tensor of int
+        Which voxels.
+    gain : (n, 1) tensor or None
+        What they are multiplied by.
+    noise : (n, d) tensor
+        What they are sampled with.
+    share : float
+        What one voxel is of the batch.
+    """
+
+    rows: Tensor
+    gain: Tensor | None
+    noise: Tensor
+    share: float
+
+    def voxels(self, x: Tensor) -> Tensor:
+        """The part's voxels (n, C) of all, `x` (N, C)."""
+        voxels = x.index_select(0, self.rows)
+        return voxels if self.gain is None else voxels.mul_(self.gain)
 
 
-@torch.no_grad()
-def _validation_loss(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> float:
-    total = sum(
-        float(objective(network, part, part_noise, kl_weight).cpu().sum(dtype=torch.float64))
-        for part, part_noise in zip(x.split(network.block), noise.split(network.block), strict=True)
-    )
-    return total / len(x)
+def _validation_loss(
+    network: VAE, x: Tensor, noise: Tensor, kl_weight: float, pool: Executor
+) -> float:
+    @torch.no_grad()
+    def total(rows: Tensor, noise_of_rows: Tensor) -> float:
+        return float(
+            objective(network, rows, noise_of_rows, kl_weight).cpu().sum(dtype=torch.float64)
+        )
+
+    return sum(pool.map(total, x.split(network.block), noise.split(network.block))) / len(x)
 
 
-def _batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Random batches without end, each epoch a fresh permutation; the ragged rest is dropped."""
-    size = min(size, rows)
+def _batches(
+    training: Tensor, latents: int, recipe: Recipe, generator: torch.Generator
+) -> Iterator[list[_Part]]:
+    """Random batches without end, each in parts: on a CPU, such as stay in its cache.
+
+    Each epoch is a fresh permutation of the rows `training`; the ragged rest is dropped.
+    """
+    rows, device = len(training), training.device
+    size = min(recipe.batch_size, rows)
+    part = PART if device.type == "cpu" else size
+    normal = partial(torch.randn, generator=generator, device=device)
     while True:
-        order = torch.randperm(rows, generator=generator, device=generator.device)
-        yield from order[: rows - rows % size].split(size)
+        order = torch.randperm(rows, generator=generator, device=device)
+        for chosen in order[: rows - rows % size].split(size):
+            gains: Iterable[Tensor | None] = repeat(None)
+            if recipe.gain_jitter:
+                gains = (recipe.gain_jitter * normal(size, 1)).exp().split(part)
+            parts = training[chosen].split(part)
+            noise = normal(size, latents).split(part)
+            yield [_Part(*of, 1.0 / size) for of in zip(parts, gains, noise, strict=False)]

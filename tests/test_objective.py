@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qspace_nd.image_vae import ImageVAE
-from qspace_nd.objective import Slopes, objective
+from qspace_nd.objective import Slopes, SlopesOfParts, objective
 from qspace_nd.passes import AutogradPass, DensePass, Pass, Scratch
 from qspace_nd.vae import LOG_STD_LIMIT, VAE, VectorVAE
 
@@ -119,6 +120,23 @@ def test_slopes_are_nought_where_a_standard_deviation_is_limited(side: str, beyo
     assert_as_by_autograd(network, Slopes(network, 0.3), x)
     assert bias.grad[-1] == 0
     assert torch.all(bias.grad[: len(bias) // 2] != 0)
+
+
+@pytest.mark.parametrize("data", [vectors, images])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_slopes_of_parts_by_several_threads_are_those_of_the_whole(data, threads: int) -> None:
+    network, x = data()
+    noise, slopes = numbers(len(x), LATENTS), SlopesOfParts(network, 0.3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(3):
+            found = slopes.put(pool.map(slopes.of, x.split(2), noise.split(2), [0.25] * 3))
+            total = 0.25 * objective(network, x, noise, 0.3).sum()
+            expected = torch.autograd.grad(total, list(network.parameters()))
+            torch.testing.assert_close(found, total.detach(), rtol=1e-12, atol=0)
+            for ours, theirs in zip(gradients(network), expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+            optimiser.step()
 
 
 # --- Layers

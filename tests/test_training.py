@@ -63,6 +63,20 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("number", [2, 3])
+def test_weights_of_batches_in_parts_do_not_depend_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("qspace_nd.training.PART", 300)  # a batch has five, of which one is short
+    fits = []
+    for threads in (1, number):
+        torch.set_num_threads(threads)
+        fits.append(fit(SHORT))
+    assert same_weights(fits[0][0], fits[1][0])
+    assert fits[0][1] == fits[1][1]
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_weights_do_not_depend_on_the_number_of_threads(
     short: tuple[VectorVAE, History], number: int
