@@ -71,22 +71,30 @@ def training(files: Files, quick: bool) -> str:
         train(network, x, rows, rows[:4096], recipe, seed=0)
 
     a, b = (torch.randn(2048, 2048) for _ in range(2))
-    learned, product = in_turn([fit, lambda: torch.mm(a, b)], rounds=3)
     widths = [channels, *hidden, 2 * latents], [latents, *reversed(hidden), 2 * channels]
     weights = sum(i * o for side in widths for i, o in pairwise(side))
     # A product forwards, two backwards, but for the slopes of the input, which nobody asks for.
     operations = 6 * weights - 2 * channels * hidden[0]
-    voxels = steps * min(recipe.batch_size, len(x)) / learned.seconds
-    rate, most = operations * voxels, 2 * 2048**3 / product.seconds
+    lines = []
+    most_threads = torch.get_num_threads()
+    for threads in sorted({1, most_threads}):
+        torch.set_num_threads(threads)
+        learned, product = in_turn([fit, lambda: torch.mm(a, b)], rounds=3)
+        voxels = steps * min(recipe.batch_size, len(x)) / learned.seconds
+        rate, most = operations * voxels, 2 * 2048**3 / product.seconds
+        lines.append(
+            f"| {threads} | {voxels:,.0f} | {rate / 1e9:.0f} | {most / 1e9:.0f} | "
+            f"**{100 * rate / most:.0f} %** |"
+        )
     return f"""## Training
 
 The paper's network, {"-".join(map(str, (channels, *hidden, latents)))}, and its batches of
 {recipe.batch_size:,} voxels: {operations:,} operations a voxel in products of matrices, against
-PyTorch's product of two float32 matrices of 2048 × 2048.
+PyTorch's product of two float32 matrices of 2048 × 2048 on as many threads.
 
-| voxels/s | Gflop/s in products | product of matrices | share |
-| --: | --: | --: | --: |
-| {voxels:,.0f} | {rate / 1e9:.0f} | {most / 1e9:.0f} | **{100 * rate / most:.0f} %** |"""
+| threads | voxels/s | Gflop/s in products | product of matrices | share |
+| --: | --: | --: | --: | --: |
+{chr(10).join(lines)}"""
 
 
 def generated(files: Files, quick: bool) -> str:
