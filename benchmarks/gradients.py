@@ -91,7 +91,7 @@ def auc(
 
 
 def markdown(rows: Sequence[tuple[str, NDArray[np.float64]]], text: str) -> str:
-    names = [score if k == 1 else f"{score}, mean of {k}" for score, k in COLUMNS]
+    names = [f"{score}, nearest" if k == 1 else f"{score}, mean of {k}" for score, k in COLUMNS]
     lines = [f"| gradients | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     for name, values in rows:
         figures = [f"{v.mean():.3f} ({v.min():.3f} to {v.max():.3f})" for v in values.T]

@@ -108,8 +108,9 @@ A simulated cohort (seed {design.seed}, voxels of {design.voxel_size:g} mm, 46 c
 lesion shapes: {len(cohort.reference_rows()):,} healthy voxels of {design.reference} controls as the
 reference, and {design.patients} patients with {lesions} lesion voxels. AUC over the brain; at or
 above the baseline in bold. The networks have the paper's widths and the default training, with one
-seed each: another seed moves a row by about 0.02, so that smaller differences mean nothing. On all
-lesion voxels and {OTHERS:,} random others of a patient: {subset}.
+seed each: another seed moves a row by about 0.02, so that smaller differences mean nothing.
+Distances are to the nearest, as in the paper. On all lesion voxels and {OTHERS:,} random others of
+a patient: {subset}.
 
 {table_markdown(table(results))}"""
 

@@ -24,7 +24,10 @@ overflow may be missed.
 MakeMinima = Callable[[Floats, int], Minima]
 """Makes the minima of points (N, d) in blocks of some size, the last of which may be shorter."""
 
-_PIECE = 16_384  # points that a GPU compares with all queries at once
+BATCH = 4096
+"""Queries that are compared with all points at once."""
+
+_PIECE = 16_384  # points that a GPU compares with a batch at once
 
 
 def minima_on(device: torch.device) -> MakeMinima:
@@ -83,7 +86,9 @@ class TorchMinima:
 
 
 def _has_room(device: torch.device, size: int) -> bool:
-    return device.type != "cuda" or 2 * size <= torch.cuda.mem_get_info(device)[0]
+    """Whether points of so many bytes, and the products of a piece, take half of what is free."""
+    needed = size + 4 * _PIECE * BATCH
+    return device.type != "cuda" or 2 * needed <= torch.cuda.mem_get_info(device)[0]
 
 
 @contextmanager

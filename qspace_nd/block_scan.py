@@ -6,15 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.block_minima import MakeMinima
+from qspace_nd.block_minima import BATCH, MakeMinima
 from qspace_nd.blocks import workers
 from qspace_nd.kd_order import compiled
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-BATCH = 4096
-"""Queries that are compared with all points at once."""
 
 _BLOCK = 2048  # points of a block, where there are at most
 _BLOCKS = 4096  # blocks

@@ -139,11 +139,17 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     @property
     def neighbours_(self) -> int:
-        """The setting `neighbours`, or what the preset has in its place."""
+        """The setting `neighbours`, or what the preset has in its place.
+
+        Raises
+        ------
+        ArrayError
+            A setting is out of range.
+        """
         self._require_fitted()
         if self.neighbours is not None:
             return self.neighbours
-        return _presets(self.network_.shape)[self.preset].neighbours
+        return self._recipe(_presets(self.network_.shape)).neighbours
 
     def fit(
         self,
@@ -323,7 +329,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         leave_out : str, optional
             A subject whose own voxels are left out of the reference.
         neighbours : int, optional
-            In place of the model's own setting.
+            In place of the model's own number, `neighbours_`.
         approximate : bool
             Miss some of the nearest voxels, for speed; see `recall`.
         memory : int, optional

@@ -59,7 +59,7 @@ class Pass(ABC):
         Returns
         -------
         (n, k)
-            The slopes by the input, where the pass goes back to it.
+            The slopes by the input; of no meaning where the pass does not go back to it.
         """
 
 

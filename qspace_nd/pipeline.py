@@ -219,7 +219,7 @@ def _report_trials(trials: Sequence[Trial], progress: Progress) -> None:
     progress.say("AUC of changed healthy white matter of left-out people, by settings:")
     for trial in trials:
         settings = ", ".join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
-        dead = f"  ({trial.dead} latents dead)" if trial.dead else ""
+        dead = f"  (dead latents: {trial.dead})" if trial.dead else ""
         progress.say(f"  {trial.auc:.4f}  {settings}{dead}")
 
 

@@ -115,7 +115,10 @@ def ahead(volumes: Iterator[npt.NDArray[Any]]) -> Iterator[Iterator[npt.NDArray[
                 coming.append(thread.submit(next, volumes, None))
                 yield volume
 
-        yield unpacked()
+        try:
+            yield unpacked()
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def hashed(
@@ -145,7 +148,7 @@ def drain(volumes: list[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
 def gather(
     stored: Stored, stream: Iterable[npt.NDArray[Any]], mask: Bools, order: Ints, b0: Bools
 ) -> tuple[Float32, Bools, Bools]:
-    """Collect the mask's voxels, (n, C), and tell which are finite, (n,), and have signal, (n,).
+    """Collect the mask's n >= 1 voxels, (n, C), and tell which are finite and have signal, (n,).
 
     Volume `order[c]` of the stream serves channel c. Those voxels have signal whose mean over the
     volumes of b=0, `b0` (C,), is positive, or where there are none, that are not 0 in all volumes.

@@ -1,4 +1,4 @@
-"""Fitting the VAE: the objective, the two recipes, early stopping, what is reported."""
+"""Fitting the VAE: the two recipes, early stopping, what is reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qspace_nd.blocks import apply_in_blocks, workers
+from qspace_nd.blocks import workers
 from qspace_nd.errors import WorkError
 from qspace_nd.objective import Found, SlopesOfParts, objective
 from qspace_nd.progress import SILENT, Progress
@@ -305,7 +305,7 @@ def _train(
             recent = []
             if loss_now < best:
                 best, best_step, best_weights = loss_now, step, copy.deepcopy(network.state_dict())
-            alive = _latents_alive(network, held_out)
+            alive = _latents_alive(network, held_out, pool)
             task.advance(
                 note=f"loss {losses[-1][1]:.2f}, validation {loss_now:.2f}, "
                 f"latents alive {alive}/{network.latents}"
@@ -323,19 +323,19 @@ def _train(
             "values in the healthy scans."
         )
     network.load_state_dict(best_weights)
-    posterior = apply_in_blocks(network.encode, held_out, network.device, network.block)
+    kl = pool.map(torch.no_grad()(lambda x: network.encode(x).kl()), held_out.split(network.block))
     return History(
         steps=step,
         best_step=best_step,
         losses=losses,
-        latent_kl=[round(float(kl), 6) for kl in posterior.kl().mean(0)],
-        latents_alive=_latents_alive(network, held_out),
+        latent_kl=[round(float(one), 6) for one in torch.cat(list(kl)).mean(0)],
+        latents_alive=_latents_alive(network, held_out, pool),
     )
 
 
-def _latents_alive(network: VAE, x: Tensor) -> int:
-    means = apply_in_blocks(network.encode, x, network.device, network.block).mean
-    return int((means.var(0, correction=0) > ALIVE).sum())
+def _latents_alive(network: VAE, x: Tensor, pool: Executor) -> int:
+    means = pool.map(torch.no_grad()(lambda x: network.encode(x).mean), x.split(network.block))
+    return int((torch.cat(list(means)).var(0, correction=0) > ALIVE).sum())
 
 
 def _spread(rows: Tensor, most: int) -> Tensor:

@@ -184,8 +184,11 @@ class VectorVAE(VAE):
 
 
 def _asinh(x: Tensor) -> Tensor:
-    """PyTorch's to the last digit or two, but several times as fast: all of it uses vectors."""
-    size = x.abs()
+    """PyTorch's to the last digit or two, but several times as fast: all of it uses vectors.
+
+    That of 1.7e38 for all larger numbers, whose sums would overflow.
+    """
+    size = x.abs().clamp_max(1.7e38)
     beyond = size / (torch.hypot(size, torch.ones_like(size[:1])) + 1.0)
     return (size * beyond + size).log1p().copysign(x)
 

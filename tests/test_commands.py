@@ -197,7 +197,7 @@ def test_tuning_tries_what_is_not_given_and_keeps_the_best(
         f"fit healthy/*.nii.gz --tune --latents 16,4 {given} --epochs 1 --model tuned", folder
     )
     assert outcome.status == 0, outcome.stderr
-    pattern = r"^  0\.\d{4}  (--.*?)(?:  \(\d latents dead\))?$"
+    pattern = r"^  0\.\d{4}  (--.*?)(?:  \(dead latents: \d\))?$"
     trials = re.findall(pattern, outcome.stderr, re.MULTILINE)
     assert {word for trial in trials for word in trial.split() if word[:2] == "--"} == tried
     assert len(trials) == (9 if "--kl-weight" in tried else 3)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from qspace_nd import passes
 from qspace_nd.image_vae import ImageVAE
 from qspace_nd.objective import Slopes, SlopesOfParts, objective
 from qspace_nd.passes import AutogradPass, DensePass, Pass, Scratch
-from qspace_nd.vae import LOG_STD_LIMIT, VAE, VectorVAE
+from qspace_nd.vae import ACTIVATIONS, LOG_STD_LIMIT, VAE, VectorVAE
 
 ROWS, CHANNELS, LATENTS = 5, 7, 3
 
@@ -140,6 +141,11 @@ def test_slopes_of_parts_by_several_threads_are_those_of_the_whole(data, threads
 
 
 # --- Layers
+
+
+def test_all_activations_have_their_pass() -> None:
+    assert passes._ACTIVATIONS.keys() == ACTIVATIONS.keys()
+
 
 WIDTHS = (7, 16, 9, 8)
 

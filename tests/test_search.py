@@ -331,10 +331,13 @@ def test_block_minima_are_within_the_bound_on_their_rounding(
 def test_points_that_a_device_has_no_room_for_are_moved_in_pieces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    points, queries = normal(1000, 8), normal(70, 8, seed=1)
-    held = TorchMinima(points, 64, CPU)(queries)
-    monkeypatch.setattr(block_minima, "_has_room", lambda device, size: False)
-    np.testing.assert_array_equal(TorchMinima(points, 64, CPU)(queries), held)
+    monkeypatch.setattr(block_minima, "_PIECE", 192)
+    elsewhere = torch.device("meta")  # which PyTorch has on every machine
+    for room, place in ((True, elsewhere), (False, CPU)):
+        monkeypatch.setattr(block_minima, "_has_room", lambda device, size, room=room: room)
+        pieces = TorchMinima(normal(1000, 8), 64, elsewhere)._pieces
+        assert [len(piece) for piece in pieces] == [192] * 5 + [40]
+        assert {piece.device for piece in pieces} == {place}
 
 
 @pytest.fixture

@@ -70,6 +70,11 @@ def test_inputs_are_compressed_by_the_inverse_of_a_hyperbolic_sine() -> None:
     torch.testing.assert_close(found.double(), expected, rtol=3e-7, atol=0)
     order = torch.randperm(len(x))
     assert torch.equal(vae.inputs(x[order]), found[order])
+    largest = torch.tensor([[3.4e38, -3.4e38, torch.inf, -torch.inf, 1.7e38, torch.nan]])
+    found = vae.inputs(largest)[0]
+    bound = float(torch.tensor(1.7e38).asinh())
+    torch.testing.assert_close(found[:5], bound * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0]))
+    assert found[5].isnan()
 
 
 def test_a_network_that_is_not_standardised_sees_its_input() -> None:

@@ -76,8 +76,8 @@ class _Latents(click.ParamType[Widths]):
 @click.option(
     "--tune",
     is_flag=True,
-    help="Choose latents, KL weight and neighbours, where not given, by how well healthy white "
-    "matter, changed as disease would, is found: trains six networks.",
+    help="Choose latents and KL weight, where not given, and map's neighbours by how well healthy "
+    "white matter, changed as disease would, is found: trains six networks.",
 )
 @click.option(
     "--add",

@@ -29,7 +29,7 @@ def command(force: bool, device: str, seed: int, progress: Progress) -> None:
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     console.print(table)
-    console.print("\nFor min_y, Nearest takes the mean of the K least (map --neighbours K).")
+    console.print("\nFor min_y, Nearest takes the mean of the K least: map --neighbours K, or 10.")
     console.print("\nCost, for each voxel:")
     for cost in Cost:
         console.print(f"  {cost.label:8}{cost.meaning}")
