@@ -13,8 +13,8 @@ from qspace_nd.kd_order import compiled
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_BLOCK = 2048  # points of a block, where there are at most
-_BLOCKS = 4096  # blocks
+_BLOCK = 2048  # the fewest points of a block
+_BLOCKS = 4096  # the most blocks: a batch's minima of all of them are in memory at once
 _TILE = 64  # points that are measured side by side
 _LARGEST = 2.0**126  # sums of squares below this do not overflow in float32
 _LEAST = 2.0**-126  # products below this lose digits in float32

@@ -42,7 +42,7 @@ _ROWS_AT_ONCE = 1 << 16
 # Rows: an odd number of the cache's lines, so that a voxel's numbers, one in each channel of a
 # tile, do not compete for one set of it. With up to 300 channels, a tile fits the second level.
 _TILE = 63 * 16
-_VOLUMES_AHEAD = 3  # as long as the mask takes to read, and memory to be had for the first volume
+_VOLUMES_AHEAD = 3  # to unpack while the mask is read; each waits in memory
 
 
 @dataclass(frozen=True)

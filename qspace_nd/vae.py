@@ -31,14 +31,7 @@ LOG_STD_LIMIT = 12.0
 _QUARTILES_APART = 1.349  # of the unit Gaussian
 
 
-class _ReLU(nn.ReLU):
-    """The positive part of its input, put in its place: what is written anew costs more."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return input.relu_()
-
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": _ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
 
 
 class VAE(nn.Module, ABC):

@@ -170,7 +170,7 @@ def _apply_elementwise(layer: nn.Module, values: Tensor) -> tuple[Tensor, Tensor
     """Values of an activation, and its derivatives."""
     with torch.enable_grad():
         inputs = values.detach().requires_grad_()
-        outputs = layer(inputs.clone())  # which it may work in
+        outputs = layer(inputs)
         (slopes,) = torch.autograd.grad(outputs, inputs, torch.ones_like(outputs))
     return outputs.detach(), slopes
 
