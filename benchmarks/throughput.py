@@ -122,9 +122,9 @@ def generated(files: Files, quick: bool) -> str:
     mean_errors = f"{errors[0]:.5f} | {errors[1]:.5f}"
     return f"""## Closest generated sample
 
-min_z |x - pm(z)| in [-10, 10]^8 from qm(x), on {len(x):,} voxels of a patient in a batch; SciPy's
-L-BFGS-B with gradients by PyTorch on {few} of them, one at a time on one thread, where it is
-fastest, with its own defaults. Ours starts from 0 too and takes the better end.
+min_z |x - pm(z)| in [-10, 10]^8, one search from qm(x), on {len(x):,} voxels of a patient in a
+batch; SciPy's L-BFGS-B with gradients by PyTorch on {few} of them, one at a time on one thread,
+where it is fastest, with its own defaults, from the same start.
 
 | voxels/s | SciPy | times faster | mean error | SciPy's |
 | --: | --: | --: | --: | --: |

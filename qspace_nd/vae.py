@@ -109,7 +109,11 @@ class VAE(nn.Module, ABC):
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
         """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
-        mean, log_std = self.decoder(z).chunk(2, dim=-1)
+        return self.likelihood(self.decoder(z))
+
+    def likelihood(self, decoded: Tensor) -> Gaussian[Tensor]:
+        """Likelihood p(x|z) by what the decoder's layers return (n, 2 C): a Gaussian (n, C)."""
+        mean, log_std = decoded.chunk(2, dim=-1)
         std = self.std_floor + log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
         return Gaussian(mean * self.scale + self.shift, std * self.scale)
 

@@ -22,7 +22,7 @@ from qspace_nd.vae import ACTIVATIONS, VAE
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
 _MOST_STEPS = 100
-_LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that ends the search
+_LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that is lost in rounding
 _FIRST_DAMPING, _MOST_DAMPING = 1e-3, 1e9
 
 
@@ -35,9 +35,8 @@ class Output(NamedTuple):
 
 
 class Expansion(NamedTuple):
-    """An objective about n latents, to second order."""
+    """How an objective changes about n latents, to second order."""
 
-    value: Tensor  # (n,)
     gradient: Tensor  # (n, d)
     curvature: Tensor  # (n, d, d), positive semi-definite
 
@@ -50,27 +49,40 @@ class Objective:
     ----------
     distance : callable
         How far voxels (n, C) are from Gaussians (n, C): (n,).
+    value : callable
+        Something smooth that grows with it, of the same: (n,) of float64.
     expand : callable
-        Something that grows with it, for voxels (n, C) about the decoder's output.
+        How that changes, for voxels (n, C), about the decoder's output.
     """
 
     distance: Callable[[Gaussian[Tensor], Tensor], Values]
+    value: Callable[[Gaussian[Tensor], Tensor], Tensor]
     expand: Callable[[Output, Tensor], Expansion]
 
 
+def _half_squared_error(p: Gaussian[Tensor], x: Tensor) -> Tensor:
+    """½ |x - pm(z)|²."""
+    return 0.5 * ((p.mean - x).double() ** 2).sum(-1)
+
+
 def _expand_error(output: Output, x: Tensor) -> Expansion:
-    """½ |x - pm(z)|², its curvature by Gauss and Newton."""
-    residual = output.p.mean - x
+    """Of ½ |x - pm(z)|²; its curvature by Gauss and Newton."""
     slopes = output.mean_slopes
+    residual = output.p.mean - x
     return Expansion(
-        0.5 * (residual.double() ** 2).sum(-1),
         torch.bmm(slopes, residual[:, :, None])[:, :, 0].double(),
         torch.bmm(slopes, slopes.mT).double(),
     )
 
 
+def _log_likelihood_lost(p: Gaussian[Tensor], x: Tensor) -> Tensor:
+    """-log p(z)[x] but for its constant: with e = (pm(z) - x) / s(z), sum_i ½ e_i² + ln s_i."""
+    error = (p.mean - x) / p.std
+    return (0.5 * error.double() ** 2 + p.std.double().log()).sum(-1)
+
+
 def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
-    """-log p(z)[x] but for its constant: with e = (pm(z) - x) / s(z), sum_i ½ e_i² + ln s_i.
+    """Of -log p(z)[x].
 
     The curvature is Fisher's, but for outliers: the second derivative by ln s_i is 2 e_i², whose
     expectation is 2; the larger of both is taken.
@@ -83,20 +95,17 @@ def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
     gradient = torch.bmm(mean_slopes, residual[:, :, None]) + torch.bmm(
         log_std_slopes, (1.0 - residual**2)[:, :, None]
     )
-    terms = 0.5 * residual.double() ** 2 + output.p.std.double().log()
-    return Expansion(
-        terms.sum(-1), gradient[:, :, 0].double(), torch.bmm(slopes, slopes.mT).double()
-    )
+    return Expansion(gradient[:, :, 0].double(), torch.bmm(slopes, slopes.mT).double())
 
 
 def _error(p: Gaussian[Tensor], x: Tensor) -> Values:
     return euclidean(p.mean, x)
 
 
-ERROR = Objective(_error, _expand_error)
+ERROR = Objective(_error, _half_squared_error, _expand_error)
 """|x - pm(z)|."""
 
-LIKELIHOOD = Objective(negative_log_likelihood, _expand_likelihood)
+LIKELIHOOD = Objective(negative_log_likelihood, _log_likelihood_lost, _expand_likelihood)
 """-log p(z)[x]."""
 
 
@@ -146,7 +155,7 @@ def decode_with_slopes(network: VAE, z: Tensor) -> Output:
         else:
             values, tangents = layer(values), _apply_linear_part(layer, tangents)
     mean_slopes, log_std_slopes = tangents.chunk(2, dim=-1)
-    p = network.decode(z)
+    p = network.likelihood(values)
     rising = 1.0 - network.std_floor * network.scale / p.std  # its share that is not the floor
     return Output(p, mean_slopes * network.scale, log_std_slopes * rising[:, None])
 
@@ -175,17 +184,6 @@ def _apply_elementwise(layer: nn.Module, values: Tensor) -> tuple[Tensor, Tensor
     return outputs.detach(), slopes
 
 
-class _State(NamedTuple):
-    """Where the search of each of n voxels is."""
-
-    z: Tensor  # (n, d)
-    value: Tensor  # (n,)
-    gradient: Tensor  # (n, d)
-    curvature: Tensor  # (n, d, d)
-    damping: Tensor  # (n,)
-    ended: Tensor  # (n,) of bool
-
-
 @dataclass(frozen=True)
 class _Search:
     """The searches of some voxels."""
@@ -198,68 +196,56 @@ class _Search:
     def __call__(self, x: Tensor, start: Tensor) -> Tensor:
         """Search for voxels `x` (n, C) from `start` (n, d): latents (n, d)."""
         z = start.clamp(-self.bound, self.bound)
-        state = self._in_blocks(self._begin, x, z)
+        (value,) = self._in_blocks(self._value, z, x)
+        gradient, curvature = self._in_blocks(self._expand, z, x)
+        damping = torch.full_like(value, _FIRST_DAMPING)
+        going = value.isfinite().nonzero()[:, 0]
         for _ in range(_MOST_STEPS):
-            going = (~state.ended).nonzero()[:, 0]
             if not len(going):
                 break
-            stepped = self._in_blocks(self._step, x[going], *(part[going] for part in state))
-            for part, new in zip(state, stepped, strict=True):
-                part[going] = new
-        return state.z
+            old = [part[going] for part in (z, gradient, curvature, damping)]
+            trial, promised = self._in_blocks(self._propose, *old)
+            (there,) = self._in_blocks(self._value, trial, x[going])
+            gain = value[going] - there
+            down = gain > 0.0
+            z[going[down]], value[going[down]] = trial[down], there[down]
+            little = _LITTLE * value[going].abs().clamp(min=1.0)
+            change = torch.where(down, torch.where(gain > 0.5 * promised, 0.1, 1.0), 8.0)
+            damping[going] = (change * damping[going]).clamp(min=1e-9)
+            ended = (down & (gain <= little)) | (promised <= little)
+            ended |= damping[going] > _MOST_DAMPING
+            moved = going[down & ~ended]
+            if len(moved):
+                gradient[moved], curvature[moved] = self._in_blocks(
+                    self._expand, z[moved], x[moved]
+                )
+            going = going[~ended]
+        return z
 
-    def _in_blocks(self, step: Callable[..., _State], *parts: Tensor) -> _State:
-        """Apply `step` to blocks of all `parts` (n, ...), of one size for equal rounding."""
+    def _in_blocks(
+        self, compute: Callable[..., tuple[Tensor, ...]], *parts: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Apply `compute` to blocks of all `parts` (n, ...), of one size for equal rounding."""
         size = min(_ROWS, self.network.block)
         blocks = [
-            _State(*(new[: len(block[0])] for new in step(*(_fill_up(p, size) for p in block))))
+            [new[: len(block[0])] for new in compute(*(_fill_up(part, size) for part in block))]
             for block in zip(*(part.split(size) for part in parts), strict=True)
         ]
-        return _State(*map(torch.cat, zip(*blocks, strict=True)))
+        return tuple(map(torch.cat, zip(*blocks, strict=True)))
 
-    def _expand(self, z: Tensor, x: Tensor) -> Expansion:
+    def _value(self, z: Tensor, x: Tensor) -> tuple[Tensor]:
+        device = self.network.device
+        return (self.objective.value(self.network.decode(z.to(device)), x.to(device)).cpu(),)
+
+    def _expand(self, z: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         device = self.network.device
         output = decode_with_slopes(self.network, z.to(device))
-        return Expansion(*(part.cpu() for part in self.objective.expand(output, x.to(device))))
-
-    def _begin(self, x: Tensor, z: Tensor) -> _State:
-        here = self._expand(z, x)
-        damping = torch.full_like(here.value, _FIRST_DAMPING)
-        return _State(z, *here, damping, ~here.value.isfinite())
-
-    def _step(
-        self,
-        x: Tensor,
-        z: Tensor,
-        value: Tensor,
-        gradient: Tensor,
-        curvature: Tensor,
-        damping: Tensor,
-        ended: Tensor,
-    ) -> _State:
-        """Try one step of each voxel; take it where it leads down."""
-        step, promised = self._propose(z, gradient, curvature, damping)
-        trial = (z + step.to(z.dtype)).clamp(-self.bound, self.bound)
-        there = self._expand(trial, x)
-        gain = value - there.value
-        down = gain > 0.0
-        little = _LITTLE * value.abs().clamp(min=1.0)
-        ended = (down & (gain <= little)) | (promised <= 0.01 * little) | (damping > _MOST_DAMPING)
-        good = gain > 0.5 * promised
-        damping = torch.where(down, torch.where(good, 0.1 * damping, damping), 8.0 * damping)
-        return _State(
-            torch.where(down[:, None], trial, z),
-            torch.where(down, there.value, value),
-            torch.where(down[:, None], there.gradient, gradient),
-            torch.where(down[:, None, None], there.curvature, curvature),
-            damping.clamp(min=1e-9),
-            ended,
-        )
+        return tuple(part.cpu() for part in self.objective.expand(output, x.to(device)))
 
     def _propose(
         self, z: Tensor, gradient: Tensor, curvature: Tensor, damping: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return a damped step (n, d), and the gain that the expansion promises of it (n,).
+        """Return where a damped step leads (n, d), and the gain that it promises (n,).
 
         Latents at a bound that would leave it stay (Kanzow et al., "Levenberg-Marquardt methods
         with strong local convergence properties for solving nonlinear equations with convex
@@ -275,7 +261,7 @@ class _Search:
         step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         curving = torch.bmm(curvature, step[:, :, None])[:, :, 0]
         promised = -(step * (gradient + 0.5 * curving)).sum(1)
-        return step, promised
+        return (z + step.to(z.dtype)).clamp(-self.bound, self.bound), promised
 
 
 def _fill_up(rows: Tensor, size: int) -> Tensor:
