@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from qspace_nd import (
     alteration,
+    dense,
     gaussian,
     harmonics,
     healthy,
     invariants,
     objective,
-    passes,
     resampling,
     training,
     tuning,
@@ -53,7 +53,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, healthy, objective, passes, training)
+NETWORK = (gaussian, vae, healthy, objective, dense, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

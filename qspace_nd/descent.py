@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.kd_order import compiled
+from qspace_nd.compiling import compiled
 from qspace_nd.lanes import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
 
 Floats = NDArray[np.float32]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.compiling import compiled
 from qspace_nd.lanes import LANES
 
 Floats = NDArray[np.float32]
@@ -17,18 +15,6 @@ Integers = NDArray[np.int64]
 
 _RANGE = 256  # leaves that a thread puts in order at a time
 _SAMPLE = 256  # points that the variances within a range are estimated from
-
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function when it is first called, and keep the result where that is possible."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: Function = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that the cache may be written to
-        compiled = numba.njit(**options)(function)
-    return compiled
 
 
 @compiled

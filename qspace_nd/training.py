@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,13 +12,14 @@ from itertools import repeat
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from qspace_nd.blocks import workers
 from qspace_nd.errors import WorkError
-from qspace_nd.objective import Found, SlopesOfParts, objective
+from qspace_nd.objective import Found, objective, slopes
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.vae import PAPER_HIDDEN, VAE
+from qspace_nd.vae import PAPER_HIDDEN, VAE, VectorVAE
 
 ALIVE = 0.01
 """Least variance of a latent's posterior mean over the data for the latent to count as alive.
@@ -32,11 +33,8 @@ VALIDATION_ROWS = 65_536
 STANDARDISED_ROWS = 1_000_000
 """Likewise, for the channels' shifts and scales."""
 
-PART = 8192
-"""Rows whose gradient is taken at once; few enough for the cache, many enough for few calls.
-
-Threads wait for each other at every call: for two of them 4,096 is a tenth slower.
-"""
+PARTS, LEAST_PART = 8, 512
+"""Parts of a batch whose slopes are found on a thread each, and the fewest rows of one."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,13 @@ def train(
         The loss was never finite.
     """
     with workers() as pool:
-        return _train(network, x, training, validation, recipe, seed, progress, pool)
+        if network.standardised:
+            network.standardise(x[_spread(training, STANDARDISED_ROWS)])
+        find_slopes = _finder_of_slopes(network, recipe.kl_weight)
+        with threadpool_limits(1, user_api="blas"):  # of a library that is loaded by now
+            return _train(
+                network, x, training, validation, recipe, seed, progress, pool, find_slopes
+            )
 
 
 def _train(
@@ -258,13 +262,12 @@ def _train(
     seed: int,
     progress: Progress,
     pool: Executor,
+    find_slopes: _FindSlopes,
 ) -> History:
     device = x.device
     noise = torch.Generator(device).manual_seed(seed)
     held_out = x[_spread(validation, VALIDATION_ROWS)]
     held_out_noise = torch.randn(len(held_out), network.latents, generator=noise, device=device)
-    if network.standardised:
-        network.standardise(x[_spread(training, STANDARDISED_ROWS)])
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
     schedule = (
         torch.optim.lr_scheduler.OneCycleLR(
@@ -273,10 +276,9 @@ def _train(
         if recipe.one_cycle
         else None
     )
-    slopes = SlopesOfParts(network, recipe.kl_weight)
 
     def slopes_of(part: _Part) -> Found:
-        return slopes.of(part.voxels(x), part.noise, part.share)
+        return find_slopes(part.voxels(x), part.noise)
 
     best, best_step, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
     losses: list[tuple[int, float, float]] = []
@@ -286,10 +288,11 @@ def _train(
         batches = _batches(training, network.latents, recipe, noise)
         batch = next(batches)
         while True:
-            # A batch of one part is not worth another thread; the next is drawn meanwhile.
+            upcoming = pool.submit(next, batches)
+            # A batch of one part is not worth another thread.
             found = (pool.map if len(batch) > 1 else map)(slopes_of, batch)
-            batch = next(batches)
-            loss = slopes.put(found)
+            loss = _put_slopes(network, found, sum(len(part.rows) for part in batch))
+            batch = upcoming.result()
             if math.isfinite(recipe.gradient_norm):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
             optimiser.step()
@@ -333,6 +336,34 @@ def _train(
     )
 
 
+_FindSlopes = Callable[[Tensor, Tensor], Found]
+
+
+def _finder_of_slopes(network: VAE, kl_weight: float) -> _FindSlopes:
+    """What finds the slopes of a network's objective fastest where the network is."""
+    if isinstance(network, VectorVAE) and network.device.type == "cpu":
+        from qspace_nd.dense import DenseSlopes  # compiled code takes its time to import
+
+        return DenseSlopes(network, kl_weight)
+    return partial(slopes, network, kl_weight)
+
+
+def _put_slopes(network: VAE, parts: Iterable[Found], rows: int) -> Tensor:
+    """Put the mean over rows of the slopes into each weight's `grad`; return the objective's: ().
+
+    Parts are added up in their order: to the last bit alike whatever threads they came from.
+    """
+    first, *others = parts
+    total, of_weights = first
+    for more, of_weights_too in others:
+        total, of_weights = total + more, of_weights + of_weights_too
+    weights = list(network.parameters())
+    sizes = [weight.numel() for weight in weights]
+    for weight, own in zip(weights, (of_weights / rows).split(sizes), strict=True):
+        weight.grad = own.view_as(weight)
+    return total / rows
+
+
 def _latents_alive(network: VAE, x: Tensor, pool: Executor) -> int:
     means = pool.map(torch.no_grad()(lambda x: network.encode(x).mean), x.split(network.block))
     return int((torch.cat(list(means)).var(0, correction=0) > ALIVE).sum())
@@ -355,14 +386,11 @@ class _Part:
         What they are multiplied by.
     noise : (n, d) tensor
         What they are sampled with.
-    share : float
-        What one voxel is of the batch.
     """
 
     rows: Tensor
     gain: Tensor | None
     noise: Tensor
-    share: float
 
     def voxels(self, x: Tensor) -> Tensor:
         """The part's voxels (n, C) of all, `x` (N, C)."""
@@ -385,13 +413,13 @@ def _validation_loss(
 def _batches(
     training: Tensor, latents: int, recipe: Recipe, generator: torch.Generator
 ) -> Iterator[list[_Part]]:
-    """Random batches without end, each in parts: on a CPU, such as stay in its cache.
+    """Random batches without end, each in parts: on a CPU, for its threads.
 
     Each epoch is a fresh permutation of the rows `training`; the ragged rest is dropped.
     """
     rows, device = len(training), training.device
     size = min(recipe.batch_size, rows)
-    part = PART if device.type == "cpu" else size
+    part = max(LEAST_PART, math.ceil(size / PARTS)) if device.type == "cpu" else size
     normal = partial(torch.randn, generator=generator, device=device)
     while True:
         order = torch.randperm(rows, generator=generator, device=device)
@@ -401,4 +429,4 @@ def _batches(
                 gains = (recipe.gain_jitter * normal(size, 1)).exp().split(part)
             parts = training[chosen].split(part)
             noise = normal(size, latents).split(part)
-            yield [_Part(*of, 1.0 / size) for of in zip(parts, gains, noise, strict=False)]
+            yield [_Part(*of) for of in zip(parts, gains, noise, strict=False)]

@@ -67,7 +67,7 @@ def threads() -> Iterator[None]:
 def test_weights_of_batches_in_parts_do_not_depend_on_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr("qspace_nd.training.PART", 300)  # a batch has five, of which one is short
+    monkeypatch.setattr("qspace_nd.training.LEAST_PART", 300)  # of five parts one is short
     fits = []
     for threads in (1, number):
         torch.set_num_threads(threads)
@@ -93,7 +93,8 @@ def test_weights_do_not_depend_on_the_number_of_threads(
 def test_a_batch_in_parts_is_learnt_from_as_a_whole(
     short: tuple[VectorVAE, History], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("qspace_nd.training.PART", size)
+    monkeypatch.setattr("qspace_nd.training.PARTS", 1250)
+    monkeypatch.setattr("qspace_nd.training.LEAST_PART", size)
     history = fit(SHORT)[1]
     for found, expected in zip(history.losses, short[1].losses, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,32 @@
+"""Compiling functions of arrays, which then run without Python's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when it is first called, and keep the result where that is possible."""
+    return _compile(function)
+
+
+def vectorised(function: Function) -> Function:
+    """Likewise, letting sums be in any order, and signs of 0 be lost: loops become vector code.
+
+    What is called from there is compiled so too.
+    """
+    return _compile(function, fastmath={"contract", "reassoc", "arcp", "nsz"})
+
+
+def _compile(function: Function, **options: Any) -> Function:
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that the cache may be written to
+        compiled = numba.njit(**options)(function)
+    return compiled
