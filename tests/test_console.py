@@ -67,6 +67,23 @@ def test_the_silent_listener_hears_everything_and_tells_nothing(
 # --- The log
 
 
+def test_what_the_first_step_prepared_is_not_expected_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress, text = listener(console._Log)
+    with progress.task("Scoring", 100) as task:
+        for seconds in (30.0, 15.0, 15.0, 0.0):
+            now += seconds
+            task.advance(10)
+    assert text.getvalue().splitlines() == [
+        "Scoring: 10%",
+        "Scoring: 30%, about 1 min 45 s left",
+        "Scoring: done in 1 min 0 s",
+    ]
+
+
 def test_a_log_gets_an_estimate_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -64,6 +64,7 @@ class _Logged:
     def __init__(self, log: _Log, name: str, total: int) -> None:
         self._log, self._name, self._total = log, name, total
         self._done = 0
+        self._first: tuple[float, int] | None = None  # when the first steps were done, how many
         self.start = self._told = time.monotonic()
         self.last_note = ""
 
@@ -71,14 +72,18 @@ class _Logged:
         self._done += steps
         self.last_note = f" ({note})" if note else self.last_note
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done
         if now - self._told < _LOG_EVERY or not self._done:
             return
         self._told = now
-        left = (now - self.start) * (self._total - self._done) / self._done
-        self._log.say(
-            f"{self._name}: {self._done / self._total:.0%}, about {_duration(left)} left"
-            f"{self.last_note}"
-        )
+        # What all steps need is prepared with the first: that tells nothing of the others' time.
+        begun, already = self._first
+        left = ""
+        if self._done > already:
+            seconds = (now - begun) * (self._total - self._done) / (self._done - already)
+            left = f", about {_duration(seconds)} left"
+        self._log.say(f"{self._name}: {self._done / self._total:.0%}{left}{self.last_note}")
 
 
 class _Terminal(_Quiet):
