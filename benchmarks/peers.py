@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qspace_nd import (
     alteration,
+    compiling,
     dense,
     gaussian,
     harmonics,
@@ -53,7 +54,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, healthy, objective, dense, training)
+NETWORK = (gaussian, vae, healthy, objective, dense, compiling, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

@@ -1,4 +1,8 @@
-"""Compiling functions of arrays, which then run without Python's lock."""
+"""Compiling functions of arrays, which then run without Python's lock.
+
+What is compiled is kept until the file of the function changes; a change of what it takes from
+other files, of this one too, is not noticed: touch the function's file.
+"""
 
 from __future__ import annotations
 

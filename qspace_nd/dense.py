@@ -27,7 +27,6 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 _ROWS = 128  # that pass at a time
-_LIMIT = np.float32(LOG_STD_LIMIT)
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 _0, _HALF, _1 = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
@@ -74,6 +73,7 @@ class DenseSlopes:
             decoder,
             weights,
             network.settings["activation"] == "silu",
+            np.float32(LOG_STD_LIMIT),
             np.float32(network.std_floor),
             np.float32(self._kl_weight),
             found,
@@ -104,6 +104,7 @@ def _add_slopes(
     decoder: _Layers,
     weights: Floats,
     silu: bool,
+    limit: np.float32,
     floor: np.float32,
     kl_weight: np.float32,
     found: Floats,
@@ -122,8 +123,9 @@ def _add_slopes(
         Of each layer of either, the matrix (m, k), row by row, and then the constants (m,).
     silu : bool
         Whether the activations are SiLU, not ReLU.
-    floor, kl_weight : float
-        Of the standard deviations of the decoder, and of the objective's second term.
+    limit, floor, kl_weight : float
+        Of logarithms of standard deviations, of the decoder's standard deviations, and of the
+        objective's second term.
     found : (P,)
         The slopes by the weights.
     """
@@ -144,13 +146,13 @@ def _add_slopes(
         last = min(first + _ROWS, len(inputs))
         n, x, e = last - first, inputs[first:last], noise[first:last]
         posterior = _forward(x, encoder, turned[:number], silu)
-        total += float(kl_weight) * _sample(posterior, e, std, z)
+        total += float(kl_weight) * _sample(posterior, e, limit, std, z)
         output = _forward(z[:n], decoder, turned[number:], silu)
-        total += _misfit(output, target[first:last], floor, of_output)
+        total += _misfit(output, target[first:last], limit, floor, of_output)
         of_z = _backward(
             z[:n], decoder, weights[number:], of_output[:n], True, found[number:], scratch, product
         )
-        _sample_backward(posterior, e, std, of_z, kl_weight, of_posterior)
+        _sample_backward(posterior, e, std, of_z, limit, kl_weight, of_posterior)
         _backward(
             x, encoder, weights[:number], of_posterior[:n], False, found[:number], scratch, product
         )
@@ -232,7 +234,7 @@ def _backward(
 
 
 @vectorised
-def _sample(posterior: Floats, noise: Floats, std: Floats, z: Floats) -> float:
+def _sample(posterior: Floats, noise: Floats, limit: np.float32, std: Floats, z: Floats) -> float:
     """Put s and z = m + s noise in their places; the sum of (m² + s²) / 2 - log s.
 
     The posterior (n, 2 d) has the means m and the log s; all else is (n, d).
@@ -243,7 +245,7 @@ def _sample(posterior: Floats, noise: Floats, std: Floats, z: Floats) -> float:
         mean, log_std = posterior[row, :d], posterior[row, d:]
         of_row = _0
         for i in range(d):
-            limited = min(max(log_std[i], -_LIMIT), _LIMIT)
+            limited = min(max(log_std[i], -limit), limit)
             s = _exp(limited)
             std[row, i] = s
             z[row, i] = mean[i] + s * noise[row, i]
@@ -258,6 +260,7 @@ def _sample_backward(
     noise: Floats,
     std: Floats,
     of_z: Floats,
+    limit: np.float32,
     kl_weight: np.float32,
     slopes: Floats,
 ) -> None:
@@ -276,11 +279,13 @@ def _sample_backward(
             u, s = of_z[row, i], std[row, i]
             of_mean[i] = u + kl_weight * posterior[row, i]
             slope = u * s * noise[row, i] + kl_weight * (s * s - _1)
-            of_log_std[i] = slope if abs(posterior[row, d + i]) <= _LIMIT else _0
+            of_log_std[i] = slope if abs(posterior[row, d + i]) <= limit else _0
 
 
 @vectorised
-def _misfit(output: Floats, target: Floats, floor: np.float32, slopes: Floats) -> float:
+def _misfit(
+    output: Floats, target: Floats, limit: np.float32, floor: np.float32, slopes: Floats
+) -> float:
     """Put slopes by the output (n, 2 C) in their place; the sum of t² / 2 + log s.
 
     Here t = (m - target) / s and s = floor + e^l, where the output has the means m and the l. The
@@ -298,14 +303,14 @@ def _misfit(output: Floats, target: Floats, floor: np.float32, slopes: Floats) -
         goal = target[row]
         of_row = _0
         for i in range(channels):
-            limited = min(max(log_std[i], -_LIMIT), _LIMIT)
+            limited = min(max(log_std[i], -limit), limit)
             above = _exp(limited)
             s = floor + above
             precision = _1 / s
             t = (mean[i] - goal[i]) * precision
             of_mean[i] = t * precision
             slope = (_1 - t * t) * above * precision
-            of_log_std[i] = slope if abs(log_std[i]) <= _LIMIT else _0
+            of_log_std[i] = slope if abs(log_std[i]) <= limit else _0
             of_row += _HALF * t * t + _log(s)
         total += float(of_row)
     return total

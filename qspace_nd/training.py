@@ -247,7 +247,7 @@ def train(
         if network.standardised:
             network.standardise(x[_spread(training, STANDARDISED_ROWS)])
         find_slopes = _finder_of_slopes(network, recipe.kl_weight)
-        with threadpool_limits(1, user_api="blas"):  # of a library that is loaded by now
+        with threadpool_limits(1, user_api="blas"):  # libraries that are loaded by now
             return _train(
                 network, x, training, validation, recipe, seed, progress, pool, find_slopes
             )
@@ -288,11 +288,12 @@ def _train(
         batches = _batches(training, network.latents, recipe, noise)
         batch = next(batches)
         while True:
-            upcoming = pool.submit(next, batches)
             # A batch of one part is not worth another thread.
-            found = (pool.map if len(batch) > 1 else map)(slopes_of, batch)
+            run: Callable[..., Iterator[Any]] = pool.map if len(batch) > 1 else map
+            upcoming = run(next, [batches])
+            found = run(slopes_of, batch)
             loss = _put_slopes(network, found, sum(len(part.rows) for part in batch))
-            batch = upcoming.result()
+            (batch,) = upcoming
             if math.isfinite(recipe.gradient_norm):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
             optimiser.step()
@@ -360,7 +361,8 @@ def _put_slopes(network: VAE, parts: Iterable[Found], rows: int) -> Tensor:
     weights = list(network.parameters())
     sizes = [weight.numel() for weight in weights]
     for weight, own in zip(weights, (of_weights / rows).split(sizes), strict=True):
-        weight.grad = own.view_as(weight)
+        # In the weight's own layout: what is fused goes through both as they lie in memory.
+        weight.grad = torch.empty_like(weight).copy_(own.view_as(weight))
     return total / rows
 
 

@@ -60,12 +60,11 @@ def assert_as_expected(found: Found, total: Tensor, by_weight: list[Tensor]) -> 
         assert error <= 3e-6 * theirs.norm(), (float(error), float(theirs.norm()))
 
 
-def assert_slopes(network: VAE, x: Tensor, kl_weight: float = KL_WEIGHT) -> Found:
+def assert_dense_slopes(network: VectorVAE, x: Tensor, kl_weight: float = KL_WEIGHT) -> Found:
     """The slopes for `x` are those in float64, and looking for them has changed nothing."""
     noise, voxels = torch.randn(len(x), LATENTS), x.clone()
     weights = copy.deepcopy(network.state_dict())
-    find = DenseSlopes(network, kl_weight) if isinstance(network, VectorVAE) else None
-    found = find(x, noise) if find else slopes(network, kl_weight, x, noise)
+    found = DenseSlopes(network, kl_weight)(x, noise)
     assert_as_expected(found, *expected(network, kl_weight, x, noise))
     assert torch.equal(x, voxels)
     assert all(torch.equal(old, network.state_dict()[name]) for name, old in weights.items())
@@ -85,10 +84,6 @@ def test_slopes_of_any_network_are_those_in_float64(data) -> None:
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_slopes_of_images_are_those_in_float64() -> None:
-    assert_slopes(*images())
-
-
 # --- Fully connected networks
 
 
@@ -98,13 +93,13 @@ def test_slopes_of_images_are_those_in_float64() -> None:
 def test_dense_slopes_are_those_in_float64(
     activation: str, hidden: tuple[int, ...], standard: bool
 ) -> None:
-    assert_slopes(*vectors(activation, hidden, standard))
+    assert_dense_slopes(*vectors(activation, hidden, standard))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 256, 257])
 def test_dense_slopes_of_any_number_of_rows(rows: int) -> None:
     network, x = vectors()
-    assert_slopes(network, x[:rows])
+    assert_dense_slopes(network, x[:rows])
 
 
 def test_dense_slopes_follow_the_weights() -> None:
@@ -123,7 +118,7 @@ def test_dense_slopes_follow_the_weights() -> None:
 
 @pytest.mark.parametrize("kl_weight", [0.0, 1.0])
 def test_the_second_term_is_weighted(kl_weight: float) -> None:
-    assert_slopes(*vectors(), kl_weight=kl_weight)
+    assert_dense_slopes(*vectors(), kl_weight=kl_weight)
 
 
 @pytest.mark.parametrize("beyond", [LOG_STD_LIMIT + 3.0, -LOG_STD_LIMIT - 3.0])
@@ -133,7 +128,7 @@ def test_slopes_are_nought_where_a_standard_deviation_is_limited(side: str, beyo
     bias = getattr(network, side)[-1].bias
     with torch.no_grad():
         bias[-1] = beyond
-    found = assert_slopes(network, x)[1]
+    found = assert_dense_slopes(network, x)[1]
     sizes = [weight.numel() for weight in network.parameters()]
     names = [name for name, _ in network.named_parameters()]
     by_name = dict(zip(names, found.split(sizes), strict=True))
@@ -157,8 +152,9 @@ def test_threads_share_what_finds_dense_slopes() -> None:
     torch.testing.assert_close(sum(one for _, one in alone[:6]), whole[1], rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_no_number_is_not_hidden() -> None:
-    network, x = vectors()
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_what_is_no_number_is_not_hidden(activation: str) -> None:
+    network, x = vectors(activation)
     with torch.no_grad():
         network.decoder[0].weight[0, 0] = torch.nan
     total, _ = DenseSlopes(network, KL_WEIGHT)(x, torch.randn(ROWS, LATENTS))

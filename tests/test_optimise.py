@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -153,6 +154,16 @@ def test_each_voxel_is_searched_for_by_itself(voxels: Views) -> None:
     assert torch.equal(moved, together[order])
     _, alone = found(voxels[321:322], LIKELIHOOD, 10.0)
     assert torch.equal(alone, together[321:322])
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_the_unit_of_the_signal_does_not_matter(unit: float, voxels: Views) -> None:
+    network = copy.deepcopy(voxels.network)
+    network.shift *= unit
+    network.scale *= unit
+    ours, _ = found(Views(network, unit * voxels.x), ERROR, 10.0)
+    expected, _ = found(voxels, ERROR, 10.0)
+    assert ours.mean() / unit == pytest.approx(expected.mean(), rel=1e-4)
 
 
 def vector_network(activation: str) -> VAE:

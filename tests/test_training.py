@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
+from qspace_nd.image_vae import ImageVAE
 from qspace_nd.objective import objective
 from qspace_nd.progress import SILENT, Progress, Task
 from qspace_nd.training import PRESETS, History, Recipe, train
@@ -81,7 +83,7 @@ def test_weights_of_batches_in_parts_do_not_depend_on_the_number_of_threads(
 def test_weights_do_not_depend_on_the_number_of_threads(
     short: tuple[VectorVAE, History], number: int
 ) -> None:
-    """With batches of over 1,000 rows PyTorch's threads each sum a part of the gradient."""
+    """With batches of over 1,000 rows PyTorch's threads would each sum a part of the gradient."""
     torch.set_num_threads(number)
     network, history = fit(SHORT)
     assert same_weights(network, short[0])
@@ -98,6 +100,30 @@ def test_a_batch_in_parts_is_learnt_from_as_a_whole(
     history = fit(SHORT)[1]
     for found, expected in zip(history.losses, short[1].losses, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_a_step_is_that_of_pytorch(kind: str) -> None:
+    """Of all rows in one batch, by PyTorch's derivatives and its plain optimiser."""
+    torch.manual_seed(1)
+    if kind == "vectors":
+        x, network = voxels(), VectorVAE(CHANNELS, LATENTS, (16, 8))
+    else:
+        x, network = torch.rand(ROWS, 2 * 6 * 5), ImageVAE((2, 6, 5), LATENTS, (4, 3))
+    recipe = replace(SHORT, steps=1, batch_size=2500, one_cycle=False, gain_jitter=0.0)
+    start = copy.deepcopy(network)
+    train(network, x, TRAINING, VALIDATION, recipe, seed=0)
+
+    start.standardise(x[TRAINING])
+    random = torch.Generator().manual_seed(0)
+    torch.randn(len(VALIDATION), LATENTS, generator=random)  # the noise of the validation
+    order = torch.randperm(2500, generator=random)
+    noise = torch.randn(2500, LATENTS, generator=random)
+    objective(start, x[order], noise, recipe.kl_weight).mean().backward()
+    torch.nn.utils.clip_grad_norm_(start.parameters(), recipe.gradient_norm)
+    torch.optim.Adam(start.parameters(), lr=recipe.rate, fused=False, foreach=False).step()
+    for ours, theirs in zip(network.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_another_seed_gives_other_weights(short: tuple[VectorVAE, History]) -> None:

@@ -72,12 +72,14 @@ class _Logged:
         self._done += steps
         self.last_note = f" ({note})" if note else self.last_note
         now = time.monotonic()
+        if not self._done:
+            return
         if self._first is None:
             self._first = now, self._done
-        if now - self._told < _LOG_EVERY or not self._done:
+        if now - self._told < _LOG_EVERY:
             return
         self._told = now
-        # What all steps need is prepared with the first: that tells nothing of the others' time.
+        # What others need too may be prepared with the first: it tells nothing of their time.
         begun, already = self._first
         left = ""
         if self._done > already:

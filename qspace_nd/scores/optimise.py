@@ -22,7 +22,7 @@ from qspace_nd.vae import ACTIVATIONS, VAE
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
 _MOST_STEPS = 100
-_LITTLE = 1e-8  # a gain, relative to the larger of 1 and the objective, that is lost in rounding
+_LITTLE = 1e-8  # a gain, relative to the objective or its unit, that rounding hides
 _FIRST_DAMPING, _MOST_DAMPING = 1e-3, 1e9
 
 
@@ -53,16 +53,24 @@ class Objective:
         Something smooth that grows with it, of the same: (n,) of float64.
     expand : callable
         How that changes, for voxels (n, C), about the decoder's output.
+    unit : callable
+        What of it is no longer small, where the channels' scales are (C,).
     """
 
     distance: Callable[[Gaussian[Tensor], Tensor], Values]
     value: Callable[[Gaussian[Tensor], Tensor], Tensor]
     expand: Callable[[Output, Tensor], Expansion]
+    unit: Callable[[Tensor], float]
 
 
 def _half_squared_error(p: Gaussian[Tensor], x: Tensor) -> Tensor:
     """½ |x - pm(z)|²."""
     return 0.5 * ((p.mean - x).double() ** 2).sum(-1)
+
+
+def _half_squared_scale(scale: Tensor) -> float:
+    """Of ½ |x - pm(z)|²: what it is where each channel is off by its scale."""
+    return float(0.5 * (scale.double() ** 2).sum())
 
 
 def _expand_error(output: Output, x: Tensor) -> Expansion:
@@ -79,6 +87,11 @@ def _log_likelihood_lost(p: Gaussian[Tensor], x: Tensor) -> Tensor:
     """-log p(z)[x] but for its constant: with e = (pm(z) - x) / s(z), sum_i ½ e_i² + ln s_i."""
     error = (p.mean - x) / p.std
     return (0.5 * error.double() ** 2 + p.std.double().log()).sum(-1)
+
+
+def _nat(scale: Tensor) -> float:
+    """Of -log p(z)[x]: one, whatever the scales."""
+    return 1.0
 
 
 def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
@@ -102,10 +115,10 @@ def _error(p: Gaussian[Tensor], x: Tensor) -> Values:
     return euclidean(p.mean, x)
 
 
-ERROR = Objective(_error, _half_squared_error, _expand_error)
+ERROR = Objective(_error, _half_squared_error, _expand_error, _half_squared_scale)
 """|x - pm(z)|."""
 
-LIKELIHOOD = Objective(negative_log_likelihood, _log_likelihood_lost, _expand_likelihood)
+LIKELIHOOD = Objective(negative_log_likelihood, _log_likelihood_lost, _expand_likelihood, _nat)
 """-log p(z)[x]."""
 
 
@@ -199,6 +212,7 @@ class _Search:
         (value,) = self._in_blocks(self._value, z, x)
         gradient, curvature = self._in_blocks(self._expand, z, x)
         damping = torch.full_like(value, _FIRST_DAMPING)
+        unit = self.objective.unit(self.network.scale)
         going = value.isfinite().nonzero()[:, 0]
         for _ in range(_MOST_STEPS):
             if not len(going):
@@ -209,7 +223,7 @@ class _Search:
             gain = value[going] - there
             down = gain > 0.0
             z[going[down]], value[going[down]] = trial[down], there[down]
-            little = _LITTLE * value[going].abs().clamp(min=1.0)
+            little = _LITTLE * value[going].abs().clamp(min=unit)
             change = torch.where(down, torch.where(gain > 0.5 * promised, 0.1, 1.0), 8.0)
             damping[going] = (change * damping[going]).clamp(min=1e-9)
             ended = (down & (gain <= little)) | (promised <= little)
