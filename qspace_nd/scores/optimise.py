@@ -22,7 +22,7 @@ from qspace_nd.vae import ACTIVATIONS, VAE
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
 _MOST_STEPS = 100
-_LITTLE = 1e-8  # a gain, relative to the objective or its unit, that rounding hides
+_LITTLE = 1e-8  # part of a number that the rounding of float32 hides
 _FIRST_DAMPING, _MOST_DAMPING = 1e-3, 1e9
 
 
@@ -53,14 +53,14 @@ class Objective:
         Something smooth that grows with it, of the same: (n,) of float64.
     expand : callable
         How that changes, for voxels (n, C), about the decoder's output.
-    unit : callable
-        What of it is no longer small, where the channels' scales are (C,).
+    little : callable
+        What rounding hides of such values (n,), of voxels (n, C): (n,).
     """
 
     distance: Callable[[Gaussian[Tensor], Tensor], Values]
     value: Callable[[Gaussian[Tensor], Tensor], Tensor]
     expand: Callable[[Output, Tensor], Expansion]
-    unit: Callable[[Tensor], float]
+    little: Callable[[Tensor, Tensor], Tensor]
 
 
 def _half_squared_error(p: Gaussian[Tensor], x: Tensor) -> Tensor:
@@ -68,9 +68,9 @@ def _half_squared_error(p: Gaussian[Tensor], x: Tensor) -> Tensor:
     return 0.5 * ((p.mean - x).double() ** 2).sum(-1)
 
 
-def _half_squared_scale(scale: Tensor) -> float:
-    """Of ½ |x - pm(z)|²: what it is where each channel is off by its scale."""
-    return float(0.5 * (scale.double() ** 2).sum())
+def _little_error(value: Tensor, x: Tensor) -> Tensor:
+    """Of ½ |x - pm(z)|²: what a small part of x changes it by."""
+    return _LITTLE * (2.0 * value * (x.double() ** 2).sum(-1)).sqrt()
 
 
 def _expand_error(output: Output, x: Tensor) -> Expansion:
@@ -89,9 +89,9 @@ def _log_likelihood_lost(p: Gaussian[Tensor], x: Tensor) -> Tensor:
     return (0.5 * error.double() ** 2 + p.std.double().log()).sum(-1)
 
 
-def _nat(scale: Tensor) -> float:
-    """Of -log p(z)[x]: one, whatever the scales."""
-    return 1.0
+def _little_likelihood(value: Tensor, x: Tensor) -> Tensor:
+    """Of -log p(z)[x]: a small part of it, and of one nat at least."""
+    return _LITTLE * value.abs().clamp(min=1.0)
 
 
 def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
@@ -115,10 +115,12 @@ def _error(p: Gaussian[Tensor], x: Tensor) -> Values:
     return euclidean(p.mean, x)
 
 
-ERROR = Objective(_error, _half_squared_error, _expand_error, _half_squared_scale)
+ERROR = Objective(_error, _half_squared_error, _expand_error, _little_error)
 """|x - pm(z)|."""
 
-LIKELIHOOD = Objective(negative_log_likelihood, _log_likelihood_lost, _expand_likelihood, _nat)
+LIKELIHOOD = Objective(
+    negative_log_likelihood, _log_likelihood_lost, _expand_likelihood, _little_likelihood
+)
 """-log p(z)[x]."""
 
 
@@ -212,7 +214,6 @@ class _Search:
         (value,) = self._in_blocks(self._value, z, x)
         gradient, curvature = self._in_blocks(self._expand, z, x)
         damping = torch.full_like(value, _FIRST_DAMPING)
-        unit = self.objective.unit(self.network.scale)
         going = value.isfinite().nonzero()[:, 0]
         for _ in range(_MOST_STEPS):
             if not len(going):
@@ -223,7 +224,7 @@ class _Search:
             gain = value[going] - there
             down = gain > 0.0
             z[going[down]], value[going[down]] = trial[down], there[down]
-            little = _LITTLE * value[going].abs().clamp(min=unit)
+            little = self.objective.little(value[going], x[going])
             change = torch.where(down, torch.where(gain > 0.5 * promised, 0.1, 1.0), 8.0)
             damping[going] = (change * damping[going]).clamp(min=1e-9)
             ended = (down & (gain <= little)) | (promised <= little)
