@@ -117,7 +117,7 @@ def report(
     lines = [
         "## Tables of other fields",
         "",
-        "`python benchmarks/tabular.py`",
+        f"`python benchmarks/tabular.py --splits {splits}`",
         "",
         f"AUC, the mean over {splits} random halves of the inliers to learn from; the other half "
         "and all outliers are the test. The same halves and standardised columns for all methods; "
