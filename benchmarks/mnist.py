@@ -27,9 +27,9 @@ from sklearn.decomposition import PCA, KernelPCA
 from sklearn.metrics import roc_auc_score
 
 from qspace_nd.model import NoveltyModel
-from qspace_nd.outputs import replacing
 from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE, DEFAULT_SCORE
 from qspace_nd.scores.families import Cost
+from qspace_nd.system.writing import replacing
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.uint8]

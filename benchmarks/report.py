@@ -24,7 +24,7 @@ from summary import (
     lesions_found,
 )
 
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 from qspace_nd.tuning import CHOICES, Trial
 
 OURS = "latent-distance"

@@ -18,7 +18,7 @@ from cohorts import MAIN_KIND, OTHER_KINDS, SIMULATOR, Cohort, Design, Rows, Sca
 from numpy.typing import NDArray
 from peers import Fitted, Peer
 
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 
 KIND_OTHERS = 3000
 """Voxels outside lesions that are scored where lesions are not of the main kind."""

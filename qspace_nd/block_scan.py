@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from qspace_nd.block_minima import BATCH, MakeMinima
 from qspace_nd.blocks import workers
-from qspace_nd.compiling import compiled
+from qspace_nd.system.compiling import compiled
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -19,10 +19,10 @@ from typing import Any
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
 from qspace_nd.layout import ScanFiles
 from qspace_nd.maps import MapFiles, read_sidecar, sidecar_path
-from qspace_nd.outputs import require_writable
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.protocol import Bridge
 from qspace_nd.scans import Scan, read_description
+from qspace_nd.system.writing import require_writable
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cython_blas  # noqa: F401
 from torch import Tensor, nn
 
-from qspace_nd.compiling import vectorised
 from qspace_nd.objective import Found
+from qspace_nd.system.compiling import vectorised
 from qspace_nd.vae import LOG_STD_LIMIT, VectorVAE
 
 Floats = NDArray[np.float32]

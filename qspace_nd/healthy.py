@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.mapped import ROWS, Rows
+from qspace_nd.system.scratch import ROWS, Rows
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.compiling import compiled
 from qspace_nd.lanes import LANES
+from qspace_nd.system.compiling import compiled
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -11,7 +11,7 @@ from typing import Any
 from qspace_nd.derivatives import locate, uri_of
 from qspace_nd.errors import InputError, ScanError
 from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.
 _OWN_ENTITIES = ("model", "param", "desc")

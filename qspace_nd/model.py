@@ -28,11 +28,11 @@ from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
 from qspace_nd.image_vae import network_for
-from qspace_nd.memory import remaining
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.scores.families import Score, Search
+from qspace_nd.system.memory import remaining
 from qspace_nd.training import (
     IMAGE_PRESETS,
     PRESETS,

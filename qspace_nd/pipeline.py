@@ -21,7 +21,6 @@ from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.healthy import Healthy
 from qspace_nd.layout import find_scans, stem
-from qspace_nd.mapped import Mapped, Scratch
 from qspace_nd.maps import (
     MapFiles,
     MapRecord,
@@ -31,7 +30,6 @@ from qspace_nd.maps import (
 )
 from qspace_nd.model import NoveltyModel, as_part
 from qspace_nd.normalise import channel_means, divide_by_channel_means
-from qspace_nd.outputs import replacing, require_writable
 from qspace_nd.pairing import find_maps, group_by_patient, pair
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.protocol import (
@@ -55,6 +53,8 @@ from qspace_nd.scans import (
 )
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.smoothing import smooth_inside
+from qspace_nd.system.scratch import Mapped, Scratch
+from qspace_nd.system.writing import replacing, require_writable
 from qspace_nd.tables import to_json, to_tsv
 from qspace_nd.tuning import Trial, require_tunable, tune
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.evaluate import BASELINE, Case, Result
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.mapped import ROWS
 from qspace_nd.search import NearestNeighbours
+from qspace_nd.system.scratch import ROWS
 from qspace_nd.views import GaussianView, PointView, Views
 
 

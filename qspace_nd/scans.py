@@ -21,7 +21,6 @@ from qspace_nd.errors import ArrayError, ScanError
 from qspace_nd.gradients import GradientTable, read_gradients, world_to_fsl
 from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.layout import ScanFiles
-from qspace_nd.outputs import replacing
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.quality import left_out, nonfinite, require_signal
 from qspace_nd.streams import (
@@ -34,6 +33,7 @@ from qspace_nd.streams import (
     is_cut_short,
     keep_rows,
 )
+from qspace_nd.system.writing import replacing
 
 __all__ = [
     "Grid",

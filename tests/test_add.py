@@ -10,13 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Run, tree_of
 
 from qspace_nd import store
 from qspace_nd.model import NoveltyModel
 from qspace_nd.phantom import standard_table
 from qspace_nd.pipeline import add_scans
 from qspace_nd.simulate import simulate_cohort
+from tests.conftest import Run, tree_of
 
 MODEL = "qspace-nd-model"
 

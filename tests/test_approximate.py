@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run, tree_of
 
 from qspace_nd.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
+from tests.conftest import Run, tree_of
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)

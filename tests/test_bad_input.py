@@ -17,7 +17,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Run, call_installed, tree_of
+
+from tests.conftest import Run, call_installed, tree_of
 
 FIT = "fit healthy/*.nii.gz --model new-model"
 MAP = "map patient.nii.gz -o map.nii.gz"

@@ -12,7 +12,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Run, call_installed, tree_of
+
+from tests.conftest import Run, call_installed, tree_of
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 PATIENTS = ("patient01", "patient02", "patient03")

@@ -15,13 +15,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import PROGRAM, Run, call_installed, tree_of
 
 from qspace_nd.cohort import hash_of_files
 from qspace_nd.errors import ScanError
 from qspace_nd.layout import find_scans
 from qspace_nd.phantom import standard_table
 from qspace_nd.simulate import simulate_cohort
+from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
 PATIENTS = ("sub-patient01", "sub-patient02", "sub-patient03")
 MAP = "map --bids cohort --where group=patient -o maps"

@@ -20,11 +20,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import PROGRAM, Run, call_installed, tree_of
 
 from qspace_nd.cli import COMMANDS
 from qspace_nd.model import NoveltyModel
 from qspace_nd.training import IMAGE_PRESETS, PRESETS
+from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
 README = Path(__file__).parents[1] / "README.md"
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
@@ -278,7 +278,7 @@ def test_force_overwrites_and_what_is_not_the_outputs_stays(folder: Path, call: 
 @pytest.fixture
 def training(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A `fit --force` that is at its training, which would take a long time."""
-    from conftest import words_of
+    from tests.conftest import words_of
 
     process = subprocess.Popen(
         [PROGRAM, *words_of(FIT_AGAIN, folder)],

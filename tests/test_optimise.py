@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-from test_scores import CHANNELS, LATENTS, signals
 
 from qspace_nd.image_vae import ImageVAE
 from qspace_nd.model import NoveltyModel
@@ -27,6 +26,7 @@ from qspace_nd.scores.optimise import (
 )
 from qspace_nd.vae import VAE, VectorVAE
 from qspace_nd.views import Views
+from tests.test_scores import CHANNELS, LATENTS, signals
 
 Values = NDArray[np.float64]
 BOXES = {"free": math.inf, "bounded": 10.0}

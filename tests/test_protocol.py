@@ -11,7 +11,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Run, tree_of
 from scipy.spatial.transform import Rotation
 
 from qspace_nd.gradients import GradientTable
@@ -21,6 +20,7 @@ from qspace_nd.pipeline import fit_scans, map_scans
 from qspace_nd.protocol import ROTATION_INVARIANT, ScanOptions
 from qspace_nd.scans import read_volume, write_gradients, write_scan
 from qspace_nd.simulate import Simulation, simulate_cohort
+from tests.conftest import Run, tree_of
 
 TABLE = standard_table(unweighted=2, directions=20)
 OWN = GradientTable(

@@ -18,7 +18,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Run
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -27,6 +26,7 @@ from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import fit_scans, map_scans
 from qspace_nd.protocol import ScanOptions
 from qspace_nd.scans import write_gradients
+from tests.conftest import Run
 
 SCORES = ["latent-distance", "input-distance"]
 MODEL = Path("qspace-nd-model")

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run
 from numpy.typing import NDArray
 
 from qspace_nd import model as model_module
@@ -30,6 +29,7 @@ from qspace_nd.scores.families import (
     least,
 )
 from qspace_nd.views import Noise
+from tests.conftest import Run
 
 Values = NDArray[np.float64]
 Novelties = dict[str, NDArray[np.float32]]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qspace_nd import mapped
 from qspace_nd.errors import WorkError
-from qspace_nd.mapped import Mapped, Scratch
+from qspace_nd.system import scratch as scratch_module
+from qspace_nd.system.scratch import Mapped, Scratch
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -36,7 +36,7 @@ def test_an_array_in_any_order_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_a_change_reaches_the_disk_and_what_is_written_to_rows_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapped, "ROWS", 7)
+    monkeypatch.setattr(scratch_module, "ROWS", 7)
     with Scratch(tmp_path) as scratch:
         before, kept, after = (scratch.keep(X) for _ in range(3))
         scratch.change(kept, lambda rows: np.multiply(rows, 2, out=rows))
@@ -58,7 +58,7 @@ def test_a_scratch_file_has_no_name_even_where_its_process_is_killed(tmp_path: P
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from qspace_nd.mapped import Scratch
+from qspace_nd.system.scratch import Scratch
 scratch = Scratch(Path(sys.argv[1]) / "model")
 scratch.keep(np.ones(1000))
 print(os.listdir(sys.argv[1]), flush=True)

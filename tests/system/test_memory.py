@@ -12,13 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import PROGRAM, Run
 
-from qspace_nd import memory, reference
+from qspace_nd import reference
 from qspace_nd.healthy import Healthy
-from qspace_nd.memory import GB
 from qspace_nd.model import NoveltyModel
 from qspace_nd.progress import SILENT
+from qspace_nd.system import memory
+from qspace_nd.system.memory import GB
+from tests.conftest import PROGRAM, Run
 
 # The peak of a child that a large process starts begins with that process's own memory.
 PEAK = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import OutputError, WorkError
-from qspace_nd.outputs import replacing, require_writable
+from qspace_nd.system.writing import replacing, require_writable
 
 
 def names(folder: Path) -> list[str]:
@@ -127,7 +127,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file(old: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -142,7 +142,7 @@ def test_a_full_disk_is_a_work_error_and_leaves_the_old_file(old: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 from qspace_nd.errors import WorkError
-from qspace_nd.outputs import replacing
+from qspace_nd.system.writing import replacing
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
