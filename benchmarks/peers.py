@@ -33,7 +33,7 @@ from qspace_nd.invariants import RotationInvariants
 from qspace_nd.model import NoveltyModel
 from qspace_nd.normalise import channel_means
 from qspace_nd.resampling import Resampling
-from qspace_nd.search import NearestNeighbours
+from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system import compiling
 from qspace_nd.training import PRESETS
 from qspace_nd.tuning import Assessment

@@ -18,12 +18,6 @@ from sklearn.exceptions import NotFittedError
 
 from qspace_nd import store
 from qspace_nd.acquisition import Acquisition
-from qspace_nd.approximate import (
-    SAMPLE,
-    ApproximateNeighbours,
-    ExhaustiveNeighbours,
-    recall,
-)
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
@@ -32,6 +26,12 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.scores.families import Score, Search
+from qspace_nd.searching.approximate import (
+    SAMPLE,
+    ApproximateNeighbours,
+    ExhaustiveNeighbours,
+    recall,
+)
 from qspace_nd.system.memory import remaining
 from qspace_nd.training import (
     IMAGE_PRESETS,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.search import NearestNeighbours
+from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system.scratch import ROWS
 from qspace_nd.views import GaussianView, PointView, Views
 

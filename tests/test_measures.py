@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from qspace_nd import tree
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores import gather
 from qspace_nd.scores.density import density_trees, log_density_sum
@@ -26,6 +25,7 @@ from qspace_nd.scores.measures import (
     negative_log_likelihood,
 )
 from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
+from qspace_nd.searching import tree
 
 Values = NDArray[np.float64]
 

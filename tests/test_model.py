@@ -23,7 +23,7 @@ from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device
 from qspace_nd.progress import Task
 from qspace_nd.reference import Reference
-from qspace_nd.search import NearestNeighbours
+from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")

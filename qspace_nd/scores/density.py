@@ -16,13 +16,13 @@ from qspace_nd.scores.gather import gathered
 from qspace_nd.scores.measures import Values
 
 if TYPE_CHECKING:
-    from qspace_nd.tree import DensityTree
+    from qspace_nd.searching.tree import DensityTree
 
 
 def density_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[DensityTree]:
     """Put N Gaussians (m, D), in chunks, as float32, into trees."""
     # Compiled code takes its time to import: only who searches waits for it.
-    from qspace_nd.tree import DensityTree
+    from qspace_nd.searching.tree import DensityTree
 
     return [DensityTree(some.numpy()) for some in gathered(healthy)]
 
@@ -39,7 +39,7 @@ def log_density_sum(points: Tensor, healthy: Iterable[DensityTree]) -> Values:
     healthy : iterable of DensityTree
         The Gaussians.
     """
-    from qspace_nd.tree import LogSums
+    from qspace_nd.searching.tree import LogSums
 
     sums = LogSums(np.full(len(points), -np.inf), np.zeros(len(points)))
     for tree in healthy:

@@ -25,7 +25,7 @@ from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.optimise import Objective, closest_latents
 from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
-from qspace_nd.search import NearestNeighbours
+from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.views import SAMPLES, GaussianView, PointView, Views
 
 

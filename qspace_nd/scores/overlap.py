@@ -13,13 +13,13 @@ from qspace_nd.scores.gather import gathered
 from qspace_nd.scores.measures import Values
 
 if TYPE_CHECKING:
-    from qspace_nd.tree import OverlapTree
+    from qspace_nd.searching.tree import OverlapTree
 
 
 def overlap_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[OverlapTree]:
     """Put N Gaussians (m, D), in chunks, as float32, into trees."""
     # Compiled code takes its time to import: only who searches waits for it.
-    from qspace_nd.tree import OverlapTree
+    from qspace_nd.searching.tree import OverlapTree
 
     return [OverlapTree(some.numpy()) for some in gathered(healthy)]
 

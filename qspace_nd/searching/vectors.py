@@ -8,7 +8,7 @@ the dimensions, eight at a time, and ends early when no lane is within the limit
 Blocks are flat arrays of shape (blocks, dimensions, parts, 16), where the parts of a dimension are
 for example a lower and an upper bound; queries are flat arrays of shape (queries, dimensions,
 parts). The number of dimensions is a multiple of `CHUNK`, filled up with what adds nothing.
-(Numba's cache looks at the file of the caller alone: touch `descent.py` after a change here.)
+(Numba's cache looks at the file of the caller alone: touch `tree_search.py` after a change here.)
 """
 
 from __future__ import annotations

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qspace_nd import block_minima, block_scan, search
-from qspace_nd.block_minima import FaissMinima, TorchMinima, minima_on
-from qspace_nd.block_scan import BlockScan
-from qspace_nd.search import NearestNeighbours
-from qspace_nd.tree import PointTree
+import qspace_nd
+from qspace_nd.searching import all_pairs, all_pairs_minima, nearest
+from qspace_nd.searching.all_pairs import BlockScan
+from qspace_nd.searching.all_pairs_minima import FaissMinima, TorchMinima, minima_on
+from qspace_nd.searching.nearest import NearestNeighbours
+from qspace_nd.searching.tree import PointTree
 
 CPU = torch.device("cpu")
 SCANS = {
@@ -35,8 +36,8 @@ ENGINES = {"tree": PointTree, **SCANS}
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks as they are, or so small that there are many of few points."""
     if request.param:
-        monkeypatch.setattr(block_scan, "_BLOCK", request.param)
-        monkeypatch.setattr(block_minima, "_PIECE", 3 * request.param)
+        monkeypatch.setattr(all_pairs, "_BLOCK", request.param)
+        monkeypatch.setattr(all_pairs_minima, "_PIECE", 3 * request.param)
 
 
 def brute_force(points: np.ndarray, queries: np.ndarray, k: int = 1) -> np.ndarray:
@@ -176,13 +177,13 @@ def test_where_nothing_can_be_cached_the_tree_is_compiled_all_the_same(tmp_path:
     """A package and a home that may not be written to, as on some clusters."""
     package = tmp_path / "qspace_nd"
     shutil.copytree(
-        Path(search.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+        Path(qspace_nd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
     (package / "__pycache__").touch()  # not even the superuser can write into a file
     (tmp_path / "home").touch()
     home = str(tmp_path / "home")
     code = (
-        "import numpy as np; from qspace_nd.search import NearestNeighbours as N; "
+        "import numpy as np; from qspace_nd.searching.nearest import NearestNeighbours as N; "
         "x = np.eye(40, 3, dtype='f4'); print(N(x).distances(x).sum())"
     )
     environment = {**os.environ, "HOME": home, "XDG_CACHE_HOME": home, "PYTHONPATH": str(tmp_path)}
@@ -244,7 +245,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         measure(self, queries, minima, above, most, nearest)
 
     monkeypatch.setattr(BlockScan, "_measure", count)
-    monkeypatch.setattr(block_scan, "_BLOCK", 64)
+    monkeypatch.setattr(all_pairs, "_BLOCK", 64)
     return counts
 
 
@@ -318,23 +319,23 @@ MINIMA = {"FAISS": FaissMinima, "PyTorch": partial(TorchMinima, device=CPU)}
 def test_block_minima_are_within_the_bound_on_their_rounding(
     way: str, number: int, queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_minima, "_PIECE", 192)  # of which 1,000 points need some
+    monkeypatch.setattr(all_pairs_minima, "_PIECE", 192)  # of which 1,000 points need some
     points, x = normal(number, 24), normal(queries, 24, seed=1)
     found = MINIMA[way](points, 64)(x)
     assert found.shape == (-(-number // 64), queries)
     norms = np.linalg.norm(x.astype(np.float64), axis=1)
     for row, start in zip(found, range(0, number, 64), strict=True):
         reach = brute_force(points[start : start + 64], x)[:, 0]
-        assert (np.abs(row - reach**2) <= block_scan._rounding(norms, reach, 24)).all()
+        assert (np.abs(row - reach**2) <= all_pairs._rounding(norms, reach, 24)).all()
 
 
 def test_points_that_a_device_has_no_room_for_are_moved_in_pieces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(block_minima, "_PIECE", 192)
+    monkeypatch.setattr(all_pairs_minima, "_PIECE", 192)
     elsewhere = torch.device("meta")  # which PyTorch has on every machine
     for room, place in ((True, elsewhere), (False, CPU)):
-        monkeypatch.setattr(block_minima, "_has_room", lambda device, size, room=room: room)
+        monkeypatch.setattr(all_pairs_minima, "_has_room", lambda device, size, room=room: room)
         pieces = TorchMinima(normal(1000, 8), 64, elsewhere)._pieces
         assert [len(piece) for piece in pieces] == [192] * 5 + [40]
         assert {piece.device for piece in pieces} == {place}
@@ -352,7 +353,7 @@ def test_shortened_floats_are_not_used_and_allowed_again_afterwards(
     precision: str, matmul: Any
 ) -> None:
     torch.set_float32_matmul_precision(precision)
-    with block_minima._no_shorter_floats():
+    with all_pairs_minima._no_shorter_floats():
         assert not matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == precision
     assert matmul.allow_tf32 == (precision != "highest")
@@ -366,7 +367,7 @@ def test_shortened_floats_are_not_used_by_the_newer_setting_either(
     precision: str, matmul: Any
 ) -> None:
     matmul.fp32_precision = precision
-    with block_minima._no_shorter_floats():
+    with all_pairs_minima._no_shorter_floats():
         assert (matmul.fp32_precision, matmul.allow_tf32) == ("ieee", False)
     assert matmul.fp32_precision == precision
 
@@ -422,7 +423,7 @@ def test_more_points_are_never_farther(seed: int, engine: str) -> None:
 def test_the_choice_of_engine_is_made_once_and_leaves_distances_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "_SMALL", 100)
+    monkeypatch.setattr(nearest, "_SMALL", 100)
     points, queries = normal(3000, 6), normal(600, 6, seed=1)
     neighbours = NearestNeighbours(points)
     first = neighbours.distances(queries)
@@ -438,9 +439,9 @@ def test_a_scan_is_made_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         devices.append(device)
         return FaissMinima
 
-    monkeypatch.setattr(search, "_SMALL", 100)
-    monkeypatch.setattr(search, "_SCANNED", 2000)
-    monkeypatch.setattr(search, "minima_on", make_minima)
+    monkeypatch.setattr(nearest, "_SMALL", 100)
+    monkeypatch.setattr(nearest, "_SCANNED", 2000)
+    monkeypatch.setattr(nearest, "minima_on", make_minima)
     points, queries = normal(3000, 24), normal(40, 24, seed=1)
     for device in (CPU, torch.device("cuda")):
         found = NearestNeighbours(points, device).distances(queries)
@@ -452,10 +453,10 @@ def test_a_scan_is_made_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whichever_engine_is_chosen_has_all_points(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_SMALL", 100)
-    monkeypatch.setattr(search, "_SCANNED", 2000)
+    monkeypatch.setattr(nearest, "_SMALL", 100)
+    monkeypatch.setattr(nearest, "_SCANNED", 2000)
     fast = {"tree": PointTree, "scan": BlockScan}[engine]
-    monkeypatch.setattr(search, "_time", lambda timed, queries, k: not isinstance(timed, fast))
+    monkeypatch.setattr(nearest, "_time", lambda timed, queries, k: not isinstance(timed, fast))
     points = normal(3000, 6)
     neighbours = NearestNeighbours(points)
     assert (neighbours.distances(points) == 0).all()

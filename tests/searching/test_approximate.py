@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qspace_nd.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
+from qspace_nd.searching.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
 from tests.conftest import Run, tree_of
 
 CPU = torch.device("cpu")
@@ -45,7 +45,9 @@ def test_what_few_points_are_there_is_found() -> None:
 
 
 def test_a_point_that_is_not_found_is_infinitely_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qspace_nd.approximate.PROBES", 1)  # the list of the three far ones
+    monkeypatch.setattr(
+        "qspace_nd.searching.approximate.PROBES", 1
+    )  # the list of the three far ones
     far = np.concatenate([POINTS, POINTS[:3] + 1000])
     found = ApproximateNeighbours(far, CPU).distances(far[-1:], 400)
     assert np.isinf(found[0, -1])

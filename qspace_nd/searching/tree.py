@@ -1,4 +1,4 @@
-"""Trees of points and of diagonal Gaussians, for exact searches (`qspace_nd.descent`)."""
+"""Trees of points and of diagonal Gaussians, for exact searches (`tree_search`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from qspace_nd.blocks import workers
-from qspace_nd.descent import (
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.searching.tree_order import in_order
+from qspace_nd.searching.tree_search import (
     BHATTACHARYYA,
     DENSITY,
     EUCLIDEAN,
@@ -21,9 +23,7 @@ from qspace_nd.descent import (
     search,
     sum_densities,
 )
-from qspace_nd.gaussian import Gaussian
-from qspace_nd.kd_order import in_order
-from qspace_nd.lanes import CHUNK, LANES
+from qspace_nd.searching.vectors import CHUNK, LANES
 
 _SHARE = 1024  # queries that a thread works through at a time
 _BLOCK = 65_536  # queries that are prepared at a time

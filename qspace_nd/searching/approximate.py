@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.block_minima import minima_on
+from qspace_nd.searching.all_pairs_minima import minima_on
 
 Floats = NDArray[np.float32]
 
@@ -67,7 +67,9 @@ class ExhaustiveNeighbours:
     """
 
     def __init__(self, points: Floats, device: torch.device) -> None:
-        from qspace_nd.block_scan import BlockScan  # compiled code takes its time to import
+        from qspace_nd.searching.all_pairs import (
+            BlockScan,  # compiled code takes its time to import
+        )
 
         self._number = len(points)
         self._scan = BlockScan(points, minima_on(device))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.lanes import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
+from qspace_nd.searching.vectors import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
 from qspace_nd.system.compiling import compiled
 
 Floats = NDArray[np.float32]

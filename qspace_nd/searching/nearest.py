@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.block_minima import minima_on
+from qspace_nd.searching.all_pairs_minima import minima_on
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ class NearestNeighbours:
 
     def _fastest(self, queries: Floats, k: int) -> tuple[str, Engine]:
         # Compiled code takes its time to import: only who searches waits for it.
-        from qspace_nd.block_scan import BlockScan
-        from qspace_nd.tree import PointTree
+        from qspace_nd.searching.all_pairs import BlockScan
+        from qspace_nd.searching.tree import PointTree
 
         tree = PointTree(self._points)
         if len(self) < _SMALL:

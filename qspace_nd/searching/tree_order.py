@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.lanes import LANES
+from qspace_nd.searching.vectors import LANES
 from qspace_nd.system.compiling import compiled
 
 Floats = NDArray[np.float32]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.block_minima import BATCH, MakeMinima
 from qspace_nd.blocks import workers
+from qspace_nd.searching.all_pairs_minima import BATCH, MakeMinima
 from qspace_nd.system.compiling import compiled
 
 Floats = NDArray[np.float32]
@@ -34,7 +34,7 @@ class BlockScan:
         They are compared about their mean: squared distances by a matrix product cancel where it
         is large.
     make_minima : callable
-        How the minima of the blocks are computed (`qspace_nd.block_minima`).
+        How the minima of the blocks are computed (`qspace_nd.searching.all_pairs_minima`).
     """
 
     def __init__(self, points: Floats, make_minima: MakeMinima) -> None:
