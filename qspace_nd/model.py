@@ -21,7 +21,17 @@ from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
-from qspace_nd.image_vae import network_for
+from qspace_nd.network.image_vae import network_for
+from qspace_nd.network.training import (
+    IMAGE_PRESETS,
+    PRESETS,
+    STANDARDISED_ROWS,
+    VALIDATION_ROWS,
+    History,
+    Recipe,
+    train,
+)
+from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
@@ -33,16 +43,6 @@ from qspace_nd.searching.approximate import (
     recall,
 )
 from qspace_nd.system.memory import remaining
-from qspace_nd.training import (
-    IMAGE_PRESETS,
-    PRESETS,
-    STANDARDISED_ROWS,
-    VALIDATION_ROWS,
-    History,
-    Recipe,
-    train,
-)
-from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
@@ -82,7 +82,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         The nearest healthy voxels that distances to the nearest are the mean to; by default the
         preset's (10; 1 for images and in the paper).
     preset : str
-        "default" or "paper": how the network is trained (see `qspace_nd.training.PRESETS` and
+        "default" or "paper": how the network is trained (`qspace_nd.network.training.PRESETS` and
         `IMAGE_PRESETS`).
     decision_score : str
         The score that `decision_function` gives, and `novelty` where none is named.

@@ -33,13 +33,13 @@ from qspace_nd import __version__
 from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.image_vae import network_again
+from qspace_nd.network.image_vae import network_again
+from qspace_nd.network.training import History
+from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.reference import Part, Reference
 from qspace_nd.system.scratch import Mapped
 from qspace_nd.system.writing import replacing, require_writable
-from qspace_nd.training import History
-from qspace_nd.vae import VAE
 from qspace_nd.views import Views
 
 SCHEMA = 1

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qspace_nd.blocks import apply_in_blocks
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.vae import VAE
+from qspace_nd.network.blocks import apply_in_blocks
+from qspace_nd.network.vae import VAE
 
 PointView = Literal["x", "q_bar", "p_bar"]
 """The views by which a voxel is a point."""

@@ -21,10 +21,10 @@ from qspace_nd import NoveltyModel
 from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device
+from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import Task
 from qspace_nd.reference import Reference
 from qspace_nd.searching.nearest import NearestNeighbours
-from qspace_nd.training import IMAGE_PRESETS, PRESETS
 
 SUBJECTS = ("ann", "bob", "cid", "dee")
 ROWS, CHANNELS = 400, 7

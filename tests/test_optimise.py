@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from qspace_nd.image_vae import ImageVAE
 from qspace_nd.model import NoveltyModel
+from qspace_nd.network.image_vae import ImageVAE
+from qspace_nd.network.vae import VAE, VectorVAE
 from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.scores.optimise import (
@@ -24,7 +25,6 @@ from qspace_nd.scores.optimise import (
     closest_latents,
     decode_with_slopes,
 )
-from qspace_nd.vae import VAE, VectorVAE
 from qspace_nd.views import Views
 from tests.test_scores import CHANNELS, LATENTS, signals
 

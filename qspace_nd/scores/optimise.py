@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.network.blocks import workers
+from qspace_nd.network.vae import ACTIVATIONS, VAE
 from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
-from qspace_nd.vae import ACTIVATIONS, VAE
 
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd.blocks import workers
+from qspace_nd.network.blocks import workers
 from qspace_nd.searching.all_pairs_minima import BATCH, MakeMinima
 from qspace_nd.system.compiling import compiled
 

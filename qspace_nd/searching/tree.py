@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qspace_nd.blocks import workers
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.network.blocks import workers
 from qspace_nd.searching.tree_order import in_order
 from qspace_nd.searching.tree_search import (
     BHATTACHARYYA,

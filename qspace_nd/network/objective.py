@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qspace_nd.vae import VAE
+from qspace_nd.network.vae import VAE
 
 
 def objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:

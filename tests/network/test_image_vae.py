@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from qspace_nd.image_vae import ImageVAE, network_again, network_for
-from qspace_nd.vae import VAE, VectorVAE
+from qspace_nd.network.image_vae import ImageVAE, network_again, network_for
+from qspace_nd.network.vae import VAE, VectorVAE
 
 SHAPES = [(1, 28, 28), (1, 7, 5), (3, 8, 9), (1, 1, 1)]
 

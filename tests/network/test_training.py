@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
-from qspace_nd.image_vae import ImageVAE
-from qspace_nd.objective import objective
+from qspace_nd.network.image_vae import ImageVAE
+from qspace_nd.network.objective import objective
+from qspace_nd.network.training import PRESETS, History, Recipe, train
+from qspace_nd.network.vae import VectorVAE
 from qspace_nd.progress import SILENT, Progress, Task
-from qspace_nd.training import PRESETS, History, Recipe, train
-from qspace_nd.vae import VectorVAE
 
 ROWS, CHANNELS, LATENTS = 3000, 6, 3
 TRAINING, VALIDATION = torch.arange(2500), torch.arange(2500, ROWS)
@@ -69,7 +69,7 @@ def threads() -> Iterator[None]:
 def test_weights_of_batches_in_parts_do_not_depend_on_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr("qspace_nd.training.LEAST_PART", 300)  # of five parts one is short
+    monkeypatch.setattr("qspace_nd.network.training.LEAST_PART", 300)  # of five parts one is short
     fits = []
     for threads in (1, number):
         torch.set_num_threads(threads)
@@ -95,8 +95,8 @@ def test_weights_do_not_depend_on_the_number_of_threads(
 def test_a_batch_in_parts_is_learnt_from_as_a_whole(
     short: tuple[VectorVAE, History], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("qspace_nd.training.PARTS", 1250)
-    monkeypatch.setattr("qspace_nd.training.LEAST_PART", size)
+    monkeypatch.setattr("qspace_nd.network.training.PARTS", 1250)
+    monkeypatch.setattr("qspace_nd.network.training.LEAST_PART", size)
     history = fit(SHORT)[1]
     for found, expected in zip(history.losses, short[1].losses, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from qspace_nd.blocks import BLOCK, apply_in_blocks, single_thread
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.network.blocks import BLOCK, apply_in_blocks, single_thread
+from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,11 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from qspace_nd.blocks import workers
 from qspace_nd.errors import WorkError
-from qspace_nd.objective import Found, objective, slopes
+from qspace_nd.network.blocks import workers
+from qspace_nd.network.objective import Found, objective, slopes
+from qspace_nd.network.vae import PAPER_HIDDEN, VAE, VectorVAE
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.vae import PAPER_HIDDEN, VAE, VectorVAE
 
 ALIVE = 0.01
 """Least variance of a latent's posterior mean over the data for the latent to count as alive.
@@ -343,7 +343,7 @@ _FindSlopes = Callable[[Tensor, Tensor], Found]
 def _finder_of_slopes(network: VAE, kl_weight: float) -> _FindSlopes:
     """What finds the slopes of a network's objective fastest where the network is."""
     if isinstance(network, VectorVAE) and network.device.type == "cpu":
-        from qspace_nd.dense import DenseSlopes  # compiled code takes its time to import
+        from qspace_nd.network.dense import DenseSlopes  # compiled code takes its time to import
 
         return DenseSlopes(network, kl_weight)
     return partial(slopes, network, kl_weight)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qspace_nd.vae import ACTIVATIONS, VAE, VectorVAE, linear
+from qspace_nd.network.vae import ACTIVATIONS, VAE, VectorVAE, linear
 
 
 class ImageVAE(VAE):

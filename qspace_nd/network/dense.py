@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cython_blas  # noqa: F401
 from torch import Tensor, nn
 
-from qspace_nd.objective import Found
+from qspace_nd.network.objective import Found
+from qspace_nd.network.vae import LOG_STD_LIMIT, VectorVAE
 from qspace_nd.system.compiling import vectorised
-from qspace_nd.vae import LOG_STD_LIMIT, VectorVAE
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -32,7 +32,7 @@ _0, _HALF, _1 = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 
 class DenseSlopes:
-    """Finds what `qspace_nd.objective.slopes` does, faster, of a network of float32 on the CPU.
+    """Finds what `objective.slopes` does, faster, of a network of float32 on the CPU.
 
     Threads may share it. The products of matrices are those of SciPy's BLAS, on as many threads as
     that may use.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qspace_nd.blocks import BLOCK
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.network.blocks import BLOCK
 
 STD_FLOOR = 0.01
 """Least standard deviation of the decoder, as a fraction of a channel's scale (see `standardise`).

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from qspace_nd.training import PRESETS, train
-from qspace_nd.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.network.training import PRESETS, train
+from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
 
 
 def widths(layers: nn.Sequential) -> list[int]:

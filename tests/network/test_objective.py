@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from qspace_nd import dense
-from qspace_nd.dense import DenseSlopes
-from qspace_nd.image_vae import ImageVAE
-from qspace_nd.objective import Found, objective, slopes
-from qspace_nd.vae import ACTIVATIONS, LOG_STD_LIMIT, VAE, VectorVAE
+from qspace_nd.network import dense
+from qspace_nd.network.dense import DenseSlopes
+from qspace_nd.network.image_vae import ImageVAE
+from qspace_nd.network.objective import Found, objective, slopes
+from qspace_nd.network.vae import ACTIVATIONS, LOG_STD_LIMIT, VAE, VectorVAE
 
 ROWS, CHANNELS, LATENTS = 300, 7, 3  # rows of more than two blocks of compiled code
 KL_WEIGHT = 0.3
