@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from qspace_nd import anatomy, gradients, lesions, normalise, phantom, simulate
+from qspace_nd import anatomy, lesions, normalise, phantom, simulate
 from qspace_nd.anatomy import Affine, Mask
-from qspace_nd.gradients import GradientTable
+from qspace_nd.diffusion import gradients
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.lesions import LESIONS
 from qspace_nd.phantom import Subject
 from qspace_nd.scans import read_volume

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.gradients import GradientTable
+from qspace_nd.diffusion.gradients import GradientTable
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qspace_nd.anatomy import Affine, Anatomy, Array, Field, Mask, lattice_points, smooth_field
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.gradients import GradientTable
 from qspace_nd.lesions import LESIONS, Lesion, lesion_field
 
 Seed = int | np.random.SeedSequence

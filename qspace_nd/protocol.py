@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.diffusion.gradients import MAX_ANGLE, GradientTable, channel_order
+from qspace_nd.diffusion.invariants import RotationInvariants
+from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, ScanError
-from qspace_nd.gradients import MAX_ANGLE, GradientTable, channel_order
-from qspace_nd.invariants import RotationInvariants
 from qspace_nd.layout import find_scans
 from qspace_nd.normalise import divide_by_scan_mean
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.resampling import Resampling
 from qspace_nd.scans import Scan, Voxels, open_scan, read_voxels
 
 RAW, ROTATION_INVARIANT = "raw", "rotation-invariant"

@@ -17,8 +17,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.diffusion.gradients import GradientTable, read_gradients, world_to_fsl
 from qspace_nd.errors import ArrayError, ScanError
-from qspace_nd.gradients import GradientTable, read_gradients, world_to_fsl
 from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.layout import ScanFiles
 from qspace_nd.progress import SILENT, Progress

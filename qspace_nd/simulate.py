@@ -15,8 +15,8 @@ import numpy as np
 
 import qspace_nd
 from qspace_nd.anatomy import Affine, Anatomy, Mask, require_voxel_size
+from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.errors import InputError, LabelError
-from qspace_nd.gradients import GradientTable, read_gradients
 from qspace_nd.grid import Grid
 from qspace_nd.lesions import LESIONS, Lesion, draw_lesion_mask
 from qspace_nd.phantom import ECHO_TIME, Subject, require_snr, simulate_subject, standard_table

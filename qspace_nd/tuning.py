@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from qspace_nd.acquisition import Acquisition
-from qspace_nd.alteration import alter, require_tensor
+from qspace_nd.diffusion.alteration import alter, require_tensor
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError, WorkError
-from qspace_nd.gradients import GradientTable
 from qspace_nd.healthy import Healthy, Piece, collect, draw, held_out_subjects
 from qspace_nd.model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress

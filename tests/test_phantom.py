@@ -9,8 +9,8 @@ from dipy.reconst.dti import TensorModel, tensor_prediction
 from dipy.sims.voxel import all_tensor_evecs, multi_tensor
 
 from qspace_nd.anatomy import Anatomy
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.gradients import GradientTable
 from qspace_nd.lesions import LESIONS, draw_lesion_mask
 from qspace_nd.phantom import (
     Subject,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.gradients import GradientTable
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.model import NoveltyModel
 from qspace_nd.phantom import standard_table
 from qspace_nd.pipeline import fit_scans, map_scans

@@ -21,7 +21,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.gradients import GradientTable, read_gradients
+from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import fit_scans, map_scans
 from qspace_nd.protocol import ScanOptions

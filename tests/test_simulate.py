@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from qspace_nd.diffusion.gradients import read_gradients
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
-from qspace_nd.gradients import read_gradients
 from qspace_nd.grid import Grid
 from qspace_nd.layout import find_scans
 from qspace_nd.phantom import standard_table

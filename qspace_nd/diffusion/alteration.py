@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import B0_LIMIT, GradientTable
 
 # What full severity does; it lies evenly between none and full.
 _T2_LOG_GAIN = 0.4  # of log S: T2 from 75 to 112 ms at an echo time of 90 ms

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import GradientTable
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
+from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import B0_LIMIT, GradientTable
-from qspace_nd.harmonics import ShellFits, chunks, fit_shells, require_directions
 from qspace_nd.normalise import divide_by_scan_mean
 
 Floats = npt.NDArray[np.float64]

@@ -5,9 +5,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from qspace_nd.anatomy import Anatomy
+from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import GradientTable
-from qspace_nd.invariants import RotationInvariants
 from qspace_nd.phantom import simulate_subject, standard_table
 
 MODEL = standard_table(directions=40)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.harmonics import ShellFit, chunks, coefficients_of, degrees
+from qspace_nd.diffusion.resampling import carried, match_shells
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import GradientTable
-from qspace_nd.harmonics import ShellFit, chunks, coefficients_of, degrees
-from qspace_nd.resampling import carried, match_shells
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.errors import GradientError
-from qspace_nd.gradients import GradientTable
-from qspace_nd.harmonics import (
+from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.harmonics import (
     MAX_ERROR,
     ShellFit,
     coefficients_of,
@@ -14,8 +13,9 @@ from qspace_nd.harmonics import (
     fit_shells,
     harmonics,
 )
+from qspace_nd.diffusion.resampling import Resampling
+from qspace_nd.errors import GradientError
 from qspace_nd.phantom import multi_tensor_signal, standard_table
-from qspace_nd.resampling import Resampling
 
 
 def spread(directions: int, bvalue: float = 1200.0, unweighted: int = 3, seed: int = 0):

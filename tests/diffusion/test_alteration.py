@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qspace_nd.alteration import alter
+from qspace_nd.diffusion.alteration import alter
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import GradientError
-from qspace_nd.gradients import GradientTable
 from qspace_nd.phantom import multi_tensor_signal, standard_table
 
 

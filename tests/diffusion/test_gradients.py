@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.errors import GradientError
-from qspace_nd.gradients import (
+from qspace_nd.diffusion.gradients import (
     GradientTable,
     channel_order,
     fsl_to_world,
     read_gradients,
     world_to_fsl,
 )
+from qspace_nd.errors import GradientError
 
 DATA = os.environ.get("QSPACE_ND_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="QSPACE_ND_DATA names no folder of real scans")

@@ -1,0 +1,1 @@
+"""Arithmetic of q-space: gradient tables, harmonics, invariants; no files of images."""
