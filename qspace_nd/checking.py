@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.errors import InputError
-from qspace_nd.layout import ScanFiles, find_scans
+from qspace_nd.layouts.scans import ScanFiles, find_scans
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import protocol_of
 from qspace_nd.progress import SILENT, Progress

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
-from qspace_nd.layout import ScanFiles
-from qspace_nd.maps import MapFiles, read_sidecar, sidecar_path
+from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
+from qspace_nd.layouts.scans import ScanFiles
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.protocol import Bridge
 from qspace_nd.scans import Scan, read_description

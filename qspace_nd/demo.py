@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from qspace_nd.evaluate import Result
-from qspace_nd.maps import MapFiles
+from qspace_nd.layouts.maps import MapFiles
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans
 from qspace_nd.progress import SILENT, Progress

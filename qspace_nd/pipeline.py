@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from qspace_nd import __version__, plots, store
 from qspace_nd.acquisition import Acquisition, HealthyScan
 from qspace_nd.cohort import MapJob, do_each, outstanding
-from qspace_nd.derivatives import describe, require_own, uri_of
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.healthy import Healthy
-from qspace_nd.layout import find_scans, stem
-from qspace_nd.maps import (
+from qspace_nd.layouts.derivatives import describe, require_own, uri_of
+from qspace_nd.layouts.maps import (
     MapFiles,
     MapRecord,
     name_maps,
     names_a_file,
     write_sidecar,
 )
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.scans import find_scans, stem
 from qspace_nd.model import NoveltyModel, as_part
 from qspace_nd.normalise import channel_means, divide_by_channel_means
-from qspace_nd.pairing import find_maps, group_by_patient, pair
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.protocol import (
     DEFAULT_OPTIONS,
@@ -270,7 +270,7 @@ def map_scans(
     paths : iterable of str or Path
         Scans.
     folder, output : Path
-        Of the model; and where to write to (see `qspace_nd.maps.name_maps`).
+        Of the model; and where to write to (see `qspace_nd.layouts.maps.name_maps`).
     scores : sequence of str
         Their names.
     neighbours : int, optional
@@ -516,7 +516,7 @@ def evaluate_maps(
     Parameters
     ----------
     maps, labels : sequence of Path
-        Files or folders; see `qspace_nd.pairing.pair`.
+        Files or folders; see `qspace_nd.layouts.pairing.pair`.
     folder : Path
         For eval.json, eval.tsv, roc.png, histograms.png and slices of each patient.
     masks : sequence of Path

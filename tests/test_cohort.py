@@ -18,7 +18,7 @@ import pytest
 
 from qspace_nd.cohort import hash_of_files
 from qspace_nd.errors import ScanError
-from qspace_nd.layout import find_scans
+from qspace_nd.layouts.scans import find_scans
 from qspace_nd.phantom import standard_table
 from qspace_nd.simulate import simulate_cohort
 from tests.conftest import PROGRAM, Run, call_installed, tree_of

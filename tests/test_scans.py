@@ -17,7 +17,7 @@ import pytest
 from qspace_nd import scans, streams
 from qspace_nd.diffusion.gradients import GradientTable, channel_order
 from qspace_nd.errors import ArrayError, GradientError, GridError, ScanError
-from qspace_nd.layout import ScanFiles, find_scans
+from qspace_nd.layouts.scans import ScanFiles, find_scans
 from qspace_nd.scans import (
     Grid,
     Scan,

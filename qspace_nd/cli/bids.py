@@ -68,7 +68,7 @@ def _run(dataset: Path, output: Path, level: str, **options: Any) -> None:
     map --bids DIR -o OUT` does; so that runs for one participant each can go side by side. OUT is a
     BIDS derivatives dataset.
     """
-    from qspace_nd.derivatives import MODEL, describe, require_own
+    from qspace_nd.layouts.derivatives import MODEL, describe, require_own
 
     context, command = click.get_current_context(), LEVELS[level]
     own = {param.name for param in command.params}

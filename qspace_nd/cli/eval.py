@@ -11,7 +11,7 @@ from qspace_nd.cli.options import DEFAULT_MAP, PATH, common, dataset_selection
 from qspace_nd.progress import Progress
 
 if TYPE_CHECKING:
-    from qspace_nd.datasets import Dataset
+    from qspace_nd.layouts.bids import Dataset
 
 DEFAULT_FOLDER = Path("qspace-nd-eval")
 
@@ -66,7 +66,7 @@ def command(
     Maps of several scores of one scan share its labels. With --bids in place of --labels, the maps
     of the chosen participants are compared with the lesion masks of the dataset or its derivatives.
     """
-    from qspace_nd.pairing import find_maps
+    from qspace_nd.layouts.pairing import find_maps
     from qspace_nd.pipeline import evaluate_maps
 
     if bool(labels) == (dataset is not None):

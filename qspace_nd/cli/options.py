@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from qspace_nd.datasets import Dataset
+    from qspace_nd.layouts.bids import Dataset
     from qspace_nd.progress import Progress
 
 Function = Callable[..., Any]
@@ -171,7 +171,7 @@ def dataset_selection(function: Function) -> Function:
             raise click.UsageError(f"{option} chooses from a BIDS dataset; name it with --bids.")
         dataset = None
         if bids is not None:
-            from qspace_nd.datasets import Dataset
+            from qspace_nd.layouts.bids import Dataset
 
             dataset = Dataset(bids, participants, where)
         function(dataset=dataset, **options)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import GradientError, InputError, ScanError
-from qspace_nd.layout import find_scans, parse_entities
+from qspace_nd.layouts.scans import find_scans, parse_entities
 
 
 def touch(folder: Path, *names: str) -> list[Path]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qspace_nd.derivatives import describe, locate, require_own, uri_of
 from qspace_nd.errors import OutputError
-from qspace_nd.maps import read_record, write_sidecar
+from qspace_nd.layouts.derivatives import describe, locate, require_own, uri_of
+from qspace_nd.layouts.maps import read_record, write_sidecar
 
 
 def dataset(folder: Path, kind: str = "raw", by: str = "other") -> Path:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qspace_nd.errors import LabelError, ScanError
-from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
-from qspace_nd.maps import MapRecord, read_record
+from qspace_nd.layouts.maps import MapRecord, read_record
+from qspace_nd.layouts.scans import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
 from qspace_nd.scores.catalogue import CATALOGUE
 
 # What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import LabelError, ScanError
-from qspace_nd.maps import MapRecord, write_sidecar
-from qspace_nd.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.maps import MapRecord, write_sidecar
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
 
 BIDS_MAP = "sub-{}_model-vae_param-{}_dwimap.nii.gz"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import InputError, ScanError
-from qspace_nd.layout import ScanFiles, find_scans
-from qspace_nd.maps import (
+from qspace_nd.layouts.maps import (
     MapFiles,
     name_maps,
     read_record,
     sidecar_path,
     write_sidecar,
 )
+from qspace_nd.layouts.scans import ScanFiles, find_scans
 
 ONE = ["latent-distance"]
 TWO = ["latent-distance", "input-distance"]

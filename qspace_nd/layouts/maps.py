@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qspace_nd.derivatives import locate, uri_of
 from qspace_nd.errors import InputError, ScanError
-from qspace_nd.layout import IDENTITY, IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
+from qspace_nd.layouts.derivatives import locate, uri_of
+from qspace_nd.layouts.scans import IDENTITY, IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
 from qspace_nd.system.writing import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from qspace_nd.datasets import Dataset
 from qspace_nd.errors import InputError, LabelError, ScanError
-from qspace_nd.maps import read_record
+from qspace_nd.layouts.bids import Dataset
+from qspace_nd.layouts.maps import read_record
 
 TABLE = """\
 participant_id\tgroup\tage

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import InputError, LabelError, ScanError
-from qspace_nd.layout import DESCRIPTION, IMAGE_SUFFIXES, parse_entities
-from qspace_nd.maps import MapRecord
-from qspace_nd.pairing import lesions_among
+from qspace_nd.layouts.maps import MapRecord
+from qspace_nd.layouts.pairing import lesions_among
+from qspace_nd.layouts.scans import DESCRIPTION, IMAGE_SUFFIXES, parse_entities
 from qspace_nd.progress import SILENT, Progress
 
 ENTITIES = ("ses", "task", "acq", "rec", "dir", "run", "echo", "part", "space", "desc")

@@ -1,0 +1,1 @@
+"""What files are called and which belong together; no voxels."""
