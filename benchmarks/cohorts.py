@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from qspace_nd import anatomy, lesions, normalise, phantom, simulate
+from qspace_nd import anatomy, lesions, phantom, simulate
 from qspace_nd.anatomy import Affine, Mask
 from qspace_nd.diffusion import gradients
 from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.imaging import normalise
+from qspace_nd.imaging.scans import read_volume
 from qspace_nd.lesions import LESIONS
 from qspace_nd.phantom import Subject
-from qspace_nd.scans import read_volume
 from qspace_nd.simulate import Simulation
 
 Built = TypeVar("Built")

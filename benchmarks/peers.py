@@ -15,15 +15,15 @@ from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
 from qspace_nd import gaussian, healthy, tuning
-from qspace_nd.acquisition import Acquisition
 from qspace_nd.diffusion import alteration, harmonics, invariants, resampling
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.healthy import Healthy
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.normalise import channel_means
 from qspace_nd.model import NoveltyModel
 from qspace_nd.network import dense, objective, training, vae
 from qspace_nd.network.training import PRESETS
-from qspace_nd.normalise import channel_means
 from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system import compiling
 from qspace_nd.tuning import Assessment

@@ -15,7 +15,7 @@ from scipy import ndimage
 from scoring import Scored
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from qspace_nd.smoothing import smooth_inside
+from qspace_nd.imaging.smoothing import smooth_inside
 
 HEALTHY_ABOVE = 0.01
 """The share of healthy voxels above the threshold that lesions are counted at."""

@@ -14,11 +14,11 @@ from references import Files
 from scipy.optimize import minimize
 from timing import in_turn, peak_memory
 
+from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
+from qspace_nd.imaging.scans import read_voxels
 from qspace_nd.network.blocks import single_thread
 from qspace_nd.network.training import PRESETS, train
 from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
-from qspace_nd.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.scans import read_voxels
 from qspace_nd.scores.optimise import ERROR, closest_latents
 from qspace_nd.simulate import simulate_cohort
 
@@ -26,8 +26,8 @@ _READ = """
 import sys
 from pathlib import Path
 from qspace_nd.network.blocks import single_thread
-from qspace_nd.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.scans import read_voxels
+from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
+from qspace_nd.imaging.scans import read_voxels
 (scan,) = open_scans([Path(sys.argv[1])], DEFAULT_OPTIONS)
 before = peak()
 read_voxels(scan)

@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.errors import InputError
+from qspace_nd.imaging.protocol import (
+    DEFAULT_OPTIONS,
+    Protocol,
+    ScanOptions,
+    common_protocol,
+    read_scan,
+)
+from qspace_nd.imaging.scans import Scan, Voxels, open_scan
 from qspace_nd.layouts.scans import ScanFiles, find_scans
 from qspace_nd.model import NoveltyModel
 from qspace_nd.pipeline import protocol_of
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.protocol import DEFAULT_OPTIONS, Protocol, ScanOptions, common_protocol, read_scan
-from qspace_nd.scans import Scan, Voxels, open_scan
 
 
 @dataclass(frozen=True)

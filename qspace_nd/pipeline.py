@@ -13,12 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qspace_nd import __version__, plots, store
-from qspace_nd.acquisition import Acquisition, HealthyScan
 from qspace_nd.cohort import MapJob, do_each, outstanding
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
-from qspace_nd.grid import Grid, require_same_grid
 from qspace_nd.healthy import Healthy
+from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
+from qspace_nd.imaging.grid import Grid, require_same_grid
+from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means
+from qspace_nd.imaging.protocol import (
+    DEFAULT_OPTIONS,
+    RAW,
+    Protocol,
+    ScanOptions,
+    bring_to,
+    common_protocol,
+    open_scans,
+    read_scan,
+)
+from qspace_nd.imaging.scans import (
+    Scan,
+    Voxels,
+    open_scan,
+    read_mask,
+    read_volume,
+    read_voxels,
+    write_volume,
+)
+from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.layouts.derivatives import describe, require_own, uri_of
 from qspace_nd.layouts.maps import (
     MapFiles,
@@ -30,29 +51,8 @@ from qspace_nd.layouts.maps import (
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
 from qspace_nd.layouts.scans import find_scans, stem
 from qspace_nd.model import NoveltyModel, as_part
-from qspace_nd.normalise import channel_means, divide_by_channel_means
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.protocol import (
-    DEFAULT_OPTIONS,
-    RAW,
-    Protocol,
-    ScanOptions,
-    bring_to,
-    common_protocol,
-    open_scans,
-    read_scan,
-)
-from qspace_nd.scans import (
-    Scan,
-    Voxels,
-    open_scan,
-    read_mask,
-    read_volume,
-    read_voxels,
-    write_volume,
-)
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
-from qspace_nd.smoothing import smooth_inside
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
 from qspace_nd.tables import to_json, to_tsv

@@ -30,9 +30,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd import __version__
-from qspace_nd.acquisition import Acquisition
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.network.image_vae import network_again
 from qspace_nd.network.training import History
 from qspace_nd.network.vae import VAE

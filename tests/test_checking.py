@@ -10,7 +10,7 @@ import pytest
 
 from qspace_nd.checking import Report, check_scans
 from qspace_nd.errors import InputError, ModelError
-from qspace_nd.protocol import ScanOptions
+from qspace_nd.imaging.protocol import ScanOptions
 
 SCANS = ["healthy/control-01.nii.gz", "healthy/control-02.nii.gz", "patient.nii.gz"]
 

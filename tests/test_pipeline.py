@@ -11,9 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
-from qspace_nd.model import NoveltyModel
-from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans, protocol_of
-from qspace_nd.protocol import (
+from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
     Protocol,
     ScanOptions,
@@ -21,8 +19,10 @@ from qspace_nd.protocol import (
     open_scans,
     read_scan,
 )
-from qspace_nd.scans import read_volume
-from qspace_nd.smoothing import smooth_inside
+from qspace_nd.imaging.scans import read_volume
+from qspace_nd.imaging.smoothing import smooth_inside
+from qspace_nd.model import NoveltyModel
+from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans, protocol_of
 
 MODEL = Path("qspace-nd-model")
 PATIENT, NOVELTY, LABELS = Path("patient.nii.gz"), Path("novelty.nii.gz"), Path("lesions.nii.gz")

@@ -9,10 +9,10 @@ import pytest
 
 from qspace_nd.diffusion.gradients import read_gradients
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
-from qspace_nd.grid import Grid
+from qspace_nd.imaging.grid import Grid
+from qspace_nd.imaging.scans import open_scan, read_volume, write_gradients, write_volume
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.phantom import standard_table
-from qspace_nd.scans import open_scan, read_volume, write_gradients, write_volume
 from qspace_nd.simulate import LAYOUTS, Simulation, read_table, simulate_cohort
 
 TABLE = standard_table(unweighted=1, directions=6)

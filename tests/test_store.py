@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from qspace_nd import NoveltyModel, store
-from qspace_nd.acquisition import Acquisition, HealthyScan
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import ModelError, OutputError
+from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
 
 
 def voxels(rows: int = 300, channels: int = 5, seed: int = 0) -> np.ndarray:

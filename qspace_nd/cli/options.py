@@ -102,7 +102,7 @@ def scan_reading(function: Function) -> Function:
         ignore_nonfinite: bool,
         **options: Any,
     ) -> None:
-        from qspace_nd.protocol import ScanOptions
+        from qspace_nd.imaging.protocol import ScanOptions
 
         reading = ScanOptions(bval, bvec, mask, max_angle, ignore_nonfinite, gradients)
         function(options=reading, **options)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
 from qspace_nd.errors import GradientError
-from qspace_nd.normalise import divide_by_scan_mean
+from qspace_nd.imaging.normalise import divide_by_scan_mean
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import ScanError
-from qspace_nd.quality import require_signal
+from qspace_nd.imaging.quality import require_signal
 
 
 def test_a_channel_that_varies_in_the_last_row_alone_is_not_constant() -> None:

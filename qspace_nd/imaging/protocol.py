@@ -14,10 +14,10 @@ from qspace_nd.diffusion.gradients import MAX_ANGLE, GradientTable, channel_orde
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, ScanError
+from qspace_nd.imaging.normalise import divide_by_scan_mean
+from qspace_nd.imaging.scans import Scan, Voxels, open_scan, read_voxels
 from qspace_nd.layouts.scans import find_scans
-from qspace_nd.normalise import divide_by_scan_mean
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.scans import Scan, Voxels, open_scan, read_voxels
 
 RAW, ROTATION_INVARIANT = "raw", "rotation-invariant"
 """What the channels of a model are: the volumes, or features of each shell (`invariants`)."""

@@ -19,11 +19,9 @@ import numpy.typing as npt
 
 from qspace_nd.diffusion.gradients import GradientTable, read_gradients, world_to_fsl
 from qspace_nd.errors import ArrayError, ScanError
-from qspace_nd.grid import Grid, require_same_grid
-from qspace_nd.layouts.scans import ScanFiles
-from qspace_nd.progress import SILENT, Progress
-from qspace_nd.quality import left_out, nonfinite, require_signal
-from qspace_nd.streams import (
+from qspace_nd.imaging.grid import Grid, require_same_grid
+from qspace_nd.imaging.quality import left_out, nonfinite, require_signal
+from qspace_nd.imaging.streams import (
     Stored,
     ahead,
     damaged,
@@ -33,6 +31,8 @@ from qspace_nd.streams import (
     is_cut_short,
     keep_rows,
 )
+from qspace_nd.layouts.scans import ScanFiles
+from qspace_nd.progress import SILENT, Progress
 from qspace_nd.system.writing import replacing
 
 __all__ = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qspace_nd.smoothing import smooth_inside
+from qspace_nd.imaging.smoothing import smooth_inside
 
 SIZES = np.array([2.0, 2.0, 4.0])
 

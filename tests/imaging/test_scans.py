@@ -14,11 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd import scans, streams
 from qspace_nd.diffusion.gradients import GradientTable, channel_order
 from qspace_nd.errors import ArrayError, GradientError, GridError, ScanError
-from qspace_nd.layouts.scans import ScanFiles, find_scans
-from qspace_nd.scans import (
+from qspace_nd.imaging import scans, streams
+from qspace_nd.imaging.scans import (
     Grid,
     Scan,
     Voxels,
@@ -31,6 +30,7 @@ from qspace_nd.scans import (
     write_scan,
     write_volume,
 )
+from qspace_nd.layouts.scans import ScanFiles, find_scans
 
 DATA = os.environ.get("QSPACE_ND_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="QSPACE_ND_DATA names no folder of real scans")
