@@ -40,10 +40,9 @@ from peers import (
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
-from qspace_nd import views
-from qspace_nd.scores import catalogue, families
+from qspace_nd.scores import base, catalogue, views
+from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
-from qspace_nd.scores.families import Cost
 from qspace_nd.tuning import CHOICES
 
 HERE = Path(__file__).parent
@@ -260,7 +259,7 @@ def _catalogued(name: str, scale: Scale) -> Peer:
         cohorts=1,
         kinds=False,
         controls=False,
-        sources=(*NETWORK, *HARMONICS, views, catalogue, families),
+        sources=(*NETWORK, *HARMONICS, views, catalogue, base),
     )
 
 

@@ -20,8 +20,8 @@ from report import write_section
 from qspace_nd.evaluate import Case, Result, evaluate
 from qspace_nd.model import NoveltyModel
 from qspace_nd.network.vae import PAPER_HIDDEN
+from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE
-from qspace_nd.scores.families import Cost
 from qspace_nd.tables import table, table_markdown
 
 LATENTS = (8, 16, 24)

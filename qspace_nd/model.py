@@ -33,9 +33,10 @@ from qspace_nd.network.training import (
 )
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.reference import Part, Reference
+from qspace_nd.scores.base import Score, Search
 from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
-from qspace_nd.scores.families import Score, Search
+from qspace_nd.scores.reference import Part, Reference
+from qspace_nd.scores.views import Views
 from qspace_nd.searching.approximate import (
     SAMPLE,
     ApproximateNeighbours,
@@ -43,7 +44,6 @@ from qspace_nd.searching.approximate import (
     recall,
 )
 from qspace_nd.system.memory import remaining
-from qspace_nd.views import Views
 
 _CHUNK = 65_536  # voxels scored at once
 _ROW_BYTES = 32  # of a row's number and of its place in an epoch's order, while it is made

@@ -37,10 +37,10 @@ from qspace_nd.network.image_vae import network_again
 from qspace_nd.network.training import History
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.reference import Part, Reference
+from qspace_nd.scores.reference import Part, Reference
+from qspace_nd.scores.views import Views
 from qspace_nd.system.scratch import Mapped
 from qspace_nd.system.writing import replacing, require_writable
-from qspace_nd.views import Views
 
 SCHEMA = 1
 _INDEX = "model.json"

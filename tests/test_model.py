@@ -23,7 +23,7 @@ from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import find_device
 from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import Task
-from qspace_nd.reference import Reference
+from qspace_nd.scores.reference import Reference
 from qspace_nd.searching.nearest import NearestNeighbours
 
 SUBJECTS = ("ann", "bob", "cid", "dee")

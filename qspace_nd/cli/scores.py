@@ -17,8 +17,8 @@ def command(force: bool, device: str, seed: int, progress: Progress) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from qspace_nd.scores.base import Cost
     from qspace_nd.scores.catalogue import CATALOGUE
-    from qspace_nd.scores.families import Cost
 
     table = Table(
         "Name", "In the paper", "Definition", "Family", "Cost", box=None, header_style="bold"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.families import (
+from qspace_nd.scores.base import (
     Cost,
     Density,
     Generated,
@@ -23,7 +23,7 @@ from qspace_nd.scores.families import (
     least,
     likelihood,
 )
-from qspace_nd.scores.optimise import ERROR, LIKELIHOOD
+from qspace_nd.scores.closest import ERROR, LIKELIHOOD
 
 DEFAULT_SCORE = "latent-distance"
 BASELINE_SCORE = "input-distance"

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores.gather import gathered
+from qspace_nd.scores.joining import gathered
 from qspace_nd.scores.measures import Values
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from qspace_nd import reference
 from qspace_nd.healthy import Healthy
 from qspace_nd.model import NoveltyModel
 from qspace_nd.progress import SILENT
+from qspace_nd.scores import reference
 from qspace_nd.system import memory
 from qspace_nd.system.memory import GB
 from tests.conftest import PROGRAM, Run

@@ -13,13 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from qspace_nd import model as model_module
-from qspace_nd import reference as reference_module
 from qspace_nd.errors import InputError
 from qspace_nd.healthy import Healthy
 from qspace_nd.model import NoveltyModel, as_part
-from qspace_nd.reference import Reference
-from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
-from qspace_nd.scores.families import (
+from qspace_nd.scores import reference as reference_module
+from qspace_nd.scores.base import (
     Cost,
     Nearest,
     Reconstruction,
@@ -28,7 +26,9 @@ from qspace_nd.scores.families import (
     error_bar,
     least,
 )
-from qspace_nd.views import Noise
+from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
+from qspace_nd.scores.reference import Reference
+from qspace_nd.scores.views import Noise
 from tests.conftest import Run
 
 Values = NDArray[np.float64]
@@ -522,7 +522,7 @@ def test_the_command_lists_every_score_with_its_symbol_equation_family_and_cost(
 
 @pytest.mark.parametrize("name", ["README.md", "docs/scores.md"])
 def test_the_documentation_shows_the_catalogue(name: str) -> None:
-    page = Path(__file__).parents[1] / name
+    page = Path(__file__).parents[2] / name
     assert markdown_table() in page.read_text(encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """The families of scores: each a rule that turns views of voxels into a novelty.
 
-A family is composed of views (`qspace_nd.views`) and measures (`qspace_nd.scores.measures`). The
+A family is composed of views (`views`) and measures (`measures`). The
 novelty of a voxel depends on that voxel, the model and the healthy reference alone: samples are
 made of noise that all voxels share, and what is searched or optimised is so for each by itself.
 """
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.reference import Build, Reference
+from qspace_nd.scores.closest import Objective, closest_latents
 from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
-from qspace_nd.scores.optimise import Objective, closest_latents
 from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
+from qspace_nd.scores.reference import Build, Reference
+from qspace_nd.scores.views import SAMPLES, GaussianView, PointView, Views
 from qspace_nd.searching.nearest import NearestNeighbours
-from qspace_nd.views import SAMPLES, GaussianView, PointView, Views
 
 
 class Cost(Enum):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores import gather
+from qspace_nd.scores import joining
 from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import (
     bhattacharyya,
@@ -186,8 +186,8 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
 
 def test_gaussians_may_fill_several_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy, queries = cloud(2000, 5, 0), cloud(100, 5, 1)
-    monkeypatch.setattr(gather, "NUMBERS", 2500)
-    sizes = [len(some) for some in gather.gathered(in_chunks(healthy, 150))]
+    monkeypatch.setattr(joining, "NUMBERS", 2500)
+    sizes = [len(some) for some in joining.gathered(in_chunks(healthy, 150))]
     assert sizes == [450, 450, 450, 450, 200]
     np.testing.assert_allclose(
         nearest_gaussians(queries, overlap_trees(in_chunks(healthy, 150))),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.scores.views import GaussianView, PointView, Views
 from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system.scratch import ROWS
-from qspace_nd.views import GaussianView, PointView, Views
 
 
 @dataclass(frozen=True)

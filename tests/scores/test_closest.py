@@ -16,17 +16,17 @@ from scipy.special import expit
 from qspace_nd.model import NoveltyModel
 from qspace_nd.network.image_vae import ImageVAE
 from qspace_nd.network.vae import VAE, VectorVAE
-from qspace_nd.reference import Part, Reference
 from qspace_nd.scores.catalogue import CATALOGUE
-from qspace_nd.scores.optimise import (
+from qspace_nd.scores.closest import (
     ERROR,
     LIKELIHOOD,
     Objective,
     closest_latents,
     decode_with_slopes,
 )
-from qspace_nd.views import Views
-from tests.test_scores import CHANNELS, LATENTS, signals
+from qspace_nd.scores.reference import Part, Reference
+from qspace_nd.scores.views import Views
+from tests.scores.test_catalogue import CHANNELS, LATENTS, signals
 
 Values = NDArray[np.float64]
 BOXES = {"free": math.inf, "bounded": 10.0}
