@@ -40,10 +40,10 @@ from peers import (
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
+from qspace_nd.model.tuning import CHOICES
 from qspace_nd.scores import base, catalogue, views
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
-from qspace_nd.tuning import CHOICES
 
 HERE = Path(__file__).parent
 

@@ -26,7 +26,7 @@ from report import write_section
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.metrics import roc_auc_score
 
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE, DEFAULT_SCORE
 from qspace_nd.system.writing import replacing

@@ -14,19 +14,20 @@ import numpy as np
 from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
-from qspace_nd import gaussian, healthy, tuning
+from qspace_nd import gaussian
 from qspace_nd.diffusion import alteration, harmonics, invariants, resampling
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
-from qspace_nd.healthy import Healthy
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.normalise import channel_means
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model import rows, tuning
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy
+from qspace_nd.model.tuning import Assessment
 from qspace_nd.network import dense, objective, training, vae
 from qspace_nd.network.training import PRESETS
 from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system import compiling
-from qspace_nd.tuning import Assessment
 
 Scores = NDArray[np.floating[Any]]
 Volume = NDArray[np.floating[Any]]
@@ -44,7 +45,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, healthy, objective, dense, compiling, training)
+NETWORK = (gaussian, vae, rows, objective, dense, compiling, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

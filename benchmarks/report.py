@@ -24,8 +24,8 @@ from summary import (
     lesions_found,
 )
 
+from qspace_nd.model.tuning import CHOICES, Trial
 from qspace_nd.system.writing import replacing
-from qspace_nd.tuning import CHOICES, Trial
 
 OURS = "latent-distance"
 SUPERVISED = "supervised classifier"

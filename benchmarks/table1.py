@@ -18,7 +18,7 @@ from cohorts import Cohort, Design, Scan, real_lesion_masks
 from report import write_section
 
 from qspace_nd.evaluate import Case, Result, evaluate
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.vae import PAPER_HIDDEN
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE

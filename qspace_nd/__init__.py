@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qspace_nd.errors import InputError, QspaceError, WorkError
     from qspace_nd.gaussian import Gaussian
-    from qspace_nd.model import NoveltyModel
+    from qspace_nd.model.novelty_model import NoveltyModel
 
 __version__ = "0.1.0"
 __all__ = ["Gaussian", "InputError", "NoveltyModel", "QspaceError", "WorkError"]
@@ -16,7 +16,7 @@ __all__ = ["Gaussian", "InputError", "NoveltyModel", "QspaceError", "WorkError"]
 _HOMES = {
     "Gaussian": "gaussian",
     "InputError": "errors",
-    "NoveltyModel": "model",
+    "NoveltyModel": "model.novelty_model",
     "QspaceError": "errors",
     "WorkError": "errors",
 }

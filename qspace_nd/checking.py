@@ -16,7 +16,7 @@ from qspace_nd.imaging.protocol import (
 )
 from qspace_nd.imaging.scans import Scan, Voxels, open_scan
 from qspace_nd.layouts.scans import ScanFiles, find_scans
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.pipeline import protocol_of
 from qspace_nd.progress import SILENT, Progress
 

@@ -8,12 +8,12 @@ from statistics import fmean
 
 from qspace_nd.evaluate import Result
 from qspace_nd.layouts.maps import MapFiles
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.store import require_new
 from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.simulate import simulate_cohort
-from qspace_nd.store import require_new
 from qspace_nd.system.writing import require_writable
 
 CONTROLS, PATIENTS = 6, 2

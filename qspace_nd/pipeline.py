@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd import __version__, plots, store
+from qspace_nd import __version__, plots
 from qspace_nd.cohort import MapJob, do_each, outstanding
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluate import Case, Result, evaluate
-from qspace_nd.healthy import Healthy
 from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means
@@ -50,13 +49,15 @@ from qspace_nd.layouts.maps import (
 )
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
 from qspace_nd.layouts.scans import find_scans, stem
-from qspace_nd.model import NoveltyModel, as_part
+from qspace_nd.model import store
+from qspace_nd.model.novelty_model import NoveltyModel, as_part
+from qspace_nd.model.rows import Healthy
+from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
 from qspace_nd.tables import to_json, to_tsv
-from qspace_nd.tuning import Trial, require_tunable, tune
 
 
 def fit_scans(

@@ -99,7 +99,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Voxels of 8 mm, 2 b=0 volumes and 12 directions, training for an epoch: good for nothing else
     than to be read quickly.
     """
-    from qspace_nd.model import NoveltyModel
+    from qspace_nd.model.novelty_model import NoveltyModel
     from qspace_nd.pipeline import fit_scans, map_scans
 
     folder = tmp_path_factory.mktemp("prepared")

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd import store
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model import store
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.phantom import standard_table
 from qspace_nd.pipeline import add_scans
 from qspace_nd.simulate import simulate_cohort

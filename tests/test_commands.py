@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.cli import COMMANDS
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
 from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
@@ -325,7 +325,7 @@ def test_a_save_that_is_killed_at_any_moment_leaves_a_model(folder: Path) -> Non
     """A child is killed at its n-th write to the disk, for every n until it gets through."""
     code = """
         import os, signal, sys
-        from qspace_nd.model import NoveltyModel
+        from qspace_nd.model.novelty_model import NoveltyModel
 
         model = NoveltyModel.load("qspace-nd-model")
         before = model.seed

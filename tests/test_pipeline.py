@@ -21,7 +21,7 @@ from qspace_nd.imaging.protocol import (
 )
 from qspace_nd.imaging.scans import read_volume
 from qspace_nd.imaging.smoothing import smooth_inside
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans, protocol_of
 
 MODEL = Path("qspace-nd-model")

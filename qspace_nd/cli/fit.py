@@ -118,7 +118,7 @@ def command(
     SCANS are 4-D NIfTI files with .bval, .bvec and a brain mask beside them, or BIDS folders.
     Masks and other derivatives among them are recognised by their names.
     """
-    from qspace_nd.model import NoveltyModel
+    from qspace_nd.model.novelty_model import NoveltyModel
     from qspace_nd.pipeline import add_scans, fit_scans
 
     if add:

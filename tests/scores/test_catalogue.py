@@ -12,10 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from qspace_nd import model as model_module
 from qspace_nd.errors import InputError
-from qspace_nd.healthy import Healthy
-from qspace_nd.model import NoveltyModel, as_part
+from qspace_nd.model import novelty_model as model_module
+from qspace_nd.model.novelty_model import NoveltyModel, as_part
+from qspace_nd.model.rows import Healthy
 from qspace_nd.scores import reference as reference_module
 from qspace_nd.scores.base import (
     Cost,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.image_vae import ImageVAE
 from qspace_nd.network.vae import VAE, VectorVAE
 from qspace_nd.scores.catalogue import CATALOGUE

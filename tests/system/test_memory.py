@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from qspace_nd.healthy import Healthy
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import SILENT
 from qspace_nd.scores import reference
 from qspace_nd.system import memory

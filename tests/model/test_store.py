@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from qspace_nd import NoveltyModel, store
+from qspace_nd import NoveltyModel
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
+from qspace_nd.model import store
 
 
 def voxels(rows: int = 300, channels: int = 5, seed: int = 0) -> np.ndarray:
@@ -373,7 +374,7 @@ def test_a_full_disk_is_a_work_error_and_leaves_the_old_model(
 import resource, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from qspace_nd import store
+from qspace_nd.model import store
 from qspace_nd.errors import WorkError
 stored = store.load(Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

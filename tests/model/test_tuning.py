@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qspace_nd import tuning
 from qspace_nd.errors import InputError
-from qspace_nd.healthy import Healthy, held_out_subjects
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model import tuning
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy, held_out_subjects
+from qspace_nd.model.tuning import require_tunable, tune
 from qspace_nd.phantom import multi_tensor_signal, standard_table
-from qspace_nd.tuning import require_tunable, tune
 
 TABLE = standard_table()
 GROUPS = np.repeat(["a", "b", "c"], 300)

@@ -16,11 +16,11 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from qspace_nd import store
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.model import store
+from qspace_nd.model.rows import Healthy, Piece, collect, draw, hold_out, spread
 from qspace_nd.network.image_vae import network_for
 from qspace_nd.network.training import (
     IMAGE_PRESETS,

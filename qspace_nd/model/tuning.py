@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 from qspace_nd.diffusion.alteration import alter, require_tensor
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError, WorkError
-from qspace_nd.healthy import Healthy, Piece, collect, draw, held_out_subjects
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import RAW
-from qspace_nd.model import NoveltyModel
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy, Piece, collect, draw, held_out_subjects
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import DEFAULT_SCORE
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qspace_nd import healthy as healthy_module
-from qspace_nd.healthy import Healthy, Piece, collect, draw, hold_out, spread
+from qspace_nd.model import rows as healthy_module
+from qspace_nd.model.rows import Healthy, Piece, collect, draw, hold_out, spread
 
 # Rows hold their own number, so that what became of each is seen.
 

@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from qspace_nd import NoveltyModel
-from qspace_nd import model as model_module
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.model import find_device
+from qspace_nd.model import novelty_model as model_module
+from qspace_nd.model.novelty_model import find_device
 from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import Task
 from qspace_nd.scores.reference import Reference

@@ -1,0 +1,1 @@
+"""The fitted model: network, healthy reference, and the folder that keeps them."""
