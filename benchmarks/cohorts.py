@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from qspace_nd import anatomy, lesions, phantom, simulate
-from qspace_nd.anatomy import Affine, Mask
 from qspace_nd.diffusion import gradients
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging import normalise
 from qspace_nd.imaging.scans import read_volume
-from qspace_nd.lesions import LESIONS
-from qspace_nd.phantom import Subject
-from qspace_nd.simulate import Simulation
+from qspace_nd.simulation import anatomy, cohort, head, lesions
+from qspace_nd.simulation.anatomy import Affine, Mask
+from qspace_nd.simulation.cohort import Simulation
+from qspace_nd.simulation.head import Subject
+from qspace_nd.simulation.lesions import LESIONS
 
 Built = TypeVar("Built")
 Rows = NDArray[np.intp]
@@ -47,7 +47,7 @@ LEAST_LESION_VOLUME = 10_000.0
 LEAST_LESION_VOXELS = 100
 """Lesion voxels that every patient must have."""
 
-SIMULATOR = (anatomy, gradients, lesions, normalise, phantom, simulate)
+SIMULATOR = (anatomy, gradients, lesions, normalise, head, cohort)
 """What the voxels of a cohort depend on."""
 
 LesionMask = tuple[Mask, Affine]

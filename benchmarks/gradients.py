@@ -29,7 +29,7 @@ from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.imaging.normalise import channel_means, divide_by_scan_mean
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.simulate import Simulation
+from qspace_nd.simulation.cohort import Simulation
 
 HERE = Path(__file__).parent
 

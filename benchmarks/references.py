@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means, divide_by_scan_mean
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.simulate import Simulation
+from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.system.writing import replacing
 
 Floats = NDArray[np.float32]

@@ -20,7 +20,7 @@ from qspace_nd.network.blocks import single_thread
 from qspace_nd.network.training import PRESETS, train
 from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
 from qspace_nd.scores.closest import ERROR, closest_latents
-from qspace_nd.simulate import simulate_cohort
+from qspace_nd.simulation.cohort import simulate_cohort
 
 _READ = """
 import sys

@@ -13,7 +13,7 @@ from qspace_nd.model.store import require_new
 from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE
-from qspace_nd.simulate import simulate_cohort
+from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.system.writing import require_writable
 
 CONTROLS, PATIENTS = 6, 2

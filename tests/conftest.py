@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from qspace_nd.phantom import standard_table
-from qspace_nd.simulate import simulate_cohort
+from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.simulation.head import standard_table
 
 PROGRAM = Path(sys.executable).with_name("qspace-nd")
 

@@ -13,9 +13,9 @@ import pytest
 
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.phantom import standard_table
 from qspace_nd.pipeline import add_scans
-from qspace_nd.simulate import simulate_cohort
+from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.simulation.head import standard_table
 from tests.conftest import Run, tree_of
 
 MODEL = "qspace-nd-model"

@@ -19,8 +19,8 @@ import pytest
 from qspace_nd.cohort import hash_of_files
 from qspace_nd.errors import ScanError
 from qspace_nd.layouts.scans import find_scans
-from qspace_nd.phantom import standard_table
-from qspace_nd.simulate import simulate_cohort
+from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.simulation.head import standard_table
 from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
 PATIENTS = ("sub-patient01", "sub-patient02", "sub-patient03")

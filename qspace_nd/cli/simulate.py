@@ -62,7 +62,7 @@ def command(
     crossing fibre tensors, grey matter and fluid, with Rician noise. Patients have lesions, and
     label files that say where.
     """
-    from qspace_nd.simulate import read_table, simulate_cohort
+    from qspace_nd.simulation.cohort import read_table, simulate_cohort
 
     if (bval is None) != (bvec is None):
         raise click.UsageError("--bval and --bvec belong together; name both files or neither.")

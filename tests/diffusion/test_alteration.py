@@ -6,7 +6,7 @@ import pytest
 from qspace_nd.diffusion.alteration import alter
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import GradientError
-from qspace_nd.phantom import multi_tensor_signal, standard_table
+from qspace_nd.simulation.head import multi_tensor_signal, standard_table
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.anatomy import Anatomy
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.errors import GradientError
-from qspace_nd.phantom import simulate_subject, standard_table
+from qspace_nd.simulation.anatomy import Anatomy
+from qspace_nd.simulation.head import simulate_subject, standard_table
 
 MODEL = standard_table(directions=40)
 SNR = 20.0

@@ -15,7 +15,7 @@ from qspace_nd.diffusion.harmonics import (
 )
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError
-from qspace_nd.phantom import multi_tensor_signal, standard_table
+from qspace_nd.simulation.head import multi_tensor_signal, standard_table
 
 
 def spread(directions: int, bvalue: float = 1200.0, unweighted: int = 3, seed: int = 0):

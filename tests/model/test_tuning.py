@@ -10,7 +10,7 @@ from qspace_nd.model import tuning
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy, held_out_subjects
 from qspace_nd.model.tuning import require_tunable, tune
-from qspace_nd.phantom import multi_tensor_signal, standard_table
+from qspace_nd.simulation.head import multi_tensor_signal, standard_table
 
 TABLE = standard_table()
 GROUPS = np.repeat(["a", "b", "c"], 300)

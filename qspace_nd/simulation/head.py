@@ -16,10 +16,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qspace_nd.anatomy import Affine, Anatomy, Array, Field, Mask, lattice_points, smooth_field
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.lesions import LESIONS, Lesion, lesion_field
+from qspace_nd.simulation.anatomy import (
+    Affine,
+    Anatomy,
+    Array,
+    Field,
+    Mask,
+    lattice_points,
+    smooth_field,
+)
+from qspace_nd.simulation.lesions import LESIONS, Lesion, lesion_field
 
 Seed = int | np.random.SeedSequence
 

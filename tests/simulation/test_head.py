@@ -8,17 +8,17 @@ from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel, tensor_prediction
 from dipy.sims.voxel import all_tensor_evecs, multi_tensor
 
-from qspace_nd.anatomy import Anatomy
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.lesions import LESIONS, draw_lesion_mask
-from qspace_nd.phantom import (
+from qspace_nd.simulation.anatomy import Anatomy
+from qspace_nd.simulation.head import (
     Subject,
     multi_tensor_signal,
     rician,
     simulate_subject,
     standard_table,
 )
+from qspace_nd.simulation.lesions import LESIONS, draw_lesion_mask
 
 TABLE = standard_table(unweighted=2, directions=12)
 VOXELS, TENSORS = 100, 3

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.anatomy import Affine, Field, Mask, icbm152_tissues
 from qspace_nd.errors import ArrayError
+from qspace_nd.simulation.anatomy import Affine, Field, Mask, icbm152_tissues
 
 _EDGE = 0.8  # mm: the standard deviation of the blur that makes edges soft
 

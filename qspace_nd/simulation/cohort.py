@@ -14,14 +14,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 import qspace_nd
-from qspace_nd.anatomy import Affine, Anatomy, Mask, require_voxel_size
 from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.errors import InputError, LabelError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.scans import read_volume, write_gradients, write_scan, write_volume
-from qspace_nd.lesions import LESIONS, Lesion, draw_lesion_mask
-from qspace_nd.phantom import ECHO_TIME, Subject, require_snr, simulate_subject, standard_table
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.simulation.anatomy import Affine, Anatomy, Mask, require_voxel_size
+from qspace_nd.simulation.head import (
+    ECHO_TIME,
+    Subject,
+    require_snr,
+    simulate_subject,
+    standard_table,
+)
+from qspace_nd.simulation.lesions import LESIONS, Lesion, draw_lesion_mask
 from qspace_nd.system.writing import replacing, require_writable
 
 Choice = TypeVar("Choice")

@@ -12,8 +12,8 @@ from qspace_nd.errors import GradientError, InputError, LabelError, OutputError,
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.scans import open_scan, read_volume, write_gradients, write_volume
 from qspace_nd.layouts.scans import find_scans
-from qspace_nd.phantom import standard_table
-from qspace_nd.simulate import LAYOUTS, Simulation, read_table, simulate_cohort
+from qspace_nd.simulation.cohort import LAYOUTS, Simulation, read_table, simulate_cohort
+from qspace_nd.simulation.head import standard_table
 
 TABLE = standard_table(unweighted=1, directions=6)
 SMALL = {"voxel_size": 8.0, "table": TABLE}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qspace_nd.anatomy import icbm152_tissues, lattice_points
 from qspace_nd.errors import ArrayError
-from qspace_nd.lesions import LESIONS, draw_lesion_mask, lesion_field
+from qspace_nd.simulation.anatomy import icbm152_tissues, lattice_points
+from qspace_nd.simulation.lesions import LESIONS, draw_lesion_mask, lesion_field
 
 DEMYELINATING = LESIONS["demyelinating"]
 

@@ -1,0 +1,1 @@
+"""Simulated heads, lesions and cohorts."""
