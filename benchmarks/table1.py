@@ -17,12 +17,12 @@ import torch
 from cohorts import Cohort, Design, Scan, real_lesion_masks
 from report import write_section
 
-from qspace_nd.evaluate import Case, Result, evaluate
+from qspace_nd.evaluation.metrics import Case, Result, evaluate
+from qspace_nd.evaluation.tables import table, table_markdown
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.vae import PAPER_HIDDEN
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE
-from qspace_nd.tables import table, table_markdown
 
 LATENTS = (8, 16, 24)
 OTHERS = 2000

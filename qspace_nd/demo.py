@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from qspace_nd.evaluate import Result
+from qspace_nd.evaluation.metrics import Result
 from qspace_nd.layouts.maps import MapFiles
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.store import require_new

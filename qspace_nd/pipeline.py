@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd import __version__, plots
+from qspace_nd import __version__
 from qspace_nd.cohort import MapJob, do_each, outstanding
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
-from qspace_nd.evaluate import Case, Result, evaluate
+from qspace_nd.evaluation import curves
+from qspace_nd.evaluation.metrics import Case, Result, evaluate
+from qspace_nd.evaluation.tables import to_json, to_tsv
 from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means
@@ -57,7 +59,6 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
-from qspace_nd.tables import to_json, to_tsv
 
 
 def fit_scans(
@@ -568,10 +569,10 @@ def evaluate_maps(
 
     _write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
     _write_text(files[1], to_tsv(results))
-    plots.roc_plot(files[2], results)
-    plots.histograms(files[3], results)
+    curves.roc_plot(files[2], results)
+    curves.histograms(files[3], results)
     for path, (case, grid, background) in zip(figures, shown, strict=True):
-        plots.slices(path, case, grid.affine, background)
+        curves.slices(path, case, grid.affine, background)
     return Evaluation(results, [*files, *figures])
 
 

@@ -14,8 +14,17 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from qspace_nd.evaluate import BASELINE, Result, SizeBin
-from qspace_nd.tables import Cell, Row, Table, by_score, rounded, row_names, score_name, table
+from qspace_nd.evaluation.metrics import BASELINE, Result, SizeBin
+from qspace_nd.evaluation.tables import (
+    Cell,
+    Row,
+    Table,
+    by_score,
+    rounded,
+    row_names,
+    score_name,
+    table,
+)
 
 _FOUND = "Found: lesions with a voxel above the novelty that 1 % of the healthy voxels exceed."
 _PRECISION = "AP: average precision."

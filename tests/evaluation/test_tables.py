@@ -11,9 +11,9 @@ from rich.table import Table as RichTable
 
 from qspace_nd.cli.tables import render_recall, render_table
 from qspace_nd.errors import InputError
-from qspace_nd.evaluate import Result, evaluate
-from qspace_nd.tables import table, table_markdown, table_tsv, to_json, to_tsv
-from tests.test_evaluate import random_case
+from qspace_nd.evaluation.metrics import Result, evaluate
+from qspace_nd.evaluation.tables import table, table_markdown, table_tsv, to_json, to_tsv
+from tests.evaluation.test_metrics import random_case
 
 LONGEST_SCORES = [
     "input-distance",

@@ -13,17 +13,17 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from qspace_nd import plots
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.evaluate import Case, Result, evaluate
-from qspace_nd.plots import histograms, roc_plot, slices
+from qspace_nd.evaluation import curves
+from qspace_nd.evaluation.curves import histograms, roc_plot, slices
+from qspace_nd.evaluation.metrics import Case, Result, evaluate
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Collect the figures that are written, to look at what is in them."""
     seen: list[Figure] = []
-    draw = plots._drawing
+    draw = curves._drawing
 
     @contextmanager
     def drawing(*arguments: Any) -> Iterator[Figure]:
@@ -31,7 +31,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
             yield figure
         seen.append(figure)
 
-    monkeypatch.setattr(plots, "_drawing", drawing)
+    monkeypatch.setattr(curves, "_drawing", drawing)
     return seen
 
 
@@ -79,7 +79,7 @@ def test_the_roc_plot_names_each_score_with_its_mean_auc_and_draws_chance(tmp_pa
 
 def test_the_mean_curve_has_the_mean_area():
     results = results_of(["latent-distance"], 4)
-    false, true = plots._mean_curve(results)
+    false, true = curves._mean_curve(results)
     area = np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2)
     assert area == pytest.approx(np.mean([one.auc for one in results]), abs=5e-3)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
@@ -123,8 +123,8 @@ def test_latents_are_named_where_they_differ(tmp_path, figures):
 def test_a_density_holds_its_class_but_for_what_lies_beyond_the_axis():
     random = np.random.default_rng(0)
     values = np.sort(np.exp(3 * random.normal(size=5_000)))
-    heavy = plots._Values.pooled([(values, 90_000), (values[:100], 100)])
-    edges = plots._bin_edges(heavy, heavy)
+    heavy = curves._Values.pooled([(values, 90_000), (values[:100], 100)])
+    edges = curves._bin_edges(heavy, heavy)
     inside = np.sum(heavy.density(edges) * np.diff(edges))
     assert inside + heavy.share_outside(edges) == pytest.approx(1.0)
     assert 0.02 < heavy.share_outside(edges) < 0.3
@@ -203,8 +203,8 @@ def test_the_picture_does_not_depend_on_how_the_volume_is_stored(order, flipped)
         name: np.flip(getattr(case, name).transpose(order), flipped)
         for name in ("novelty", "labels", "mask")
     }
-    here = plots._AxialView.of(case, affine)
-    there = plots._AxialView.of(replace(case, **stored), affine @ store)
+    here = curves._AxialView.of(case, affine)
+    there = curves._AxialView.of(replace(case, **stored), affine @ store)
     np.testing.assert_array_equal(there.plane(stored["novelty"]), here.plane(case.novelty))
     assert there.extent == pytest.approx(here.extent)
     assert there.height == pytest.approx(here.height)
@@ -212,17 +212,17 @@ def test_the_picture_does_not_depend_on_how_the_volume_is_stored(order, flipped)
 
 def test_anisotropic_voxels_keep_their_shape():
     case = case_of()
-    view = plots._AxialView.of(case, np.diag([1.0, 3.0, 2.0, 1.0]))
+    view = curves._AxialView.of(case, np.diag([1.0, 3.0, 2.0, 1.0]))
     rows, columns = view.plane(case.mask).shape
     assert view.size == (columns * 1.0, rows * 3.0)
 
 
 def test_the_slice_is_the_one_with_most_lesion_voxels_in_the_mask():
     case = case_of()
-    assert plots._AxialView.of(case, np.eye(4)).index == 6
+    assert curves._AxialView.of(case, np.eye(4)).index == 6
     without = case.mask.copy()
     without[:, :, 6] = False
-    assert plots._AxialView.of(replace(case, mask=without), np.eye(4)).index == 5
+    assert curves._AxialView.of(replace(case, mask=without), np.eye(4)).index == 5
 
 
 def test_a_background_or_affine_that_does_not_fit_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from qspace_nd.errors import InputError
-from qspace_nd.evaluate import BASELINE, Result, SizeBin
+from qspace_nd.evaluation.metrics import BASELINE, Result, SizeBin
 
 DIGITS = 3
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.evaluate import BASELINE, Case, Result
+from qspace_nd.evaluation.metrics import BASELINE, Case, Result
 from qspace_nd.system.writing import replacing
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from qspace_nd import evaluate as module
 from qspace_nd.errors import ArrayError, LabelError, ScanError
-from qspace_nd.evaluate import SIZE_EDGES, Case, evaluate
+from qspace_nd.evaluation import metrics as module
+from qspace_nd.evaluation.metrics import SIZE_EDGES, Case, evaluate
 
 untimed = settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
 

@@ -1,0 +1,1 @@
+"""Novelty maps against lesion labels: figures and tables."""
