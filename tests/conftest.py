@@ -100,7 +100,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     than to be read quickly.
     """
     from qspace_nd.model.novelty_model import NoveltyModel
-    from qspace_nd.pipeline import fit_scans, map_scans
+    from qspace_nd.workflows.fit import fit_scans, map_scans
 
     folder = tmp_path_factory.mktemp("prepared")
     table = standard_table(unweighted=2, directions=12)

@@ -25,7 +25,7 @@ from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.imaging.protocol import ScanOptions
 from qspace_nd.imaging.scans import write_gradients
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.pipeline import fit_scans, map_scans
+from qspace_nd.workflows.fit import fit_scans, map_scans
 from tests.conftest import Run
 
 SCORES = ["latent-distance", "input-distance"]

@@ -35,7 +35,7 @@ def command(
     Reads every scan as `fit` and `map` do. The exit status is 0 where all can be used, 2 where
     one cannot.
     """
-    from qspace_nd.checking import check_scans
+    from qspace_nd.workflows.check import check_scans
 
     reports = check_scans(scans(progress), model, options=options, progress=progress)
     for report in reports:

@@ -19,7 +19,7 @@ def command(folder: Path, force: bool, device: str, seed: int, progress: Progres
     Takes about three minutes on two cores.
     """
     from qspace_nd.cli.eval import show
-    from qspace_nd.demo import run_demo
+    from qspace_nd.workflows.demo import run_demo
 
     demo = run_demo(folder, seed=seed, device=device, force=force, progress=progress)
     show(demo.results)

@@ -67,7 +67,7 @@ def command(
     of the chosen participants are compared with the lesion masks of the dataset or its derivatives.
     """
     from qspace_nd.layouts.pairing import find_maps
-    from qspace_nd.pipeline import evaluate_maps
+    from qspace_nd.workflows.fit import evaluate_maps
 
     if bool(labels) == (dataset is not None):
         raise click.UsageError(
@@ -95,7 +95,7 @@ def show(results: list) -> None:  # type: ignore[type-arg]
     """Print the tables of an evaluation to standard output."""
     from rich.console import Console
 
-    from qspace_nd.cli.tables import render_recall, render_table
+    from qspace_nd.cli.printing import render_recall, render_table
 
     console = Console(highlight=False)
     width = console.width if console.is_terminal else 100

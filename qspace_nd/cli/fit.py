@@ -119,7 +119,7 @@ def command(
     Masks and other derivatives among them are recognised by their names.
     """
     from qspace_nd.model.novelty_model import NoveltyModel
-    from qspace_nd.pipeline import add_scans, fit_scans
+    from qspace_nd.workflows.fit import add_scans, fit_scans
 
     if add:
         _refuse_settings()

@@ -83,8 +83,8 @@ def command(
 
     Beside each map lie the mask that was used and a JSON file that says how the map was made.
     """
-    from qspace_nd.pipeline import map_scans
     from qspace_nd.scores.catalogue import CATALOGUE
+    from qspace_nd.workflows.fit import map_scans
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
     map_scans(

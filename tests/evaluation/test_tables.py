@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from qspace_nd.cli.tables import render_recall, render_table
+from qspace_nd.cli.printing import render_recall, render_table
 from qspace_nd.errors import InputError
 from qspace_nd.evaluation.metrics import Result, evaluate
 from qspace_nd.evaluation.tables import table, table_markdown, table_tsv, to_json, to_tsv

@@ -17,9 +17,9 @@ from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.protocol import ROTATION_INVARIANT, ScanOptions
 from qspace_nd.imaging.scans import read_volume, write_gradients, write_scan
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.pipeline import fit_scans, map_scans
 from qspace_nd.simulation.cohort import Simulation, simulate_cohort
 from qspace_nd.simulation.head import standard_table
+from qspace_nd.workflows.fit import fit_scans, map_scans
 from tests.conftest import Run, tree_of
 
 TABLE = standard_table(unweighted=2, directions=20)

@@ -22,7 +22,7 @@ from qspace_nd.imaging.protocol import (
 from qspace_nd.imaging.scans import read_volume
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.pipeline import evaluate_maps, fit_scans, map_scans, protocol_of
+from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans, protocol_of
 
 MODEL = Path("qspace-nd-model")
 PATIENT, NOVELTY, LABELS = Path("patient.nii.gz"), Path("novelty.nii.gz"), Path("lesions.nii.gz")

@@ -17,8 +17,8 @@ from qspace_nd.imaging.protocol import (
 from qspace_nd.imaging.scans import Scan, Voxels, open_scan
 from qspace_nd.layouts.scans import ScanFiles, find_scans
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.pipeline import protocol_of
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.workflows.fit import protocol_of
 
 
 @dataclass(frozen=True)

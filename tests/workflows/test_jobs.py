@@ -16,11 +16,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.cohort import hash_of_files
 from qspace_nd.errors import ScanError
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.head import standard_table
+from qspace_nd.workflows.jobs import hash_of_files
 from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
 PATIENTS = ("sub-patient01", "sub-patient02", "sub-patient03")
@@ -311,7 +311,7 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(place: Path) -> None:
     code = """
         import hashlib, os, shutil, signal, sys
         from pathlib import Path
-        from qspace_nd.pipeline import map_scans  # once: children start with what is imported
+        from qspace_nd.workflows.fit import map_scans  # once: children start with what is imported
 
         def mapped(last):
             child = os.fork()
@@ -375,7 +375,7 @@ def test_processes_map_patients_side_by_side_into_one_dataset(place: Path) -> No
 
 
 def test_the_hash_is_of_all_files_of_a_scan(place: Path) -> None:
-    from qspace_nd.cohort import hash_of_files
+    from qspace_nd.workflows.jobs import hash_of_files
 
     (files,) = find_scans([scan_of(place, PATIENTS[0])]).scans
     hashes = {hash_of_files(files)}

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qspace_nd import __version__
-from qspace_nd.cohort import MapJob, do_each, outstanding
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluation import curves
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
@@ -59,6 +58,7 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
+from qspace_nd.workflows.jobs import MapJob, do_each, outstanding
 
 
 def fit_scans(

@@ -26,7 +26,7 @@ from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
 from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
 PATIENTS = ("sub-patient01", "sub-patient02")
 FIT_AGAIN = "fit healthy/*.nii.gz --force"

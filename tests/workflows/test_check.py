@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.checking import Report, check_scans
 from qspace_nd.errors import InputError, ModelError
 from qspace_nd.imaging.protocol import ScanOptions
+from qspace_nd.workflows.check import Report, check_scans
 
 SCANS = ["healthy/control-01.nii.gz", "healthy/control-02.nii.gz", "patient.nii.gz"]
 

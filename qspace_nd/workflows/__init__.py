@@ -1,0 +1,1 @@
+"""From files to files: what the commands call."""
