@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from qspace_nd.arrays import Bools, Float64
 from qspace_nd.diffusion import gradients
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging import normalise
 from qspace_nd.imaging.scans import read_volume
 from qspace_nd.simulation import anatomy, cohort, head, lesions
-from qspace_nd.simulation.anatomy import Affine, Mask
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject
 from qspace_nd.simulation.lesions import LESIONS
@@ -50,7 +50,7 @@ LEAST_LESION_VOXELS = 100
 SIMULATOR = (anatomy, gradients, lesions, normalise, head, cohort)
 """What the voxels of a cohort depend on."""
 
-LesionMask = tuple[Mask, Affine]
+LesionMask = tuple[Bools, Float64]
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class Scan:
     kind: str
     signal: Values
     x: Values
-    mask: Mask
+    mask: Bools
     labels: NDArray[np.bool_]
     white_matter: NDArray[np.bool_]
-    affine: Affine
+    affine: Float64
 
     def volume(self, values: NDArray[Any], outside: float = 0.0) -> NDArray[Any]:
         """Values (n,) or (n, m) of the voxels as a volume (X, Y, Z) or (X, Y, Z, m)."""

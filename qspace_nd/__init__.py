@@ -5,13 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qspace_nd._version import __version__
+
 if TYPE_CHECKING:
     from qspace_nd.errors import InputError, QspaceError, WorkError
     from qspace_nd.gaussian import Gaussian
     from qspace_nd.model.novelty_model import NoveltyModel
 
-__version__ = "0.1.0"
-__all__ = ["Gaussian", "InputError", "NoveltyModel", "QspaceError", "WorkError"]
+__all__ = ["Gaussian", "InputError", "NoveltyModel", "QspaceError", "WorkError", "__version__"]
 
 _HOMES = {
     "Gaussian": "gaussian",

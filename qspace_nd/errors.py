@@ -17,6 +17,21 @@ do. An `InputError` is also a `ValueError`, as users of scikit-learn expect. The
 an `InputError` into exit status 2 and a `WorkError` into exit status 1.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many there are of a thing: "1 scan", "2 scans"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def listed(things: Sequence[object], most: int = 8) -> str:
+    """Name the first things of many: "a, b and 3 more"."""
+    named = ", ".join(map(str, things[:most]))
+    return f"{named} and {len(things) - most} more" if len(things) > most else named
+
 
 class QspaceError(Exception):
     """Whatever qspace-nd raises on purpose."""

@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from qspace_nd import __version__
+from qspace_nd._version import __version__
 from qspace_nd.errors import InputError, QspaceError
 
 # In the order of use; each name is also that of the file and the function of the command.

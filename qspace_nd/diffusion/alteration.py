@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.errors import GradientError
 
@@ -36,9 +36,7 @@ def require_tensor(table: GradientTable) -> None:
         )
 
 
-def alter(
-    signals: NDArray[np.float32], table: GradientTable, random: np.random.Generator
-) -> NDArray[np.float32]:
+def alter(signals: Float32, table: GradientTable, random: np.random.Generator) -> Float32:
     """Change the signal of healthy white matter as demyelination or oedema would.
 
     A diffusion tensor is fitted to each voxel and its prediction changed: the signal moves by the

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.arrays import Bools, Float64, Ints
 from qspace_nd.errors import GradientError
-
-Floats = npt.NDArray[np.float64]
 
 B0_LIMIT = 50.0
 """The largest b-value that counts as 0, in s/mm²."""
@@ -40,15 +39,15 @@ class GradientTable:
         Unit vectors in the world frame (RAS+, mm); zero where b counts as 0.
     """
 
-    bvals: Floats
-    directions: Floats
+    bvals: Float64
+    directions: Float64
 
     @property
-    def b0(self) -> npt.NDArray[np.bool_]:
+    def b0(self) -> Bools:
         """(C,) bool: which volumes are not diffusion-weighted."""
         return np.asarray(self.bvals <= B0_LIMIT)
 
-    def shell_volumes(self) -> list[npt.NDArray[np.intp]]:
+    def shell_volumes(self) -> list[Ints]:
         """Give the volumes of each shell, b=0 first; shells are more than 50 s/mm² apart."""
         return _shells(np.where(self.b0, 0.0, self.bvals))
 
@@ -128,7 +127,7 @@ def read_gradients(
     return GradientTable(bvals, _unit(fsl_to_world(_unit(vectors), affine)))
 
 
-def fsl_to_world(vectors: Floats, affine: npt.ArrayLike) -> Floats:
+def fsl_to_world(vectors: Float64, affine: npt.ArrayLike) -> Float64:
     """Turn b-vectors (C, 3) of FSL's convention into the world frame of `affine`.
 
     FSL's b-vectors are given in image axes, with x flipped where the affine's determinant is
@@ -137,14 +136,14 @@ def fsl_to_world(vectors: Floats, affine: npt.ArrayLike) -> Floats:
     return np.asarray(vectors @ _fsl_axes(affine).T)
 
 
-def world_to_fsl(directions: Floats, affine: npt.ArrayLike) -> Floats:
+def world_to_fsl(directions: Float64, affine: npt.ArrayLike) -> Float64:
     """Undo `fsl_to_world`: world directions (C, 3) as b-vectors for an image of `affine`."""
     return _unit(np.asarray(np.linalg.solve(_fsl_axes(affine), directions.T).T))
 
 
 def channel_order(
     model: GradientTable, scan: GradientTable, name: Path | str, max_angle: float = MAX_ANGLE
-) -> npt.NDArray[np.intp]:
+) -> Ints:
     """Find the volume of a scan that serves each channel of a model, one to one.
 
     Volumes agree where their b-values differ by at most 5 % or 50 s/mm², whichever is larger, and
@@ -217,7 +216,7 @@ def _read_rows(path: Path) -> list[list[float]]:
     return [row for row in rows if row]
 
 
-def _read_bvals(path: Path, volumes: int) -> Floats:
+def _read_bvals(path: Path, volumes: int) -> Float64:
     bvals = np.array([b for row in _read_rows(path) for b in row], dtype=np.float64)
     if len(bvals) != volumes:
         raise _other_count(path, f"{len(bvals)} b-values", volumes)
@@ -231,7 +230,7 @@ def _read_bvals(path: Path, volumes: int) -> Floats:
     return bvals
 
 
-def _read_bvecs(path: Path, volumes: int) -> Floats:
+def _read_bvecs(path: Path, volumes: int) -> Float64:
     rows = _read_rows(path)
     lengths = {len(row) for row in rows}
     if lengths == {volumes} and len(rows) == 3:
@@ -254,7 +253,7 @@ def _other_count(path: Path, found: str, volumes: int) -> GradientError:
     )
 
 
-def _require_unit_length(bval: Path, bvec: Path, bvals: Floats, vectors: Floats) -> None:
+def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float64) -> None:
     weighted = bvals > B0_LIMIT
     lengths = np.linalg.norm(vectors, axis=1)
     is_unit = np.abs(lengths - 1) <= _LENGTH_TOLERANCE
@@ -293,7 +292,7 @@ def _require_unit_length(bval: Path, bvec: Path, bvals: Floats, vectors: Floats)
     )
 
 
-def _lengths_scale_b(bvals: Floats, lengths: Floats) -> bool:
+def _lengths_scale_b(bvals: Float64, lengths: Float64) -> bool:
     """Tell whether one nominal b is shared and the longest vector alone is of unit length."""
     one_b = np.ptp(bvals) <= _B_TOLERANCE * bvals.max()
     longest_is_unit = abs(lengths.max() - 1) <= _LENGTH_TOLERANCE
@@ -301,7 +300,7 @@ def _lengths_scale_b(bvals: Floats, lengths: Floats) -> bool:
     return bool(one_b and longest_is_unit and between.any())
 
 
-def _fsl_axes(affine: npt.ArrayLike) -> Floats:
+def _fsl_axes(affine: npt.ArrayLike) -> Float64:
     """(3, 3): the world directions of FSL's three axes, as columns."""
     axes = _unit(np.asarray(affine, dtype=np.float64)[:3, :3].T).T
     if np.linalg.det(axes) > 0:
@@ -309,19 +308,19 @@ def _fsl_axes(affine: npt.ArrayLike) -> Floats:
     return axes
 
 
-def _unit(vectors: Floats) -> Floats:
+def _unit(vectors: Float64) -> Float64:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
 
-def _same_b(model: GradientTable, scan: GradientTable) -> npt.NDArray[np.bool_]:
+def _same_b(model: GradientTable, scan: GradientTable) -> Bools:
     ours = np.where(model.b0, 0.0, model.bvals)[:, None]
     theirs = np.where(scan.b0, 0.0, scan.bvals)[None, :]
     allowed = np.maximum(B0_LIMIT, _B_TOLERANCE * np.maximum(ours, theirs))
     return np.asarray(np.abs(ours - theirs) <= allowed)
 
 
-def _angles(model: GradientTable, scan: GradientTable) -> Floats:
+def _angles(model: GradientTable, scan: GradientTable) -> Float64:
     """(C, C) angles in degrees up to sign; 0 between two volumes of b=0."""
     # The arc tangent keeps small angles exact where the arc cosine loses half the digits.
     ours, theirs = model.directions[:, None], scan.directions[None, :]
@@ -330,15 +329,13 @@ def _angles(model: GradientTable, scan: GradientTable) -> Floats:
     return np.where(model.b0[:, None] & scan.b0[None, :], 0.0, angles)
 
 
-def _assign(
-    same_b: npt.NDArray[np.bool_], acceptable: npt.NDArray[np.bool_], angles: Floats
-) -> npt.NDArray[np.intp]:
+def _assign(same_b: Bools, acceptable: Bools, angles: Float64) -> Ints:
     """Match one to one: first as few other b-values, then as few wide angles as possible."""
     from scipy.optimize import linear_sum_assignment
 
     wide = 90.0 * len(angles)  # more than all the angles that an assignment can save elsewhere
     penalty = wide * ((~acceptable).astype(np.float64) + len(angles) * ~same_b)
-    order: npt.NDArray[np.intp] = linear_sum_assignment(angles + penalty)[1]
+    order: Ints = linear_sum_assignment(angles + penalty)[1]
     return order
 
 
@@ -346,8 +343,8 @@ def _require_same_b(
     model: GradientTable,
     scan: GradientTable,
     name: Path | str,
-    same_b: npt.NDArray[np.bool_],
-    order: npt.NDArray[np.intp],
+    same_b: Bools,
+    order: Ints,
 ) -> None:
     other = np.flatnonzero(~same_b[np.arange(len(order)), order])
     if not len(other):
@@ -363,8 +360,8 @@ def _require_same_b(
 def _require_same_directions(
     scan: GradientTable,
     name: Path | str,
-    angles: Floats,
-    order: npt.NDArray[np.intp],
+    angles: Float64,
+    order: Ints,
     max_angle: float,
 ) -> None:
     off = angles[np.arange(len(order)), order]  # (C,) by the model's channels
@@ -381,21 +378,21 @@ def _require_same_directions(
     )
 
 
-def _shells(bvals: Floats) -> list[npt.NDArray[np.intp]]:
+def _shells(bvals: Float64) -> list[Ints]:
     """Part volumes where two neighbouring b-values differ by more than 50 s/mm², by rising b."""
     volumes = np.argsort(bvals, kind="stable")
     starts = np.flatnonzero(np.diff(bvals[volumes]) > B0_LIMIT) + 1
     return [np.sort(shell) for shell in np.split(volumes, starts)]
 
 
-def _name_volumes(volumes: npt.NDArray[np.intp], details: Sequence[str] = ()) -> str:
+def _name_volumes(volumes: Ints, details: Sequence[str] = ()) -> str:
     words = [f"{volume}" for volume in volumes[:_NAMED]]
     words = [f"{word} ({detail})" for word, detail in zip(words, details, strict=False)] or words
     more = f" and {len(volumes) - _NAMED} more" if len(volumes) > _NAMED else ""
     return f"volume{'s' if len(volumes) > 1 else ''} {', '.join(words)}{more} (counted from 0)"
 
 
-def _ranges(volumes: npt.NDArray[np.intp]) -> str:
+def _ranges(volumes: Ints) -> str:
     """Write sorted numbers as MRtrix takes them: `0:12,14:25`."""
     runs = np.split(volumes, np.flatnonzero(np.diff(volumes) != 1) + 1)
     return ",".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}:{run[-1]}" for run in runs)

@@ -16,14 +16,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import GradientError
-
-Floats = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 MAX_ORDER = 8
 
@@ -35,7 +31,7 @@ _FIBRE = (1.7e-3, 0.3e-3)  # mm²/s along and across a typical fibre
 _CHUNK = 65_536  # voxels fitted at once
 
 
-def harmonics(order: int, directions: Floats) -> Floats:
+def harmonics(order: int, directions: Float64) -> Float64:
     """Even real spherical harmonics up to `order` at `directions` (n, 3): (n, K)."""
     from dipy.core.geometry import cart2sphere
     from dipy.reconst.shm import real_sh_descoteaux
@@ -69,7 +65,7 @@ class ShellFit:
 
     b: float
     volumes: Ints
-    directions: Floats
+    directions: Float64
 
     @property
     def order(self) -> int:
@@ -78,7 +74,7 @@ class ShellFit:
         return max(order for order in orders if coefficients_of(order) <= len(self.volumes))
 
     @cached_property
-    def matrix(self) -> Floats:
+    def matrix(self) -> Float64:
         """(K, n): from the shell's signal to its coefficients."""
         from dipy.reconst.shm import smooth_pinv
 
@@ -86,7 +82,7 @@ class ShellFit:
         penalty = np.sqrt(_PENALTY * len(self.volumes)) * l * (l + 1)
         return np.asarray(smooth_pinv(harmonics(self.order, self.directions), penalty))
 
-    def at(self, directions: Floats) -> Floats:
+    def at(self, directions: Float64) -> Float64:
         """(m, n): from the shell's signal to that at `directions` (m, 3)."""
         return np.asarray(harmonics(self.order, directions) @ self.matrix)
 
@@ -197,14 +193,14 @@ def require_directions(fits: ShellFits, name: Path | str) -> None:
             )
 
 
-def chunks(values: Float32) -> Iterator[tuple[slice, Floats]]:
+def chunks(values: Float32) -> Iterator[tuple[slice, Float64]]:
     """Cut voxels (N, C) into parts of a fixed size: their rows, and them in double precision."""
     for start in range(0, len(values), _CHUNK):
         rows = slice(start, start + _CHUNK)
         yield rows, values[rows].astype(np.float64)
 
 
-def _fibres(b: float, axes: Floats, directions: Floats) -> Floats:
+def _fibres(b: float, axes: Float64, directions: Float64) -> Float64:
     """The signals of fibres along `axes` (m, 3) in `directions` (n, 3), of 1 at b=0: (m, n)."""
     along, across = _FIBRE
     return np.asarray(np.exp(-b * (across + (along - across) * np.square(axes @ directions.T))))

@@ -14,16 +14,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.harmonics import ShellFit, chunks, coefficients_of, degrees
 from qspace_nd.diffusion.resampling import carried, match_shells
 from qspace_nd.errors import GradientError
-
-Floats = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 MAX_POWER = 4
 """The largest order whose power is taken: up to b=1500, order 6 is below the noise."""

@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
 from qspace_nd.errors import GradientError
 from qspace_nd.imaging.normalise import divide_by_scan_mean
-
-Floats = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 B_RANGE = 0.10
 """How far, as a share, a shell's b-value may be from the model's to be carried there."""
@@ -123,7 +119,7 @@ def match_shells(model: GradientTable, scan: GradientTable, name: Path | str) ->
     return MatchedFits(fits, tuple(channels))
 
 
-def carried(signal: Floats, b0: Floats, exponent: Floats) -> Floats:
+def carried(signal: Float64, b0: Float64, exponent: Float64) -> Float64:
     """(S/S(0))^exponent of `signal` (n, m), with `b0` (n,) and `exponent` (m,): (n, m).
 
     S/S(0) is taken as between 0.01 and 1.

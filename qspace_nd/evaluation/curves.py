@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.arrays import Bools, Float64
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.evaluation.metrics import BASELINE, Case, Result
 from qspace_nd.system.writing import replacing
@@ -147,7 +148,7 @@ def _draw_curves(
         axes.plot(*rates, linewidth=0.6, alpha=0.45, zorder=order, **style)
 
 
-def _mean_curve(group: list[Result]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_curve(group: list[Result]) -> tuple[Float64, Float64]:
     if len(group) == 1:
         return group[0].false_positive_rate, group[0].true_positive_rate
     at = np.unique(np.concatenate([one.false_positive_rate for one in group]))
@@ -232,7 +233,7 @@ class _Values:
     """The novelty of one class of voxels, each value standing for `weights` voxels."""
 
     values: NDArray[np.floating[Any]]  # (m,) sorted
-    weights: NDArray[np.float64]  # (m,)
+    weights: Float64  # (m,)
     voxels: int
 
     @classmethod
@@ -248,16 +249,16 @@ class _Values:
         at = min(int(np.searchsorted(cumulative, share)), len(self.values) - 1)
         return float(self.values[at])
 
-    def density(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    def density(self, edges: Float64) -> Float64:
         counts, _ = np.histogram(self.values, bins=edges, weights=self.weights)
         return np.asarray(counts / (self.voxels * np.diff(edges)))
 
-    def share_outside(self, edges: NDArray[np.float64]) -> float:
+    def share_outside(self, edges: Float64) -> float:
         outside = (self.values < edges[0]) | (self.values > edges[-1])
         return float(self.weights[outside].sum() / self.voxels)
 
 
-def _bin_edges(healthy: _Values, lesion: _Values) -> NDArray[np.float64]:
+def _bin_edges(healthy: _Values, lesion: _Values) -> Float64:
     """Span both classes, but not far beyond the bulk of the healthy voxels; bins by Rice's rule."""
     lower = min(healthy.quantile(0.0005), lesion.quantile(0.0))
     upper = max(healthy.quantile(0.9995), lesion.quantile(0.995))
@@ -415,9 +416,7 @@ def _bounds(occupied: Any, size: float) -> slice:
     return slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin)
 
 
-def _grey_window(
-    background: NDArray[np.floating[Any]] | None, mask: NDArray[np.bool_]
-) -> dict[str, float]:
+def _grey_window(background: NDArray[np.floating[Any]] | None, mask: Bools) -> dict[str, float]:
     if background is None:
         return {"vmin": 0.0, "vmax": 1.0}
     inside = background[mask]
@@ -431,7 +430,7 @@ def _novelty_window(case: Case) -> dict[str, float]:
     return {"vmin": float(low), "vmax": float(high if high > low else low + 1)}
 
 
-def _overlay(labels: NDArray[np.bool_], colour: str) -> NDArray[np.float64]:
+def _overlay(labels: Bools, colour: str) -> Float64:
     from matplotlib.colors import to_rgba
 
     return np.where(labels[..., None], to_rgba(colour, 0.75), 0.0)

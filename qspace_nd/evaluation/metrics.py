@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.arrays import Bools, Float64, Ints
 from qspace_nd.errors import ArrayError, LabelError, ScanError
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Case:
     patient: str
     score: str
     novelty: NDArray[np.floating[Any]]
-    labels: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
+    labels: Bools
+    mask: Bools
     latents: int | None = None
     region: str = "brain"
 
@@ -135,8 +136,8 @@ class Result:
     lesions_found: int
     each_lesion: tuple[Lesion, ...] = field(repr=False)
     recall_by_size: tuple[SizeBin, ...] = field(repr=False)
-    false_positive_rate: NDArray[np.float64] = field(repr=False)
-    true_positive_rate: NDArray[np.float64] = field(repr=False)
+    false_positive_rate: Float64 = field(repr=False)
+    true_positive_rate: Float64 = field(repr=False)
     healthy_values: NDArray[np.floating[Any]] = field(repr=False)
     lesion_values: NDArray[np.floating[Any]] = field(repr=False)
 
@@ -222,7 +223,7 @@ def _require_arrays(case: Case, voxel_volume: float) -> None:
         )
 
 
-def _require_both_classes(case: Case, lesion: NDArray[np.bool_]) -> None:
+def _require_both_classes(case: Case, lesion: Bools) -> None:
     within = f"within the {case.region} mask of {case.patient}"
     if lesion.size == 0:
         raise ScanError(
@@ -261,8 +262,8 @@ def _threshold(healthy_values: NDArray[np.floating[Any]]) -> np.floating[Any]:
 class _OperatingPoints(NamedTuple):
     """The rates at every distinct novelty as a threshold, downwards, from (0, 0)."""
 
-    false_positive_rate: NDArray[np.float64]  # (t,)
-    true_positive_rate: NDArray[np.float64]  # (t,)
+    false_positive_rate: Float64  # (t,)
+    true_positive_rate: Float64  # (t,)
     threshold: NDArray[np.floating[Any]]  # (t,)
     healthy: int
     lesion: int
@@ -286,9 +287,7 @@ class _OperatingPoints(NamedTuple):
         return float(dice[best]), float(self.threshold[best])
 
 
-def _operating_points(
-    novelty: NDArray[np.floating[Any]], lesion: NDArray[np.bool_]
-) -> _OperatingPoints:
+def _operating_points(novelty: NDArray[np.floating[Any]], lesion: Bools) -> _OperatingPoints:
     """Sort once; all figures follow from the rates at every threshold."""
     from sklearn.metrics import roc_curve
 
@@ -297,7 +296,7 @@ def _operating_points(
     return _OperatingPoints(false, true, threshold, lesion.size - lesions, lesions)
 
 
-def _thin_curve(curve: _OperatingPoints) -> NDArray[np.intp]:
+def _thin_curve(curve: _OperatingPoints) -> Ints:
     """Choose points evenly along the curve, the two ends among them."""
     along = curve.false_positive_rate + curve.true_positive_rate  # rises from 0 to 2
     if along.size <= CURVE_POINTS:

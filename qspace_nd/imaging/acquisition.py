@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import GradientTable
 
 
@@ -40,7 +40,7 @@ class Acquisition:
         What the channels are: `protocol.RAW` or `protocol.ROTATION_INVARIANT`.
     """
 
-    channel_means: NDArray[np.float32]
+    channel_means: Float32
     gradients: GradientTable | None
     scans: tuple[HealthyScan, ...]
     resampled: bool = False

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qspace_nd.arrays import Float64
 from qspace_nd.errors import GridError
-
-Float64 = npt.NDArray[np.float64]
 
 _TOLERANCE = 0.05  # of the smallest voxel size
 _AXES = np.array(["LR", "PA", "IS"])  # the names of each world axis's two ends

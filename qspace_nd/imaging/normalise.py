@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+
+from qspace_nd.arrays import Float32
 
 
-def divide_by_scan_mean(values: NDArray[np.float32]) -> None:
+def divide_by_scan_mean(values: Float32) -> None:
     """Divide a scan's voxels (n, C), in place, by the mean over all voxels and channels."""
     values /= np.float32(values.mean(dtype=np.float64))
 
 
-def channel_means(scans: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+def channel_means(scans: Iterable[Float32]) -> Float32:
     """Mean of each channel over all voxels of the healthy `scans`, each (n, C): (C,)."""
     total, voxels = np.zeros(1), 0
     for scan in scans:
@@ -22,6 +23,6 @@ def channel_means(scans: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.asarray(total / voxels, dtype=np.float32)
 
 
-def divide_by_channel_means(values: NDArray[np.float32], means: NDArray[np.float32]) -> None:
+def divide_by_channel_means(values: Float32, means: Float32) -> None:
     """Divide a scan's voxels (n, C), in place, by the healthy channel `means` (C,)."""
     values /= means

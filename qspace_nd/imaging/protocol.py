@@ -7,9 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from qspace_nd.arrays import Float32, Ints
 from qspace_nd.diffusion.gradients import MAX_ANGLE, GradientTable, channel_order
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
@@ -71,7 +69,7 @@ class Protocol:
     resampled: bool = False
     features: str = RAW
 
-    def scales(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scales(self, means: Float32) -> Float32:
         """What channels are divided by, where their means over healthy voxels are `means` (C,)."""
         if self.gradients is None or self.features == RAW:
             return means
@@ -92,7 +90,7 @@ class Bridge:
         Whether the scan is resampled though the model's scans are not.
     """
 
-    order: NDArray[np.intp] | None = None
+    order: Ints | None = None
     transform: Resampling | RotationInvariants | None = None
     mixed: bool = False
 

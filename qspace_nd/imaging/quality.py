@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.errors import ScanError
-
-Bools = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 _ROWS_AT_ONCE = 4096
 

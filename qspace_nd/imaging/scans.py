@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.diffusion.gradients import GradientTable, read_gradients, world_to_fsl
 from qspace_nd.errors import ArrayError, ScanError
 from qspace_nd.imaging.grid import Grid, require_same_grid
@@ -50,9 +51,6 @@ __all__ = [
     "write_volume",
 ]
 
-Bools = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 _OTSU_WIDTH = 6.0  # mm: wider medians cut the cortex off, narrower ones let the eyes in
 _OTSU_RADIUS = 4  # voxels: DIPY's own, and as much as its median filter does in reasonable time

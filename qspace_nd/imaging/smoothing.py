@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
+
+from qspace_nd.arrays import Bools, Float32, Float64
 
 _STD_PER_FWHM = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
 def smooth_inside(
-    volume: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    voxel_sizes: NDArray[np.float64],
+    volume: Float32,
+    mask: Bools,
+    voxel_sizes: Float64,
     fwhm: float,
-) -> NDArray[np.float32]:
+) -> Float32:
     """Average a volume (X, Y, Z) with Gaussian weights over the mask's voxels alone.
 
     Normalised convolution (Knutsson & Westin, CVPR 1993): what lies outside the mask has weight 0,

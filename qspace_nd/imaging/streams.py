@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.errors import ScanError
 from qspace_nd.progress import Task
 
@@ -33,9 +34,6 @@ else:
     _UNPACK_ERROR = isal_zlib.error
     _crc32 = isal_zlib.crc32
 
-Bools = npt.NDArray[np.bool_]
-Float32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
 
 _SKIPPED_AT_ONCE = 1 << 20  # bytes
 _ROWS_AT_ONCE = 1 << 16
@@ -69,7 +67,7 @@ class Stored:
     slope: float = 1.0
     intercept: float = 0.0
 
-    def scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def scaled(self, stored: npt.NDArray[Any]) -> Float32:
         """Give the values of stored numbers, scaled in double precision, as float32.
 
         Copies of one scan that store it in other types thus give the same values.

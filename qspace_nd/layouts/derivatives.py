@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from qspace_nd import __version__
+from qspace_nd._version import __version__
 from qspace_nd.errors import OutputError
 from qspace_nd.layouts.scans import DESCRIPTION, dataset_root
 from qspace_nd.system.writing import replacing

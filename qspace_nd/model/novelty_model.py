@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from qspace_nd.arrays import Float32
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
@@ -43,6 +44,7 @@ from qspace_nd.searching.approximate import (
     ExhaustiveNeighbours,
     recall,
 )
+from qspace_nd.system.machine import find_device
 from qspace_nd.system.memory import remaining
 
 _CHUNK = 65_536  # voxels scored at once
@@ -284,7 +286,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         p, shape = Views(self.network_, empty, q).p.numpy(), (-1, *self.network_.shape)
         return Gaussian(p.mean.reshape(shape), p.std.reshape(shape))
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
+    def decision_function(self, X: ArrayLike) -> Float32:
         """Novelty of voxels `X` (n, C) or images by the setting `decision_score`: (n,).
 
         Higher is more novel, as in PyOD and other than in scikit-learn's own detectors.
@@ -298,7 +300,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     def novelty(
         self, X: ArrayLike, score: str | None = None, *, leave_out: str | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Float32:
         """Novelty of voxels `X` (n, C) or images by one score: (n,), higher is more novel.
 
         The score is by default the setting `decision_score`. `leave_out` names a subject whose own
@@ -317,7 +319,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         approximate: bool = False,
         memory: int | None = None,
         progress: Progress = SILENT,
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, Float32]:
         """Novelty of voxels `X` (n, C) or images by several scores, encoding once: (n,) for each.
 
         Parameters
@@ -517,22 +519,6 @@ def _presets(shape: tuple[int, ...]) -> Mapping[str, Recipe]:
     return PRESETS if len(shape) == 1 else IMAGE_PRESETS
 
 
-def find_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a GPU where PyTorch finds one.
-
-    Raises
-    ------
-    ArrayError
-        PyTorch finds no such device.
-    """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next((device for device, found in present.items() if found), "cpu"))
-    if name != "cpu" and not present.get(name, False):
-        raise ArrayError(f"PyTorch finds no device {name!r} on this machine; use auto or cpu.")
-    return torch.device(name)
-
-
 def _most_rows(
     training: Sequence[Piece],
     recipe: Recipe,
@@ -570,7 +556,7 @@ def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:
     return rule.conclude(found, number) if isinstance(rule, Search) else found
 
 
-def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
+def _as_numbers(values: ArrayLike, name: str) -> Float32:
     """Check rows of vectors (n, C) or images (n, K, H, W) and return them as float32."""
     if issparse(values):
         raise ArrayError(f"{name} is sparse, which is not supported; give {name}.toarray().")
@@ -596,9 +582,7 @@ def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float32]:
     return x
 
 
-def _as_rows(
-    values: ArrayLike, name: str, shape: tuple[int, ...], what: str
-) -> NDArray[np.float32]:
+def _as_rows(values: ArrayLike, name: str, shape: tuple[int, ...], what: str) -> Float32:
     """Check vectors or images of a shape and return them as rows (n, C)."""
     x = _as_numbers(values, name)
     if x.shape[1:] == shape:
@@ -610,7 +594,7 @@ def _as_rows(
     raise ArrayError(f"{name} has {found}; the model was fitted with {expected}.")
 
 
-def _by_subject(x: NDArray[np.float32], groups: ArrayLike | None) -> list[Healthy]:
+def _by_subject(x: Float32, groups: ArrayLike | None) -> list[Healthy]:
     """Rows (n, C) by their subject, in the order in which subjects come first."""
     if groups is None:
         return [Healthy("reference", x)]
@@ -619,7 +603,7 @@ def _by_subject(x: NDArray[np.float32], groups: ArrayLike | None) -> list[Health
         raise ArrayError(f"groups has shape {labels.shape}; one label for each of {len(x)} rows.")
     # Rows of one subject lie together in scans: they are taken run by run.
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    runs: dict[str, list[NDArray[np.float32]]] = {}
+    runs: dict[str, list[Float32]] = {}
     for start, run in zip(starts, np.split(x, starts[1:]), strict=True):
         runs.setdefault(str(labels[start]), []).append(run)
     return [

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Int64
 from qspace_nd.system.scratch import ROWS, Rows
 
 
@@ -79,7 +79,7 @@ def held_out_subjects(subjects: Sequence[str], share: float, seed: int) -> froze
     return frozenset(names[index] for index in chosen)
 
 
-def draw(pieces: Sequence[Piece], most: int, seed: int) -> list[NDArray[np.int64]]:
+def draw(pieces: Sequence[Piece], most: int, seed: int) -> list[Int64]:
     """Draw at most `most` rows at random, as many of each subject and of each of their scans.
 
     Where one has fewer, more are drawn of the others.
@@ -105,7 +105,7 @@ def draw(pieces: Sequence[Piece], most: int, seed: int) -> list[NDArray[np.int64
     return drawn
 
 
-def spread(pieces: Sequence[Piece], most: int) -> list[NDArray[np.int64]]:
+def spread(pieces: Sequence[Piece], most: int) -> list[Int64]:
     """Choose at most `most` rows, evenly spread over the pieces one after the other: as `draw`."""
     step = -(-sum(map(len, pieces)) // most)
     chosen, start = [], 0
@@ -115,9 +115,7 @@ def spread(pieces: Sequence[Piece], most: int) -> list[NDArray[np.int64]]:
     return chosen
 
 
-def collect(
-    pieces: Sequence[Piece], chosen: Sequence[NDArray[np.int64]]
-) -> Iterator[NDArray[np.float32]]:
+def collect(pieces: Sequence[Piece], chosen: Sequence[Int64]) -> Iterator[Float32]:
     """The chosen rows of pieces, some at a time, in their order."""
     for piece, numbers in zip(pieces, chosen, strict=True):
         for start in range(0, len(piece), ROWS):

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
-from qspace_nd import __version__
+from qspace_nd._version import __version__
 from qspace_nd.errors import ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.alteration import alter, require_tensor
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError, WorkError
@@ -97,7 +97,7 @@ class Assessment:
         Changed and unchanged voxels of each held-out subject.
     """
 
-    voxels: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    voxels: Mapping[str, tuple[Float32, Float32]]
 
     @staticmethod
     def of(model: NoveltyModel, healthy: Sequence[Healthy], acquisition: Acquisition) -> Assessment:

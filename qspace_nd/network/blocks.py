@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from qspace_nd.gaussian import Gaussian, concatenate
+from qspace_nd.system.threads import workers
 
 BLOCK = 4096
 """Rows that pass through a network at once.
@@ -42,24 +41,3 @@ def apply_in_blocks(
 
     with workers() as pool:
         return concatenate(list(pool.map(torch.no_grad()(apply), rows.split(size))))
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Let PyTorch compute each operation on one thread, for the length of the block."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
-    """Open a pool of as many threads as PyTorch may use, which each compute on one thread."""
-    threads = torch.get_num_threads()
-    # MKL's number of threads is each thread's own: it is set in every worker too.
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    with single_thread(), pool:
-        yield pool

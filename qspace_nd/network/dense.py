@@ -13,18 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 # Numba's products of matrices are those of SciPy, whose threads can be limited once it is loaded.
 from scipy.linalg import cython_blas  # noqa: F401
 from torch import Tensor, nn
 
+from qspace_nd.arrays import Float32, Int64
 from qspace_nd.network.objective import Found
 from qspace_nd.network.vae import LOG_STD_LIMIT, VectorVAE
 from qspace_nd.system.compiling import vectorised
-
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 _ROWS = 128  # that pass at a time
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
@@ -84,9 +81,9 @@ class DenseSlopes:
 class _Layers(NamedTuple):
     """The layers of an encoder or of a decoder, and memory for `_ROWS` rows that pass."""
 
-    widths: Integers  # (L + 1,), from the input on
-    values: Floats  # what each layer returned, one after the other
-    derivatives: Floats  # in the same places those of the activations
+    widths: Int64  # (L + 1,), from the input on
+    values: Float32  # what each layer returned, one after the other
+    derivatives: Float32  # in the same places those of the activations
 
 
 def _memory(side: nn.Sequential) -> _Layers:
@@ -97,17 +94,17 @@ def _memory(side: nn.Sequential) -> _Layers:
 
 @vectorised
 def _add_slopes(
-    inputs: Floats,
-    target: Floats,
-    noise: Floats,
+    inputs: Float32,
+    target: Float32,
+    noise: Float32,
     encoder: _Layers,
     decoder: _Layers,
-    weights: Floats,
+    weights: Float32,
     silu: bool,
     limit: np.float32,
     floor: np.float32,
     kl_weight: np.float32,
-    found: Floats,
+    found: Float32,
 ) -> float:
     """Add the slopes of the objective, summed over n rows, to `found`; that, less what is fixed.
 
@@ -160,7 +157,7 @@ def _add_slopes(
 
 
 @vectorised
-def _turn(weights: Floats, widths: Integers, turned: Floats) -> None:
+def _turn(weights: Float32, widths: Int64, turned: Float32) -> None:
     """Put the weights of layers in their places with matrices (k, m) for (m, k)."""
     begin = 0
     for layer in range(len(widths) - 1):
@@ -175,7 +172,7 @@ def _turn(weights: Floats, widths: Integers, turned: Floats) -> None:
 
 
 @vectorised
-def _forward(x: Floats, layers: _Layers, turned: Floats, silu: bool) -> Floats:
+def _forward(x: Float32, layers: _Layers, turned: Float32, silu: bool) -> Float32:
     """Pass rows `x` (n, k) through layers, whose memory keeps what comes between: (n, m)."""
     n, begin, place = len(x), 0, 0
     last = len(layers.widths) - 2
@@ -198,15 +195,15 @@ def _forward(x: Floats, layers: _Layers, turned: Floats, silu: bool) -> Floats:
 
 @vectorised
 def _backward(
-    x: Floats,
+    x: Float32,
     layers: _Layers,
-    weights: Floats,
-    of_y: Floats,
+    weights: Float32,
+    of_y: Float32,
     to_input: bool,
-    found: Floats,
-    scratch: Floats,
-    product: Floats,
-) -> Floats:
+    found: Float32,
+    scratch: Float32,
+    product: Float32,
+) -> Float32:
     """Pass slopes by the output (n, m) of `_forward` back; add those by the weights to `found`.
 
     Returns the slopes by the rows (n, k), which are in the `scratch`; of no meaning where the way
@@ -234,7 +231,9 @@ def _backward(
 
 
 @vectorised
-def _sample(posterior: Floats, noise: Floats, limit: np.float32, std: Floats, z: Floats) -> float:
+def _sample(
+    posterior: Float32, noise: Float32, limit: np.float32, std: Float32, z: Float32
+) -> float:
     """Put s and z = m + s noise in their places; the sum of (m² + s²) / 2 - log s.
 
     The posterior (n, 2 d) has the means m and the log s; all else is (n, d).
@@ -256,13 +255,13 @@ def _sample(posterior: Floats, noise: Floats, limit: np.float32, std: Floats, z:
 
 @vectorised
 def _sample_backward(
-    posterior: Floats,
-    noise: Floats,
-    std: Floats,
-    of_z: Floats,
+    posterior: Float32,
+    noise: Float32,
+    std: Float32,
+    of_z: Float32,
     limit: np.float32,
     kl_weight: np.float32,
-    slopes: Floats,
+    slopes: Float32,
 ) -> None:
     """Put slopes by the posterior (n, 2 d) in their place.
 
@@ -284,7 +283,7 @@ def _sample_backward(
 
 @vectorised
 def _misfit(
-    output: Floats, target: Floats, limit: np.float32, floor: np.float32, slopes: Floats
+    output: Float32, target: Float32, limit: np.float32, floor: np.float32, slopes: Float32
 ) -> float:
     """Put slopes by the output (n, 2 C) in their place; the sum of t² / 2 + log s.
 
@@ -317,7 +316,7 @@ def _misfit(
 
 
 @vectorised
-def _add(constants: Floats, y: Floats) -> None:
+def _add(constants: Float32, y: Float32) -> None:
     for row in range(len(y)):
         values = y[row]
         for i in range(len(constants)):
@@ -325,13 +324,13 @@ def _add(constants: Floats, y: Floats) -> None:
 
 
 @vectorised
-def _add_to(sums: Floats, terms: Floats) -> None:
+def _add_to(sums: Float32, terms: Float32) -> None:
     for i in range(len(sums)):
         sums[i] += terms[i]
 
 
 @vectorised
-def _add_columns(y: Floats, sums: Floats) -> None:
+def _add_columns(y: Float32, sums: Float32) -> None:
     for row in range(len(y)):
         values = y[row]
         for i in range(len(sums)):
@@ -339,7 +338,7 @@ def _add_columns(y: Floats, sums: Floats) -> None:
 
 
 @vectorised
-def _multiply(factors: Floats, y: Floats) -> None:
+def _multiply(factors: Float32, y: Float32) -> None:
     for row in range(len(y)):
         values, factors_of_row = y[row], factors[row]
         for i in range(len(values)):
@@ -347,7 +346,7 @@ def _multiply(factors: Floats, y: Floats) -> None:
 
 
 @vectorised
-def _relu(constants: Floats, y: Floats, slopes: Floats) -> None:
+def _relu(constants: Float32, y: Float32, slopes: Float32) -> None:
     """Turn y (n, m) into max(v, 0) of v = y + constants; put the derivatives in place."""
     for row in range(len(y)):
         values, slopes_of_row = y[row], slopes[row]
@@ -358,7 +357,7 @@ def _relu(constants: Floats, y: Floats, slopes: Floats) -> None:
 
 
 @vectorised
-def _silu(constants: Floats, y: Floats, slopes: Floats) -> None:
+def _silu(constants: Float32, y: Float32, slopes: Float32) -> None:
     """Turn y (n, m) into v / (1 + e^-v) of v = y + constants; put the derivatives in place."""
     for row in range(len(y)):
         values, slopes_of_row = y[row], slopes[row]

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
-from qspace_nd.network.blocks import workers
 from qspace_nd.network.objective import Found, objective, slopes
 from qspace_nd.network.vae import PAPER_HIDDEN, VAE, VectorVAE
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.system.threads import workers
 
 ALIVE = 0.01
 """Least variance of a latent's posterior mean over the data for the latent to count as alive.

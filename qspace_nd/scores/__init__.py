@@ -1,1 +1,1 @@
-"""Novelty scores: views of a voxel, measures between them, families that combine them."""
+"""The novelty scores: what they are called and how they are computed."""

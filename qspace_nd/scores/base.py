@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.closest import Objective, closest_latents
 from qspace_nd.scores.density import density_trees, log_density_sum
-from qspace_nd.scores.measures import Values, divergence, euclidean, negative_log_likelihood
+from qspace_nd.scores.measures import divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
 from qspace_nd.scores.reference import Build, Reference
 from qspace_nd.scores.views import SAMPLES, GaussianView, PointView, Views
@@ -55,7 +56,7 @@ class Score(ABC):
     cost: Cost
 
     @abstractmethod
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Novelty of n `voxels` against the `healthy` reference: (n,)."""
 
     @property
@@ -78,7 +79,7 @@ class Sum(Score):
     first: Score
     second: Score
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Add both: (n,)."""
         return self.first(voxels, healthy) + self.second(voxels, healthy)
 
@@ -97,15 +98,15 @@ class Search(Score):
     """A score that searches the healthy reference, which may come in blocks, one after another."""
 
     @abstractmethod
-    def look(self, voxels: Views, block: Reference) -> Values:
+    def look(self, voxels: Views, block: Reference) -> Float64:
         """What n `voxels` find in a block: (n, ...)."""
 
     @abstractmethod
-    def join(self, found: Values, more: Values) -> Values:
+    def join(self, found: Float64, more: Float64) -> Float64:
         """What is found in both of two blocks together."""
 
     @abstractmethod
-    def conclude(self, found: Values, number: int) -> Values:
+    def conclude(self, found: Float64, number: int) -> Float64:
         """Novelty by what is found in a reference of `number` voxels: (n,)."""
 
     @abstractmethod
@@ -115,7 +116,7 @@ class Search(Score):
         By what it is taken for, which several scores may share; nothing for what is there already.
         """
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Search all in one block: (n,)."""
         return self.conclude(self.look(voxels, healthy), len(healthy))
 
@@ -140,16 +141,16 @@ class Nearest(Search):
     build: Build = NearestNeighbours
     cost = Cost.SEARCH
 
-    def look(self, voxels: Views, block: Reference) -> Values:
+    def look(self, voxels: Views, block: Reference) -> Float64:
         """Distances to the nearest, ascending: (n, k), or as many as there are."""
         search = block.nearest(self.healthy_view, self.build)
         return search.distances(voxels.point(self.view).numpy(), self.neighbours)
 
-    def join(self, found: Values, more: Values) -> Values:
+    def join(self, found: Float64, more: Float64) -> Float64:
         """The least of both."""
         return np.sort(np.hstack([found, more]), axis=1)[:, : self.neighbours]
 
-    def conclude(self, found: Values, number: int) -> Values:
+    def conclude(self, found: Float64, number: int) -> Float64:
         """Their mean."""
         return np.asarray(found.mean(axis=1))
 
@@ -181,16 +182,16 @@ class NearestGaussian(Search):
     view: GaussianView
     cost = Cost.SEARCH
 
-    def look(self, voxels: Views, block: Reference) -> Values:
+    def look(self, voxels: Views, block: Reference) -> Float64:
         """The least distance: (n,)."""
         trees = block.gaussians(self.view, overlap_trees)
         return nearest_gaussians(voxels.gaussian(self.view), trees)
 
-    def join(self, found: Values, more: Values) -> Values:
+    def join(self, found: Float64, more: Float64) -> Float64:
         """The lesser of both."""
         return np.asarray(np.minimum(found, more))
 
-    def conclude(self, found: Values, number: int) -> Values:
+    def conclude(self, found: Float64, number: int) -> Float64:
         """As it is."""
         return found
 
@@ -217,16 +218,16 @@ class Density(Search):
     healthy_view: GaussianView
     cost = Cost.DEAR
 
-    def look(self, voxels: Views, block: Reference) -> Values:
+    def look(self, voxels: Views, block: Reference) -> Float64:
         """Logarithm of the sum of the densities: (n,)."""
         trees = block.gaussians(self.healthy_view, density_trees)
         return log_density_sum(voxels.point(self.view), trees)
 
-    def join(self, found: Values, more: Values) -> Values:
+    def join(self, found: Float64, more: Float64) -> Float64:
         """The logarithm of both sums together."""
         return np.asarray(np.logaddexp(found, more))
 
-    def conclude(self, found: Values, number: int) -> Values:
+    def conclude(self, found: Float64, number: int) -> Float64:
         """Minus the logarithm of the mean."""
         return math.log(number) - found
 
@@ -260,36 +261,36 @@ def hat(voxels: Views) -> Iterable[Gaussian[Tensor]]:
     return (voxels.decode(voxels.q.sample(noise)) for noise in voxels.noise.z)
 
 
-Comparison = Callable[[Tensor, Gaussian[Tensor], Tensor], Values]
+Comparison = Callable[[Tensor, Gaussian[Tensor], Tensor], Float64]
 """How far voxels x (n, C) are from p(z_i) (n, C), whose sample is made of noise (C,): (n,)."""
 
 
-def error_bar(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+def error_bar(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Float64:
     """|x - pm(z_i)|."""
     return euclidean(x, p.mean)
 
 
-def error_hat(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+def error_hat(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Float64:
     """|x - x_i| for a sample x_i ~ p(z_i)."""
     return euclidean(x, p.sample(noise))
 
 
-def likelihood(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Values:
+def likelihood(x: Tensor, p: Gaussian[Tensor], noise: Tensor) -> Float64:
     """-log p(z_i)[x]."""
     return negative_log_likelihood(p, x)
 
 
-Summary = Callable[[list[Values]], Values]
+Summary = Callable[[list[Float64]], Float64]
 """One value of a voxel's samples."""
 
 
-def mean(terms: list[Values]) -> Values:
+def mean(terms: list[Float64]) -> Float64:
     """The mean over the samples."""
-    total: Values = reduce(np.add, terms) / len(terms)
+    total: Float64 = reduce(np.add, terms) / len(terms)
     return total
 
 
-def least(terms: list[Values]) -> Values:
+def least(terms: list[Float64]) -> Float64:
     """The least of the samples."""
     return reduce(np.minimum, terms)
 
@@ -316,7 +317,7 @@ class Reconstruction(Score):
     samples: int = SAMPLES
     cost = Cost.CHEAP
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Reconstruct and compare: (n,)."""
         taken = zip(voxels.noise.x[: self.samples], self.latents(voxels), strict=False)
         return self.summary([self.compare(voxels.x, p, noise) for noise, p in taken])
@@ -342,7 +343,7 @@ class Generated(Score):
     boxes: tuple[float, ...]
     cost = Cost.DEAR
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Search: (n,)."""
         largest = self.boxes[-1]
         # The start counts too: a search decodes in blocks of its own, and rounds differently.
@@ -360,6 +361,6 @@ class Regulariser(Score):
 
     cost = Cost.CHEAP
 
-    def __call__(self, voxels: Views, healthy: Reference) -> Values:
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
         """Compute: (n,)."""
         return divergence(voxels.q)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.network.blocks import workers
 from qspace_nd.network.vae import ACTIVATIONS, VAE
-from qspace_nd.scores.measures import Values, euclidean, negative_log_likelihood
+from qspace_nd.scores.measures import euclidean, negative_log_likelihood
+from qspace_nd.system.threads import workers
 
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
 _SHARE = 4096  # voxels that a thread works through at a time
@@ -57,7 +58,7 @@ class Objective:
         What rounding hides of such values (n,), of voxels (n, C): (n,).
     """
 
-    distance: Callable[[Gaussian[Tensor], Tensor], Values]
+    distance: Callable[[Gaussian[Tensor], Tensor], Float64]
     value: Callable[[Gaussian[Tensor], Tensor], Tensor]
     expand: Callable[[Output, Tensor], Expansion]
     little: Callable[[Tensor, Tensor], Tensor]
@@ -111,7 +112,7 @@ def _expand_likelihood(output: Output, x: Tensor) -> Expansion:
     return Expansion(gradient[:, :, 0].double(), torch.bmm(slopes, slopes.mT).double())
 
 
-def _error(p: Gaussian[Tensor], x: Tensor) -> Values:
+def _error(p: Gaussian[Tensor], x: Tensor) -> Float64:
     return euclidean(p.mean, x)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.joining import gathered
-from qspace_nd.scores.measures import Values
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import DensityTree
@@ -27,7 +27,7 @@ def density_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[DensityTree]:
     return [DensityTree(some.numpy()) for some in gathered(healthy)]
 
 
-def log_density_sum(points: Tensor, healthy: Iterable[DensityTree]) -> Values:
+def log_density_sum(points: Tensor, healthy: Iterable[DensityTree]) -> Float64:
     """Logarithm of the summed densities of N Gaussians p_y at each of `points` (n, D): (n,).
 
     ln sum_y p_y(a), the largest term taken out of the sum, so that nothing underflows.
@@ -44,5 +44,5 @@ def log_density_sum(points: Tensor, healthy: Iterable[DensityTree]) -> Values:
     sums = LogSums(np.full(len(points), -np.inf), np.zeros(len(points)))
     for tree in healthy:
         tree.add(sums, points.numpy())
-    logarithm: Values = sums.peak + np.log(sums.total)
+    logarithm: Float64 = sums.peak + np.log(sums.total)
     return logarithm

@@ -7,33 +7,31 @@ whatever rows are beside it.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 
-Values = NDArray[np.float64]
 
-
-def euclidean(a: Tensor, b: Tensor) -> Values:
+def euclidean(a: Tensor, b: Tensor) -> Float64:
     """Euclidean distance |a - b| between points (n, D): (n,)."""
     difference = double(a) - double(b)
-    distance: Values = np.sqrt((difference**2).sum(axis=-1))
+    distance: Float64 = np.sqrt((difference**2).sum(axis=-1))
     return distance
 
 
-def negative_log_likelihood(p: Gaussian[Tensor], x: Tensor) -> Values:
+def negative_log_likelihood(p: Gaussian[Tensor], x: Tensor) -> Float64:
     """Negative logarithm of the density of Gaussians `p` (n, C) at points `x` (n, C): (n,)."""
     return -double_gaussian(p).log_prob(double(x))
 
 
-def divergence(q: Gaussian[Tensor]) -> Values:
+def divergence(q: Gaussian[Tensor]) -> Float64:
     """Kullback-Leibler divergence of Gaussians `q` (n, d) from the unit Gaussian: (n,)."""
-    total: Values = double_gaussian(q).kl().sum(axis=-1)
+    total: Float64 = double_gaussian(q).kl().sum(axis=-1)
     return total
 
 
-def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Values:
+def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Float64:
     """Bhattacharyya distance between diagonal Gaussians (..., D), in float64: (...).
 
     sum_i (m_i - n_i)² / (4 (s_i² + t_i²)) + ½ ln((s_i² + t_i²) / (2 s_i t_i))
@@ -43,15 +41,15 @@ def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Values:
     least 0, and exactly 0 between equal Gaussians.
     """
     variances = p.std**2 + q.std**2
-    distance: Values = (
+    distance: Float64 = (
         0.25 * (p.mean - q.mean) ** 2 / variances + 0.5 * np.log(variances / (2.0 * p.std * q.std))
     ).sum(axis=-1)
     return distance
 
 
-def double(values: Tensor) -> Values:
+def double(values: Tensor) -> Float64:
     """Return a tensor on the CPU as a contiguous float64 array."""
-    array: Values = values.double().contiguous().numpy()
+    array: Float64 = values.double().contiguous().numpy()
     return array
 
 

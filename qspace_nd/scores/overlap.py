@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.joining import gathered
-from qspace_nd.scores.measures import Values
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import OverlapTree
@@ -24,7 +24,7 @@ def overlap_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[OverlapTree]:
     return [OverlapTree(some.numpy()) for some in gathered(healthy)]
 
 
-def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree]) -> Values:
+def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree]) -> Float64:
     """Bhattacharyya distance from each of `queries` (n, D) to the nearest of N Gaussians: (n,).
 
     Parameters

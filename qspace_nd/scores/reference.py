@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.views import GaussianView, PointView, Views
@@ -68,11 +68,11 @@ def _held(views: Views) -> Views:
 class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
-    def distances(self, queries: NDArray[np.float32], k: int = 1) -> NDArray[np.float64]:
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
 
 
-Build = Callable[[NDArray[np.float32], torch.device], Finder]
+Build = Callable[[Float32, torch.device], Finder]
 """Makes a search of points (N, D), which may compute on a device."""
 
 Trees = TypeVar("Trees")
@@ -135,7 +135,7 @@ class Reference:
         """All voxels in chunks, always the same ones: what is computed of one goes with it."""
         return (piece.views for piece in self._pieces())
 
-    def points(self, view: PointView) -> NDArray[np.float32]:
+    def points(self, view: PointView) -> Float32:
         """All voxels as seen by a view: (N, D)."""
         points, start = np.empty((0, 0), np.float32), 0
         for chunk in self.chunks():

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from qspace_nd.network.blocks import workers
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.searching.all_pairs_minima import BATCH, MakeMinima
 from qspace_nd.system.compiling import compiled
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from qspace_nd.system.threads import workers
 
 _BLOCK = 2048  # the fewest points of a block
 _BLOCKS = 4096  # the most blocks: a batch's minima of all of them are in memory at once
@@ -37,7 +34,7 @@ class BlockScan:
         How the minima of the blocks are computed (`qspace_nd.searching.all_pairs_minima`).
     """
 
-    def __init__(self, points: Floats, make_minima: MakeMinima) -> None:
+    def __init__(self, points: Float32, make_minima: MakeMinima) -> None:
         self._points = points
         self._size = max(_BLOCK, -(-len(points) // _BLOCKS))
         self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -48,7 +45,7 @@ class BlockScan:
         )
         self._minima = make_minima(centred, self._size)
 
-    def nearest(self, queries: Floats, k: int) -> Doubles:
+    def nearest(self, queries: Float32, k: int) -> Float64:
         """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
         nearest = np.full((len(queries), k), np.inf)
         for start in range(0, len(queries), BATCH):
@@ -57,12 +54,12 @@ class BlockScan:
         np.sqrt(nearest, out=nearest)
         return nearest
 
-    def _about_mean(self, vectors: Floats) -> Floats:
+    def _about_mean(self, vectors: Float32) -> Float32:
         with np.errstate(over="ignore"):  # what is too far is measured in float64
-            about: Floats = vectors - self._centre
+            about: Float32 = vectors - self._centre
         return about
 
-    def _search(self, queries: Floats, nearest: Doubles) -> None:
+    def _search(self, queries: Float32, nearest: Float64) -> None:
         """Put squared distances to the nearest into `nearest` (n, k)."""
         centred = self._about_mean(queries)
         norms, dimensions = _norms(centred), queries.shape[1]
@@ -80,7 +77,7 @@ class BlockScan:
         self._measure(queries, minima, first, last, nearest)
 
     def _measure(
-        self, queries: Floats, minima: Floats, above: Doubles, most: Doubles, nearest: Doubles
+        self, queries: Float32, minima: Float32, above: Float64, most: Float64, nearest: Float64
     ) -> None:
         """Look for nearer points where a block's minimum is `above` (n,) and at `most` (n,)."""
         shares = np.linspace(0, len(queries), torch.get_num_threads() + 1).astype(int)
@@ -96,8 +93,8 @@ class BlockScan:
 
 @compiled
 def _measure_blocks(
-    points: Floats, size: int, queries: Floats, minima: Floats, above: Doubles, most: Doubles,
-    first: int, last: int, nearest: Doubles,
+    points: Float32, size: int, queries: Float32, minima: Float32, above: Float64, most: Float64,
+    first: int, last: int, nearest: Float64,
 ) -> None:  # fmt: skip
     """Measure in float64, for queries `first` to `last`; squares are summed as the tree does."""
     dimensions, k = points.shape[1], nearest.shape[1]
@@ -134,12 +131,12 @@ def _measure_blocks(
                         nearest[query, place] = squared[j]
 
 
-def _norms(vectors: Floats) -> Doubles:
-    norms: Doubles = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+def _norms(vectors: Float32) -> Float64:
+    norms: Float64 = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
     return norms
 
 
-def _rounding(norms: Doubles, reach: Doubles, dimensions: int) -> Doubles:
+def _rounding(norms: Float64, reach: Float64, dimensions: int) -> Float64:
     """Bound on the error of |x - y|² = |x|² + |y|² - 2 x·y in float32: (n,).
 
     For x of norm `norms` (n,) and every y within the distance `reach` (n,), so that
@@ -148,5 +145,5 @@ def _rounding(norms: Doubles, reach: Doubles, dimensions: int) -> Doubles:
     Numerical Algorithms", equation 3.5); each that underflows errs by less than the least number.
     """
     products = 3.0 * (dimensions + 1)
-    bound: Doubles = products * (2.0**-24 * (2.0 * norms + reach) ** 2 + _LEAST)
+    bound: Float64 = products * (2.0**-24 * (2.0 * norms + reach) ** 2 + _LEAST)
     return bound

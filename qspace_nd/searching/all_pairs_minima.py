@@ -9,19 +9,18 @@ from functools import partial
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float32]
+from qspace_nd.arrays import Float32
 
-Minima = Callable[[Floats], Floats]
+Minima = Callable[[Float32], Float32]
 """Squared distances of queries (n, d) to the nearest point of each block, about: (blocks, n).
 
 They are computed as |x|² + |y|² - 2 x·y in float32, in any order of summation. Numbers that
 overflow may be missed.
 """
 
-MakeMinima = Callable[[Floats, int], Minima]
+MakeMinima = Callable[[Float32, int], Minima]
 """Makes the minima of points (N, d) in blocks of some size, the last of which may be shorter."""
 
 BATCH = 4096
@@ -41,10 +40,10 @@ def minima_on(device: torch.device) -> MakeMinima:
 class FaissMinima:
     """Block minima by FAISS, whose search for one neighbour takes no longer than the products."""
 
-    def __init__(self, points: Floats, size: int) -> None:
+    def __init__(self, points: Float32, size: int) -> None:
         self._blocks = [points[start : start + size] for start in range(0, len(points), size)]
 
-    def __call__(self, queries: Floats) -> Floats:
+    def __call__(self, queries: Float32) -> Float32:
         """Return the minima of queries (n, d): (blocks, n)."""
         faiss.omp_set_num_threads(torch.get_num_threads())
         faiss.cvar.distance_compute_blas_threshold = 20  # else small batches take a slow path
@@ -57,7 +56,7 @@ class FaissMinima:
 class TorchMinima:
     """Block minima by PyTorch on a device, which holds the points where half its memory does."""
 
-    def __init__(self, points: Floats, size: int, device: torch.device) -> None:
+    def __init__(self, points: Float32, size: int, device: torch.device) -> None:
         self._size, self._device = size, device
         held = device if _has_room(device, points.nbytes) else torch.device("cpu")
         rows = max(1, _PIECE // size) * size
@@ -66,13 +65,13 @@ class TorchMinima:
             for start in range(0, len(points), rows)
         ]
 
-    def __call__(self, queries: Floats) -> Floats:
+    def __call__(self, queries: Float32) -> Float32:
         """Return the minima of queries (n, d): (blocks, n)."""
         with _no_shorter_floats():
             x = torch.from_numpy(queries).to(self._device)
             squares = (x * x).sum(1)
             found = [self._of_piece(piece.to(self._device), x) for piece in self._pieces]
-            minima: Floats = (torch.cat(found) + squares).cpu().numpy()
+            minima: Float32 = (torch.cat(found) + squares).cpu().numpy()
         return minima
 
     def _of_piece(self, y: Tensor, x: Tensor) -> Tensor:

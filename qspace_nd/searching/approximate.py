@@ -5,11 +5,9 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.searching.all_pairs_minima import minima_on
-
-Floats = NDArray[np.float32]
 
 PROBES = 16
 """Lists that are looked into: from 8 on, novelty maps hardly lose by it."""
@@ -33,7 +31,7 @@ class ApproximateNeighbours:
         Not used: lists are looked into on the CPU.
     """
 
-    def __init__(self, points: Floats, device: torch.device) -> None:
+    def __init__(self, points: Float32, device: torch.device) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         lists = max(1, round(len(points) ** 0.5))
@@ -47,7 +45,7 @@ class ApproximateNeighbours:
         self._index.train(np.ascontiguousarray(some))
         self._index.add(centred)
 
-    def distances(self, queries: Floats, k: int = 1) -> NDArray[np.float64]:
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
         """Distances from `queries` (n, D) to k near points, ascending: (n, k), inf for none."""
         faiss.omp_set_num_threads(torch.get_num_threads())
         k = min(k, self._index.ntotal)
@@ -66,7 +64,7 @@ class ExhaustiveNeighbours:
         Where pairs are compared.
     """
 
-    def __init__(self, points: Floats, device: torch.device) -> None:
+    def __init__(self, points: Float32, device: torch.device) -> None:
         from qspace_nd.searching.all_pairs import (
             BlockScan,  # compiled code takes its time to import
         )
@@ -74,12 +72,12 @@ class ExhaustiveNeighbours:
         self._number = len(points)
         self._scan = BlockScan(points, minima_on(device))
 
-    def distances(self, queries: Floats, k: int = 1) -> NDArray[np.float64]:
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
         return self._scan.nearest(queries, min(k, self._number))
 
 
-def recall(found: NDArray[np.float64], nearest: NDArray[np.float64]) -> float:
+def recall(found: Float64, nearest: Float64) -> float:
     """Share of the true nearest that were found, by their distances, each (n, k)."""
     within = found <= nearest[:, -1:] * (1 + 1e-5) + 1e-9  # float32 against float64
     return float(within.mean())

@@ -8,14 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.searching.all_pairs_minima import minima_on
 
 _log = logging.getLogger(__name__)
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 _PROBES = 256  # queries that a tree is timed on
 _SCANS = 1024  # queries that a scan is timed on: with fewer it seems slower than it is
@@ -27,7 +25,7 @@ _CPU = torch.device("cpu")
 class Engine(Protocol):
     """A way to find neighbours among the points that it was made with."""
 
-    def nearest(self, queries: Floats, k: int) -> Doubles:
+    def nearest(self, queries: Float32, k: int) -> Float64:
         """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
 
 
@@ -54,7 +52,7 @@ class NearestNeighbours:
         What finds neighbours, `tree` or `scan`; empty before the first search.
     """
 
-    def __init__(self, points: Floats, device: torch.device = _CPU) -> None:
+    def __init__(self, points: Float32, device: torch.device = _CPU) -> None:
         self._device = device
         self._points = np.ascontiguousarray(points, np.float32)
         self._number = len(points)
@@ -64,7 +62,7 @@ class NearestNeighbours:
     def __len__(self) -> int:
         return self._number
 
-    def distances(self, queries: Floats, k: int = 1) -> Doubles:
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, k)."""
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self))
@@ -75,7 +73,7 @@ class NearestNeighbours:
             self._points = np.empty((0, 0), np.float32)  # the engine holds what it needs
         return self._search.nearest(queries, k)
 
-    def _fastest(self, queries: Floats, k: int) -> tuple[str, Engine]:
+    def _fastest(self, queries: Float32, k: int) -> tuple[str, Engine]:
         # Compiled code takes its time to import: only who searches waits for it.
         from qspace_nd.searching.all_pairs import BlockScan
         from qspace_nd.searching.tree import PointTree
@@ -100,11 +98,11 @@ class NearestNeighbours:
         return fastest, scan if scanned == len(self) else BlockScan(self._points, make_minima)
 
 
-def _some(queries: Floats, number: int) -> Floats:
+def _some(queries: Float32, number: int) -> Float32:
     return queries[:: max(1, len(queries) // number)][:number]
 
 
-def _time(engine: Engine, queries: Floats, k: int) -> float:
+def _time(engine: Engine, queries: Float32, k: int) -> float:
     """Seconds that the neighbours of a query take, by those of `queries` (n, d)."""
     engine.nearest(queries, k)  # the first call pays for memory and threads
     start = time.perf_counter()

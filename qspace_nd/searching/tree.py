@@ -8,22 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qspace_nd.arrays import Float32, Float64, Int64
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.network.blocks import workers
 from qspace_nd.searching.tree_order import in_order
 from qspace_nd.searching.tree_search import (
     BHATTACHARYYA,
     DENSITY,
     EUCLIDEAN,
-    Doubles,
-    Floats,
     Index,
-    Integers,
     Queries,
     search,
     sum_densities,
 )
 from qspace_nd.searching.vectors import CHUNK, LANES
+from qspace_nd.system.threads import workers
 
 _SHARE = 1024  # queries that a thread works through at a time
 _BLOCK = 65_536  # queries that are prepared at a time
@@ -31,7 +29,7 @@ _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal com
 _LOG_2_PI = math.log(2.0 * math.pi)
 
 
-def _tiles(rows: Floats) -> Floats:
+def _tiles(rows: Float32) -> Float32:
     """Transpose each 16 `rows` (16 n, d) in place: (n, d, 16)."""
     leaves, width = len(rows) // LANES, rows.shape[1]
     tiles = rows.reshape(leaves, width, LANES)
@@ -41,7 +39,7 @@ def _tiles(rows: Floats) -> Floats:
     return tiles
 
 
-def _boxes(leaves: Floats, points: int) -> tuple[Floats, Integers, Integers]:
+def _boxes(leaves: Float32, points: int) -> tuple[Float32, Int64, Int64]:
     """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as of an index."""
     low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
     sizes, levels = [points, len(leaves)], [np.empty(0, np.float32)]
@@ -59,12 +57,12 @@ def _boxes(leaves: Floats, points: int) -> tuple[Floats, Integers, Integers]:
     return np.concatenate(levels), np.array(sizes), np.array(begins)
 
 
-def _padded(rows: int, dimensions: int) -> Floats:
+def _padded(rows: int, dimensions: int) -> Float32:
     return np.zeros((rows, -(-dimensions // CHUNK) * CHUNK), np.float32)
 
 
 def _search_all(
-    index: Index, queries: Queries, ids: Integers, k: int, nearest: Doubles, pool: Executor
+    index: Index, queries: Queries, ids: Int64, k: int, nearest: Float64, pool: Executor
 ) -> None:
     """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k)."""
     found = nearest[ids]
@@ -87,7 +85,7 @@ class PointTree:
         components are held too, because boxes along these bound distances best.
     """
 
-    def __init__(self, points: Floats) -> None:
+    def __init__(self, points: Float32) -> None:
         number, dimensions = points.shape
         self._axes = _principal_axes(points) if dimensions > _OWN_AXES else None
         rows = _padded(-(-number // LANES) * LANES, dimensions)
@@ -108,7 +106,7 @@ class PointTree:
             *strides, dimensions, np.empty(0), 0.0,
         )  # fmt: skip
 
-    def nearest(self, queries: Floats, k: int) -> Doubles:
+    def nearest(self, queries: Float32, k: int) -> Float64:
         """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
         dimensions = queries.shape[1]
         nearest = np.full((len(queries), k), np.inf)
@@ -126,10 +124,10 @@ class PointTree:
                 slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
             lanes = Queries(rows.ravel(), queries[ids].ravel(), slack)
             _search_all(self._index, lanes, ids, k, nearest, pool)
-        distances: Doubles = np.sqrt(nearest)
+        distances: Float64 = np.sqrt(nearest)
         return distances
 
-    def _place(self, points: Floats, rows: Floats) -> None:
+    def _place(self, points: Float32, rows: Float32) -> None:
         """Put coordinates, or principal components, of `points` (n, d) into `rows` (n, ...)."""
         width = points.shape[1]
         for start in range(0, len(points), _BLOCK):
@@ -141,7 +139,7 @@ class PointTree:
                 rows[some, :width] = (points[some] - centre) @ axes
 
 
-def _principal_axes(points: Floats) -> tuple[Doubles, Doubles]:
+def _principal_axes(points: Float32) -> tuple[Float64, Float64]:
     """The mean (d,), and the axes of the largest to the least variance as columns (d, d)."""
     some = points[:: max(1, len(points) // 65_536)].astype(np.float64)
     centre = some.mean(axis=0)
@@ -180,7 +178,7 @@ class _Gaussians:
             least if kind == DENSITY else 0.0,
         )  # fmt: skip
 
-    def order_of(self, means: Floats, pool: Executor) -> Integers:
+    def order_of(self, means: Float32, pool: Executor) -> Int64:
         """The order that brings queries of like means (n, D) together: (n,)."""
         return in_order((means / self.unit).astype(np.float32), len(means), pool)
 
@@ -197,13 +195,13 @@ class OverlapTree:
     def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
         self._tree = _Gaussians(gaussians, BHATTACHARYYA)
 
-    def improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+    def improve(self, least: Float64, queries: Gaussian[np.ndarray]) -> None:
         """Lower the `least` distances known (n,) of `queries` (n, D), where one here is less."""
         for start in range(0, len(least), _BLOCK):
             some = slice(start, start + _BLOCK)
             self._improve(least[some], queries[some])
 
-    def _improve(self, least: Doubles, queries: Gaussian[np.ndarray]) -> None:
+    def _improve(self, least: Float64, queries: Gaussian[np.ndarray]) -> None:
         index = self._tree.index
         with workers() as pool:
             ids = self._tree.order_of(queries.mean, pool)
@@ -227,13 +225,13 @@ class DensityTree:
     def __init__(self, gaussians: Gaussian[np.ndarray]) -> None:
         self._tree = _Gaussians(gaussians, DENSITY)
 
-    def add(self, sums: LogSums, points: Floats) -> None:
+    def add(self, sums: LogSums, points: Float32) -> None:
         """Add the densities at `points` (n, D) to their sums."""
         for start in range(0, len(points), _BLOCK):
             some = slice(start, start + _BLOCK)
             self._add(LogSums(sums.peak[some], sums.total[some]), points[some])
 
-    def _add(self, sums: LogSums, points: Floats) -> None:
+    def _add(self, sums: LogSums, points: Float32) -> None:
         index = self._tree.index
         with workers() as pool:
             ids = self._tree.order_of(points, pool)
@@ -264,5 +262,5 @@ class LogSums(NamedTuple):
         -inf and 0 before the first term.
     """
 
-    peak: Doubles
-    total: Doubles
+    peak: Float64
+    total: Float64

@@ -5,20 +5,17 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Int64
 from qspace_nd.searching.vectors import LANES
 from qspace_nd.system.compiling import compiled
-
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 _RANGE = 256  # leaves that a thread puts in order at a time
 _SAMPLE = 256  # points that the variances within a range are estimated from
 
 
 @compiled
-def _split(rows: Floats, ids: Integers, count: int, first: int, last: int) -> int:
+def _split(rows: Float32, ids: Int64, count: int, first: int, last: int) -> int:
     """Put the leaves `first` to `last` of `count` rows (n, d) into two halves; where they part.
 
     Halves are of whole subtrees, so that all but the last one are full.
@@ -73,14 +70,14 @@ def _split(rows: Floats, ids: Integers, count: int, first: int, last: int) -> in
 
 
 @compiled
-def _swap(rows: Floats, ids: Integers, a: int, b: int) -> None:
+def _swap(rows: Float32, ids: Int64, a: int, b: int) -> None:
     for i in range(rows.shape[1]):
         rows[a, i], rows[b, i] = rows[b, i], rows[a, i]
     ids[a], ids[b] = ids[b], ids[a]
 
 
 @compiled
-def _order(rows: Floats, ids: Integers, count: int, first: int, last: int) -> None:
+def _order(rows: Float32, ids: Int64, count: int, first: int, last: int) -> None:
     """Split the leaves `first` to `last` down to single ones."""
     pending = [(first, last)]
     while len(pending):
@@ -91,7 +88,7 @@ def _order(rows: Floats, ids: Integers, count: int, first: int, last: int) -> No
             pending.append((cut, last))
 
 
-def in_order(rows: Floats, count: int, pool: Executor) -> Integers:
+def in_order(rows: Float32, count: int, pool: Executor) -> Int64:
     """Put the first `count` of `rows` (n, d) into the order of leaves; where each was: (count,)."""
     ids = np.arange(count)
     ranges = [(0, -(-count // LANES))]

@@ -19,14 +19,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Float64, Int64
 from qspace_nd.searching.vectors import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
 from qspace_nd.system.compiling import compiled
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 EUCLIDEAN, BHATTACHARYYA, DENSITY = range(3)
 """Kinds of distance."""
@@ -138,20 +134,20 @@ class Index(NamedTuple):
     """
 
     kind: int
-    blocks: Floats
-    boxes: Floats
-    sizes: Integers
-    begins: Integers
+    blocks: Float32
+    boxes: Float32
+    sizes: Int64
+    begins: Int64
     parts: int
     query_parts: int
     dimensions: int
     boxed: int
-    exact: Floats
+    exact: Float32
     leaf: int
     lane: int
     step: int
     measured: int
-    constants: Doubles
+    constants: Float64
     least_constant: float
 
 
@@ -169,9 +165,9 @@ class Queries(NamedTuple):
         the sums.
     """
 
-    lanes: Floats
-    exact: Floats
-    slack: Doubles
+    lanes: Float32
+    exact: Float32
+    slack: Float64
 
 
 @compiled
@@ -228,7 +224,7 @@ def _members(index: Index, level: int, number: int) -> int:
 @compiled
 def _boxes_near(
     index: Index, level: int, number: int, queries: Queries, query: int, limit: np.float32,
-    found: Floats,
+    found: Float32,
 ) -> int:  # fmt: skip
     """Which children of a parent are within the limit of a query, and how near they are."""
     at = (index.begins[level - 1] + number) * index.boxed * index.parts * 2 * LANES
@@ -246,7 +242,7 @@ def _boxes_near(
 
 @compiled
 def _points_near(
-    index: Index, number: int, queries: Queries, query: int, limit: np.float32, found: Floats
+    index: Index, number: int, queries: Queries, query: int, limit: np.float32, found: Float32
 ) -> int:
     """Which points of a leaf are within the limit of a query, and how near they may be."""
     at = number * index.dimensions * index.parts * LANES
@@ -280,7 +276,7 @@ def _fetch(index: Index, level: int, number: int) -> None:
 
 
 @compiled
-def search(index: Index, queries: Queries, first: int, last: int, k: int, nearest: Doubles) -> None:
+def search(index: Index, queries: Queries, first: int, last: int, k: int, nearest: Float64) -> None:
     """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending."""
     top = len(index.sizes) - 2
     # What is still to be looked into, the nearest last.
@@ -382,7 +378,7 @@ def search(index: Index, queries: Queries, first: int, last: int, k: int, neares
 
 @compiled
 def sum_densities(
-    index: Index, queries: Queries, first: int, last: int, nearest: Doubles, totals: Doubles
+    index: Index, queries: Queries, first: int, last: int, nearest: Float64, totals: Float64
 ) -> None:
     """Put sums over Gaussians y of exp(nearest - distance to y) into `totals` (n,).
 

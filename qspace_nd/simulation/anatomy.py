@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.errors import InputError
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Affine = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,10 +26,10 @@ class Field:
         From lattice indices to mm.
     """
 
-    values: Array
-    affine: Affine
+    values: Float32
+    affine: Float64
 
-    def at(self, points: Array) -> Array:
+    def at(self, points: Float32) -> Float32:
         """The maps at `points` (..., 3) in mm: (..., K); beyond the lattice its border goes on."""
         from scipy import ndimage
 
@@ -82,7 +78,7 @@ class Anatomy:
     inward: Field
     regions: Field
     shape: tuple[int, int, int]
-    affine: Affine
+    affine: Float64
     voxel_size: float
 
     @classmethod
@@ -113,12 +109,12 @@ class Anatomy:
             voxel_size=voxel_size,
         )
 
-    def points(self) -> Array:
+    def points(self) -> Float32:
         """The centres of the voxels in mm: (X, Y, Z, 3)."""
         return lattice_points(self.shape, self.affine)
 
 
-def lattice_points(shape: tuple[int, ...], affine: Affine) -> Array:
+def lattice_points(shape: tuple[int, ...], affine: Float64) -> Float32:
     """The positions of a lattice's nodes in mm: (X, Y, Z, 3)."""
     indices = np.moveaxis(np.indices(shape, dtype=np.float32), 0, -1)
     transform = affine.astype(np.float32)
@@ -157,7 +153,7 @@ def icbm152_tissues() -> Field:
     return Field(maps, affine)
 
 
-def _grid_around(maps: Field, voxel_size: float) -> tuple[tuple[int, int, int], Affine]:
+def _grid_around(maps: Field, voxel_size: float) -> tuple[tuple[int, int, int], Float64]:
     extent = np.array(maps.values.shape[1:])
     x, y, z = (int(n) for n in np.ceil(extent / voxel_size))
     middle = maps.affine[:3, :3] @ ((extent - 1) / 2) + maps.affine[:3, 3]
@@ -166,7 +162,7 @@ def _grid_around(maps: Field, voxel_size: float) -> tuple[tuple[int, int, int], 
     return (x, y, z), affine
 
 
-def _box(width: float) -> NDArray[np.float64]:
+def _box(width: float) -> Float64:
     """The taps of a mean over `width` samples, an odd number of them, the outer ones in part."""
     reach = math.ceil((width - 1) / 2)
     offsets = np.abs(np.arange(-reach, reach + 1))

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-import qspace_nd
+from qspace_nd._version import __version__
+from qspace_nd.arrays import Bools, Float64
 from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.errors import InputError, LabelError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.scans import read_volume, write_gradients, write_scan, write_volume
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.simulation.anatomy import Affine, Anatomy, Mask, require_voxel_size
+from qspace_nd.simulation.anatomy import Anatomy, require_voxel_size
 from qspace_nd.simulation.head import (
     ECHO_TIME,
     Subject,
@@ -59,7 +60,7 @@ class Simulation:
 
     voxel_size: float = 3.0
     table: GradientTable = field(default_factory=standard_table)
-    lesion_masks: Sequence[tuple[Mask, Affine]] = ()
+    lesion_masks: Sequence[tuple[Bools, Float64]] = ()
     lesion: Lesion = LESIONS["demyelinating"]
     snr: float = 20.0
     seed: int = 0
@@ -92,7 +93,7 @@ class Simulation:
             snr=self.snr,
         )
 
-    def _lesions(self, index: int) -> tuple[Mask, Affine]:
+    def _lesions(self, index: int) -> tuple[Bools, Float64]:
         if self.lesion_masks:
             return self.lesion_masks[index % len(self.lesion_masks)]
         return draw_lesion_mask(np.random.default_rng(self._seed(2, index)))
@@ -259,7 +260,7 @@ def _write_subject(files: SubjectFiles, subject: Subject, table: GradientTable) 
         write_volume(files.white_matter, subject.white_matter, grid)
 
 
-def _read_lesion_mask(path: Path) -> tuple[Mask, Affine]:
+def _read_lesion_mask(path: Path) -> tuple[Bools, Float64]:
     values, grid = read_volume(path)
     mask = values > 0
     if not mask.any():
@@ -341,7 +342,7 @@ def _bids_texts(
     patients: Sequence[SubjectFiles],
     settings: Mapping[str, Any],
 ) -> dict[Path, str]:
-    generator = {"Name": "qspace-nd simulate", "Version": qspace_nd.__version__}
+    generator = {"Name": "qspace-nd simulate", "Version": __version__}
     described = {"BIDSVersion": "1.10.0", "GeneratedBy": [generator]}
     groups = [(files.name, "control") for files in controls]
     groups += [(files.name, "patient") for files in patients]

@@ -16,17 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.simulation.anatomy import (
-    Affine,
-    Anatomy,
-    Array,
-    Field,
-    Mask,
-    lattice_points,
-    smooth_field,
-)
+from qspace_nd.simulation.anatomy import Anatomy, Field, lattice_points, smooth_field
 from qspace_nd.simulation.lesions import LESIONS, Lesion, lesion_field
 
 Seed = int | np.random.SeedSequence
@@ -72,13 +65,13 @@ class Subject:
     affine : array (4, 4)
     """
 
-    signal: Array
-    mask: Mask
-    labels: Mask
-    white_matter: Mask
-    tissues: Array
-    lesion_fraction: Array
-    affine: Affine
+    signal: Float32
+    mask: Bools
+    labels: Bools
+    white_matter: Bools
+    tissues: Float32
+    lesion_fraction: Float32
+    affine: Float64
 
 
 def simulate_subject(
@@ -86,7 +79,7 @@ def simulate_subject(
     table: GradientTable,
     seed: Seed,
     *,
-    lesions: tuple[Mask, Affine] | None = None,
+    lesions: tuple[Bools, Float64] | None = None,
     lesion: Lesion = LESIONS["demyelinating"],
     snr: float = 20.0,
 ) -> Subject:
@@ -154,11 +147,11 @@ def require_snr(snr: float) -> None:
 
 def multi_tensor_signal(
     table: GradientTable,
-    weights: Array,
-    parallel: Array,
-    perpendicular: Array,
-    directions: Array,
-) -> Array:
+    weights: Float32,
+    parallel: Float32,
+    perpendicular: Float32,
+    directions: Float32,
+) -> Float32:
     """The noise-free signal of axially symmetric tensors: Σ_k w_k exp(-b gᵀ D_k g).
 
     Equal to the weighted sum of `dipy.reconst.dti.tensor_prediction`, with the quadratic form
@@ -192,7 +185,7 @@ def multi_tensor_signal(
     return signal
 
 
-def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+def rician(signal: Float32, sigma: float, rng: np.random.Generator) -> Float32:
     """The magnitude of `signal` with complex Gaussian noise of standard deviation `sigma`."""
     real = rng.standard_normal(signal.shape, np.float32) * np.float32(sigma) + signal
     imaginary = rng.standard_normal(signal.shape, np.float32) * np.float32(sigma)
@@ -239,7 +232,7 @@ def _displacement(rng: np.random.Generator) -> Field:
     return Field(2.0 * np.moveaxis(shape, -1, 0) + 0.8 * fine.values, fine.affine)
 
 
-def _brain(tissues: Array) -> tuple[Mask, Mask]:
+def _brain(tissues: Float32) -> tuple[Bools, Bools]:
     """The brain mask, and the voxels that have signal: the brain and two voxels around it."""
     from scipy import ndimage
 
@@ -268,13 +261,13 @@ class _Compartments:
     directions : array (n, 4, 3)
     """
 
-    fractions: Array
-    t2: Array
-    parallel: Array
-    perpendicular: Array
-    directions: Array
+    fractions: Float32
+    t2: Float32
+    parallel: Float32
+    perpendicular: Float32
+    directions: Float32
 
-    def with_lesion(self, lesion: Lesion, amount: Array) -> _Compartments:
+    def with_lesion(self, lesion: Lesion, amount: Float32) -> _Compartments:
         """The compartments where a lesion acts in the measure `amount` (n,), from 0 to 1."""
         solid = amount[:, None] * _SOLID
         return replace(
@@ -284,7 +277,7 @@ class _Compartments:
             perpendicular=self.perpendicular * (1 + (lesion.perpendicular - 1) * solid),
         )
 
-    def signal(self, table: GradientTable) -> Array:
+    def signal(self, table: GradientTable) -> Float32:
         """The noise-free signal (n, C), white matter at b=0 being about 1."""
         relative = self.fractions * _DENSITY * np.exp(-ECHO_TIME / self.t2)
         weights = relative / np.float32(WHITE.unweighted)
@@ -294,7 +287,7 @@ class _Compartments:
 
 
 def _compartments(
-    regions: Array, own: Array, tissues: Array, directions: Array, rng: np.random.Generator
+    regions: Float32, own: Float32, tissues: Float32, directions: Float32, rng: np.random.Generator
 ) -> _Compartments:
     """Healthy tissue as it varies over the head (`regions`) and in one subject (`own`)."""
     crossing = 0.3 * (1 + np.tanh(regions[:, 6] + 0.3 * own[:, 6]))
@@ -312,8 +305,8 @@ def _compartments(
 
 
 def _fibre_directions(
-    inward: Array, there: Array, regions: Array, own: Array, gradient: Array
-) -> Array:
+    inward: Float32, there: Float32, regions: Float32, own: Float32, gradient: Float32
+) -> Float32:
     """Axes of the compartments: (n, 4, 3); those of grey matter and fluid do not matter.
 
     The first population runs along the sheets of white matter, sideways near the midline and
@@ -339,7 +332,7 @@ def _fibre_directions(
     return directions
 
 
-def _receiver(rng: np.random.Generator, points: Array) -> Array:
+def _receiver(rng: np.random.Generator, points: Float32) -> Float32:
     """The receiver's gain, one for the scan, and its bias field of about ±15 %: (n,)."""
     gain = rng.normal(0.0, 0.2)
     bias = smooth_field(rng, 1, length=90.0).at(points)[:, 0]

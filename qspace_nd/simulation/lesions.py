@@ -9,10 +9,10 @@ from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qspace_nd.arrays import Bools, Float64, Int64
 from qspace_nd.errors import ArrayError
-from qspace_nd.simulation.anatomy import Affine, Field, Mask, icbm152_tissues
+from qspace_nd.simulation.anatomy import Field, icbm152_tissues
 
 _EDGE = 0.8  # mm: the standard deviation of the blur that makes edges soft
 
@@ -41,7 +41,7 @@ LESIONS: Mapping[str, Lesion] = MappingProxyType(
 multiple sclerosis; lowered diffusivity as in acute stroke; a change of T2 alone."""
 
 
-def draw_lesion_mask(rng: np.random.Generator) -> tuple[Mask, Affine]:
+def draw_lesion_mask(rng: np.random.Generator) -> tuple[Bools, Float64]:
     """Draw a patient's lesions in ICBM152 space: many small and few large, near the ventricles.
 
     Returns
@@ -62,7 +62,7 @@ def draw_lesion_mask(rng: np.random.Generator) -> tuple[Mask, Affine]:
 
 
 def lesion_field(
-    mask: Mask, affine: Affine, lesion: Lesion, voxel_size: float, rng: np.random.Generator
+    mask: Bools, affine: Float64, lesion: Lesion, voxel_size: float, rng: np.random.Generator
 ) -> Field:
     """Give lesions soft edges and a severity each.
 
@@ -105,7 +105,7 @@ def lesion_field(
     return Field(np.stack(soft), affine).averaged(voxel_size)
 
 
-def _cropped(mask: Mask, affine: Affine, margins: NDArray[np.int64]) -> tuple[Mask, Affine]:
+def _cropped(mask: Bools, affine: Float64, margins: Int64) -> tuple[Bools, Float64]:
     """The part of a mask that is not empty, with a border of zeros."""
     from scipy import ndimage
 
@@ -117,7 +117,7 @@ def _cropped(mask: Mask, affine: Affine, margins: NDArray[np.int64]) -> tuple[Ma
 
 
 @lru_cache(maxsize=1)
-def _lesion_places() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _lesion_places() -> tuple[Int64, Float64]:
     """Where lesions may lie, as indices (m, 3) of the 1 mm maps, and their probabilities (m,)."""
     from scipy import ndimage
 
@@ -130,9 +130,7 @@ def _lesion_places() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return 2 * places, weights / weights.sum()
 
 
-def _add_blob(
-    mask: Mask, centre: NDArray[np.int64], radius: float, rng: np.random.Generator
-) -> None:
+def _add_blob(mask: Bools, centre: Int64, radius: float, rng: np.random.Generator) -> None:
     """Add an irregular ellipsoid of about `radius` voxels to `mask`, in place."""
     from scipy import ndimage
 

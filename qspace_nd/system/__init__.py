@@ -1,1 +1,1 @@
-"""The machine: memory, threads and devices, whole-or-absent writing, scratch files, compiling."""
+"""The machine: memory, threads, devices, whole-or-absent writing, scratch files, compiling."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qspace_nd import __version__
+from qspace_nd._version import __version__
+from qspace_nd.arrays import Bools, Float32
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluation import curves
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
@@ -401,7 +401,7 @@ MASK = "Voxels with a novelty: the brain, where the scan has signal"
 def _write_maps(
     job: MapJob,
     voxels: Voxels,
-    novelties: dict[str, NDArray[np.float32]],
+    novelties: dict[str, Float32],
     model_facts: dict[str, Any],
     recalls: dict[str, float],
 ) -> None:
@@ -413,7 +413,7 @@ def _write_maps(
         # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
         recipe = {**recipe, "SpatialReference": uri_of(scan.files.image, files.mask)}
         write_sidecar(files.mask, {"Type": "Brain", "Description": MASK, **recipe}, sources)
-    maps: dict[Path, NDArray[np.float32]] = {}
+    maps: dict[Path, Float32] = {}
     for name, path in files.maps.items():
         entry = find_score(name)
         facts = {
@@ -541,7 +541,7 @@ def evaluate_maps(
     require_writable([*files, *figures], force=force)
 
     results: list[Result] = []
-    shown: list[tuple[Case, Grid, NDArray[np.float32] | None]] = []
+    shown: list[tuple[Case, Grid, Float32 | None]] = []
     with progress.task("Evaluating maps", sum(map(len, patients))) as task:
         for records, name, label_path, mask_path, within_path in zip(
             patients, names, label_paths, mask_paths, within_paths, strict=True
@@ -580,8 +580,8 @@ def _case(
     record: MapRecord,
     patient: str,
     grid: Grid,
-    lesion: NDArray[np.bool_],
-    mask: NDArray[np.bool_],
+    lesion: Bools,
+    mask: Bools,
 ) -> Case:
     novelty, found = read_volume(record.path)
     require_same_grid(record.path, found, grid)
@@ -595,7 +595,7 @@ def _case(
     return Case(patient, record.score, novelty, lesion, mask, latents=latents)
 
 
-def _read_labels(path: Path, grid: Grid, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
     values, found = read_volume(path)
     require_same_grid(path, found, grid)
     nonfinite = int((~np.isfinite(values)).sum())
@@ -634,7 +634,7 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
     ]
 
 
-def _background(scan: Path | None, mask: Path, grid: Grid) -> NDArray[np.float32] | None:
+def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:
     """The mean b=0 volume of the scan that a map was made of, None where it is not at hand."""
     if scan is None:
         return None

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.network.blocks import BLOCK, apply_in_blocks, single_thread
+from qspace_nd.network.blocks import BLOCK, apply_in_blocks
 from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.system.threads import single_thread
 
 CPU = torch.device("cpu")
 
