@@ -28,7 +28,8 @@ from sklearn.metrics import roc_auc_score
 
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.scores.base import Cost
-from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE, DEFAULT_SCORE
+from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.writing import replacing
 
 Images = NDArray[np.float32]

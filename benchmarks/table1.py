@@ -22,7 +22,8 @@ from qspace_nd.evaluation.tables import table, table_markdown
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.vae import PAPER_HIDDEN
 from qspace_nd.scores.base import Cost
-from qspace_nd.scores.catalogue import BASELINE_SCORE, CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.names import BASELINE_SCORE
 
 LATENTS = (8, 16, 24)
 OTHERS = 2000

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from qspace_nd.evaluation.metrics import BASELINE, Result, SizeBin
+from qspace_nd.evaluation.metrics import Result, SizeBin
 from qspace_nd.evaluation.tables import (
     Cell,
     Row,
@@ -25,6 +25,7 @@ from qspace_nd.evaluation.tables import (
     score_name,
     table,
 )
+from qspace_nd.scores.names import BASELINE_SCORE
 
 _FOUND = "Found: lesions with a voxel above the novelty that 1 % of the healthy voxels exceed."
 _PRECISION = "AP: average precision."
@@ -121,8 +122,8 @@ def _marked(cell: Cell, plain: bool) -> rich.text.Text:
 def _filled_table(summary: Table, layout: Sequence[_Columns], plain: bool) -> rich.table.Table:
     headers = [header for columns in layout for header in columns.headers]
     caption = []
-    if any(row.score == BASELINE for row in summary.rows):
-        caption.append(f"{'*' if plain else 'Bold'}: at or above the baseline, {BASELINE}.")
+    if any(row.score == BASELINE_SCORE for row in summary.rows):
+        caption.append(f"{'*' if plain else 'Bold'}: at or above the baseline, {BASELINE_SCORE}.")
     if _MORE_HEADERS[-1] in headers:
         caption += [_PRECISION, _FOUND]
     named, names = row_names(summary)
@@ -137,7 +138,7 @@ def _closes(row: Row, following: Row | None) -> bool:
     """Tell whether a space belongs below: after the baseline's rows and after a region's."""
     if following is None or row.region != following.region:
         return True
-    return row.score == BASELINE != following.score
+    return row.score == BASELINE_SCORE != following.score
 
 
 def _empty_table(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from qspace_nd.arrays import Bools, Float64
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.evaluation.metrics import BASELINE, Case, Result
+from qspace_nd.evaluation.metrics import Case, Result
+from qspace_nd.scores.names import BASELINE_SCORE
 from qspace_nd.system.writing import replacing
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _by_name(results: Iterable[Result]) -> dict[str, list[Result]]:
     results = list(results)
     if not results:
         raise InputError("There is no result to draw; evaluate at least one map.")
-    several_latents = len({one.latents for one in results if one.score != BASELINE}) > 1
+    several_latents = len({one.latents for one in results if one.score != BASELINE_SCORE}) > 1
     several_regions = len({one.region for one in results}) > 1
     groups: dict[str, list[Result]] = {}
     for one in results:
@@ -105,7 +106,7 @@ def roc_plot(path: Path, results: Iterable[Result]) -> None:
         axes = figure.add_subplot()
         for rank, (name, style) in enumerate(styles.items()):
             group = groups[name]
-            note = " (baseline)" if group[0].score == BASELINE else ""
+            note = " (baseline)" if group[0].score == BASELINE_SCORE else ""
             _draw_curves(axes, group, f"{name}{note}  {_mean_auc(group):.3f}", style, -rank)
         for at, name in enumerate(others):
             label = f"{len(others)} others, up to {_mean_auc(groups[name]):.3f}" if at == 0 else ""
@@ -132,7 +133,7 @@ def _curve_styles(
     dashes = cycle(("--", "-.", (0, (1, 1.5))))
     styles: dict[str, dict[str, Any]] = {}
     for name in ranked:
-        if groups[name][0].score == BASELINE:
+        if groups[name][0].score == BASELINE_SCORE:
             styles[name] = {"color": BASELINE_COLOUR, "linestyle": next(dashes)}
         elif colour := next(colours, None):
             styles[name] = {"color": colour}

@@ -21,8 +21,6 @@ from qspace_nd.errors import ArrayError, LabelError, ScanError
 if TYPE_CHECKING:
     pass
 
-BASELINE = "input-distance"
-"""The score that the others are held against: no learning, distances between the signals."""
 
 HEALTHY_ABOVE = 0.01
 """The share of healthy voxels that may exceed the threshold at which lesions are counted."""

@@ -10,7 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from qspace_nd.errors import InputError
-from qspace_nd.evaluation.metrics import BASELINE, Result, SizeBin
+from qspace_nd.evaluation.metrics import Result, SizeBin
+from qspace_nd.scores.names import BASELINE_SCORE
 
 DIGITS = 3
 
@@ -79,7 +80,7 @@ def table(results: Iterable[Result]) -> Table:
         aucs = [one.auc if one else None for one in listed]
         aucs.append(_mean(one.auc if one else None for one in listed))
         first = group[0]
-        if first.score == BASELINE:
+        if first.score == BASELINE_SCORE:
             baseline[first.region, first.latents] = aucs
             baseline.setdefault((first.region, None), aucs)  # for models without one of their own
         against = baseline.get((first.region, first.latents))
@@ -117,7 +118,7 @@ def _require_distinct(results: Sequence[Result]) -> None:
 def by_score(results: Sequence[Result]) -> list[list[Result]]:
     """Group by region, score and latents, in the order of the table."""
     regions = list(dict.fromkeys(one.region for one in results))
-    scores = list(dict.fromkeys([BASELINE, *(one.score for one in results)]))
+    scores = list(dict.fromkeys([BASELINE_SCORE, *(one.score for one in results)]))
 
     def place(one: Result) -> tuple[int, int, int]:
         latents = -1 if one.latents is None else one.latents
@@ -215,7 +216,7 @@ def to_json(results: Iterable[Result]) -> dict[str, Any]:
     results = list(results)
     summary = table(results)
     return {
-        "baseline": BASELINE,
+        "baseline": BASELINE_SCORE,
         "definitions": _DEFINITIONS,
         "means": [_row_record(row) for row in summary.rows],
         "results": [_result_record(one) for group in by_score(results) for one in group],

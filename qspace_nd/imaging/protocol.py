@@ -12,6 +12,7 @@ from qspace_nd.diffusion.gradients import MAX_ANGLE, GradientTable, channel_orde
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, ScanError
+from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.normalise import divide_by_scan_mean
 from qspace_nd.imaging.scans import Scan, Voxels, open_scan, read_voxels
 from qspace_nd.layouts.scans import find_scans
@@ -93,6 +94,17 @@ class Bridge:
     order: Ints | None = None
     transform: Resampling | RotationInvariants | None = None
     mixed: bool = False
+
+
+def protocol_of(acquisition: Acquisition) -> Protocol:
+    """The protocol of the scans that a model was fitted on."""
+    gradients = acquisition.gradients
+    return Protocol(
+        len(acquisition.channel_means if gradients is None else gradients.bvals),
+        gradients,
+        acquisition.resampled,
+        acquisition.features,
+    )
 
 
 def open_scans(

@@ -35,7 +35,8 @@ from qspace_nd.network.training import (
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.base import Score, Search
-from qspace_nd.scores.catalogue import DEFAULT_SCORE, find_score, nearest_of
+from qspace_nd.scores.catalogue import find_score, nearest_of
+from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Views
 from qspace_nd.searching.approximate import (

@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
-from qspace_nd.errors import ModelError, OutputError
+from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.network.image_vae import network_again
@@ -256,6 +256,22 @@ def read_index(folder: Path) -> dict[str, Any]:
     if _hash_of_index(index) != written:
         raise ModelError(f"{path} was altered after it was written; fit the model again.")
     return dict(index)
+
+
+def read_acquisition(folder: Path) -> Acquisition:
+    """What the scans were that the model in `folder` was fitted on; reads its index alone.
+
+    Raises
+    ------
+    InputError
+        There is no model, or it was fitted on arrays.
+    """
+    acquisition = read_index(folder)["acquisition"]
+    if acquisition is None:
+        raise InputError(
+            f"The model in {folder} was fitted on arrays, not on scans; fit one on scans."
+        )
+    return Acquisition.from_json(acquisition)
 
 
 def _names(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from qspace_nd.imaging.protocol import RAW
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy, Piece, collect, draw, held_out_subjects
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.scores.catalogue import DEFAULT_SCORE
+from qspace_nd.scores.names import DEFAULT_SCORE
 
 CHOICES: Mapping[str, Sequence[Any]] = MappingProxyType(
     {"latents": (8, 16), "kl_weight": (0.003, 0.01, 0.03)}

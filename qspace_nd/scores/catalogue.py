@@ -25,9 +25,6 @@ from qspace_nd.scores.base import (
 )
 from qspace_nd.scores.closest import ERROR, LIKELIHOOD
 
-DEFAULT_SCORE = "latent-distance"
-BASELINE_SCORE = "input-distance"
-
 _BOX = (10.0,)  # latents in the paper's box
 _ALL = (10.0, inf)  # all latents, its box first
 

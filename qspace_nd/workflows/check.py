@@ -12,13 +12,13 @@ from qspace_nd.imaging.protocol import (
     Protocol,
     ScanOptions,
     common_protocol,
+    protocol_of,
     read_scan,
 )
 from qspace_nd.imaging.scans import Scan, Voxels, open_scan
 from qspace_nd.layouts.scans import ScanFiles, find_scans
-from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model import store
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.workflows.fit import protocol_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def check_scans(
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
     for note in found.notes:
         progress.say(note)
-    protocol = None if model is None else protocol_of(NoveltyModel.load(model, "cpu"), model)
+    protocol = None if model is None else protocol_of(store.read_acquisition(model))
     reports = []
     for files in found.scans:
         report, scan = _check(files, protocol, options, progress)

@@ -11,7 +11,7 @@ from qspace_nd.layouts.maps import MapFiles
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.store import require_new
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE
+from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.system.writing import require_writable
 from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans

@@ -28,6 +28,7 @@ from qspace_nd.imaging.protocol import (
     bring_to,
     common_protocol,
     open_scans,
+    protocol_of,
     read_scan,
 )
 from qspace_nd.imaging.scans import (
@@ -55,7 +56,8 @@ from qspace_nd.model.novelty_model import NoveltyModel, as_part
 from qspace_nd.model.rows import Healthy
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.scores.catalogue import BASELINE_SCORE, DEFAULT_SCORE, find_score, nearest_of
+from qspace_nd.scores.catalogue import find_score, nearest_of
+from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
 from qspace_nd.workflows.jobs import MapJob, do_each, outstanding
@@ -147,8 +149,8 @@ def add_scans(
     InputError
         A scan is in the model already, or does not fit its protocol; nothing was written.
     """
-    model = NoveltyModel.load(folder, device)
-    acquisition, protocol = _acquisition_of(model, folder), protocol_of(model, folder)
+    model, acquisition = NoveltyModel.load(folder, device), store.read_acquisition(folder)
+    protocol = protocol_of(acquisition)
     scans = open_scans(paths, options, progress)
     for scan in scans:
         bring_to(scan, protocol, options)  # before the first is read, which takes a while
@@ -310,8 +312,8 @@ def map_scans(
     # Before the model is read, which takes a while.
     _require_free(outputs, scans, force=force or resume)
     model = NoveltyModel.load(folder, device=device)
-    acquisition = _acquisition_of(model, folder)
-    protocol = protocol_of(model, folder)
+    acquisition = store.read_acquisition(folder)
+    protocol = protocol_of(acquisition)
     jobs = []
     for scan, files in zip(scans, outputs, strict=True):
         bridge = bring_to(scan, protocol, options)
@@ -361,32 +363,6 @@ def map_scans(
 
     do_each(left, work, len(scans), progress)
     return [job.files for job in jobs]
-
-
-def protocol_of(model: NoveltyModel, folder: Path) -> Protocol:
-    """The protocol of the scans that the model in `folder` was fitted on.
-
-    Raises
-    ------
-    InputError
-        It was fitted on arrays.
-    """
-    acquisition = _acquisition_of(model, folder)
-    gradients = acquisition.gradients
-    return Protocol(
-        len(acquisition.channel_means if gradients is None else gradients.bvals),
-        gradients,
-        acquisition.resampled,
-        acquisition.features,
-    )
-
-
-def _acquisition_of(model: NoveltyModel, folder: Path) -> Acquisition:
-    if model.acquisition_ is None:
-        raise InputError(
-            f"The model in {folder} was fitted on arrays, not on scans; fit one on scans."
-        )
-    return model.acquisition_
 
 
 RESIDUAL = (
