@@ -10,17 +10,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qspace_nd.arrays import Bools, Float64, Ints
 from qspace_nd.errors import ArrayError, LabelError, ScanError
-
-if TYPE_CHECKING:
-    pass
-
 
 HEALTHY_ABOVE = 0.01
 """The share of healthy voxels that may exceed the threshold at which lesions are counted."""
@@ -316,20 +312,15 @@ def _lesions(case: Case, threshold: np.floating[Any], voxel_volume: float) -> tu
     from scipy import ndimage
 
     # Connected in the whole label, so that a mask never splits one lesion into several.
-    components, count = ndimage.label(case.labels, structure=_LESION_CONNECTIVITY)
-    voxels = np.bincount(components[case.labels], minlength=count + 1)
+    components, _ = ndimage.label(case.labels, structure=_LESION_CONNECTIVITY)
     evaluated = case.labels & case.mask
-    member = components[evaluated]
-    peak = np.full(count + 1, -np.inf, dtype=case.novelty.dtype)
-    np.maximum.at(peak, member, case.novelty[evaluated])
+    member = components[evaluated]  # (m,)
+    each = np.unique(member)
+    voxels = np.bincount(components.ravel())[each]
+    peaks = ndimage.maximum(case.novelty[evaluated], member, each)
     lesions = (
-        Lesion(
-            voxels=int(voxels[one]),
-            volume=float(voxels[one] * voxel_volume),
-            peak=float(peak[one]),
-            found=bool(peak[one] > threshold),
-        )
-        for one in np.unique(member)
+        Lesion(int(count), float(count * voxel_volume), float(peak), found=bool(peak > threshold))
+        for count, peak in zip(voxels, peaks, strict=True)
     )
     return tuple(sorted(lesions, key=lambda one: one.voxels, reverse=True))
 

@@ -271,20 +271,19 @@ def to_tsv(results: Iterable[Result]) -> str:
     _require_distinct(results)
     columns = ("patient", "score", "latents", "region", *_FIGURES)
     lines = [
-        [_field(getattr(one, column)) for column in columns]
-        for group in by_score(results)
-        for one in group
+        [getattr(one, column) for column in columns] for group in by_score(results) for one in group
     ]
-    return _tsv([list(columns), *lines])
+    return _tsv(columns, lines)
 
 
 def table_tsv(summary: Table) -> str:
     """Return the AUC of scores × patients with a last column of means; `n/a` as in BIDS."""
-    header = ["region", "score", "latents", *summary.patients, "mean"]
+    columns = ("region", "score", "latents", *summary.patients, "mean")
     lines = [
-        [row.region, row.score, *map(_field, (row.latents, *_aucs(row)))] for row in summary.rows
+        [row.region, row.score, row.latents, *(cell.auc for cell in (*row.cells, row.mean))]
+        for row in summary.rows
     ]
-    return _tsv([header, *lines])
+    return _tsv(columns, lines)
 
 
 def table_markdown(summary: Table) -> str:
@@ -299,19 +298,14 @@ def table_markdown(summary: Table) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *lines])
 
 
-def _aucs(row: Row) -> list[float | None]:
-    return [cell.auc for cell in (*row.cells, row.mean)]
-
-
 def _bold(cell: Cell) -> str:
     return f"**{rounded(cell.auc)}**" if cell.bold else rounded(cell.auc)
 
 
-def _field(value: object) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _tsv(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    from pandas import DataFrame
 
-
-def _tsv(lines: Iterable[Sequence[str]]) -> str:
-    return "".join("\t".join(line) + "\n" for line in lines)
+    written: str = DataFrame(lines, columns=columns).to_csv(
+        sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
+    )
+    return written

@@ -14,8 +14,10 @@ import numpy as np
 from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
-from qspace_nd.evaluation import curves
+from qspace_nd.evaluation.curves import roc_plot
+from qspace_nd.evaluation.histograms import histograms
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
+from qspace_nd.evaluation.slices import slices
 from qspace_nd.evaluation.tables import to_json, to_tsv
 from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
 from qspace_nd.imaging.grid import Grid, require_same_grid
@@ -545,10 +547,10 @@ def evaluate_maps(
 
     _write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
     _write_text(files[1], to_tsv(results))
-    curves.roc_plot(files[2], results)
-    curves.histograms(files[3], results)
+    roc_plot(files[2], results)
+    histograms(files[3], results)
     for path, (case, grid, background) in zip(figures, shown, strict=True):
-        curves.slices(path, case, grid.affine, background)
+        slices(path, case, grid.affine, background)
     return Evaluation(results, [*files, *figures])
 
 

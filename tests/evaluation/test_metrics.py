@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from qspace_nd.errors import ArrayError, LabelError, ScanError
 from qspace_nd.evaluation import metrics as module
 from qspace_nd.evaluation.metrics import SIZE_EDGES, Case, evaluate
+from tests.evaluation.conftest import random_case
 
 untimed = settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
 
@@ -24,18 +26,6 @@ def case_of(novelty: Any, labels: Any, score: str = "latent-distance") -> Case:
     volume, label, mask = np.zeros(row, np.float32), np.zeros(row, bool), np.zeros(row, bool)
     volume[::2, 0, 0], label[::2, 0, 0], mask[::2] = novelty, labels, True
     return Case("sub-01", score, volume, label, mask)
-
-
-def random_case(seed: int = 0, patient: str = "sub-01", **others: Any) -> Case:
-    random = np.random.default_rng(seed)
-    labels = np.zeros((12, 12, 12), bool)
-    for corner in random.integers(0, 10, (5, 3)):
-        x, y, z = corner
-        labels[x : x + 2, y : y + 2, z : z + 3] = True
-    mask = random.random(labels.shape) < 0.9
-    novelty = random.gamma(2.0, 1.0, labels.shape) + 1.5 * labels
-    settings = {"patient": patient, "score": "latent-distance", "latents": 8} | others
-    return Case(novelty=novelty.astype(np.float32), labels=labels, mask=mask, **settings)
 
 
 # -------------------------------------------------------------------------------- naive oracles
@@ -162,6 +152,24 @@ def test_voxels_that_touch_by_a_corner_are_one_lesion_and_one_voxel_finds_it():
     assert (result.lesions, result.lesions_found) == (2, 1)
     counted = [(size.minimum, size.lesions, size.found) for size in result.recall_by_size]
     assert counted[:2] == [(0.0, 1, 0), (30.0, 1, 1)]
+
+
+@untimed
+@given(st.integers(0, 1000))
+def test_each_lesion_is_counted_and_its_peak_found_as_one_by_one(seed):
+    case = random_case(seed)
+    result = evaluate(case, 2.0)
+    components, count = ndimage.label(case.labels, structure=np.ones((3, 3, 3)))
+    one_by_one = []
+    for number in range(1, count + 1):
+        lesion = components == number
+        if (lesion & case.mask).any():
+            peak = case.novelty[lesion & case.mask].max()
+            found = peak > result.threshold_1pct
+            one_by_one.append((lesion.sum(), 2.0 * lesion.sum(), peak, found))
+    each = [(one.voxels, one.volume, one.peak, one.found) for one in result.each_lesion]
+    assert sorted(each) == sorted(one_by_one)
+    assert [voxels for voxels, *_ in each] == sorted((v for v, *_ in each), reverse=True)
 
 
 def test_a_mask_neither_splits_nor_shrinks_a_lesion_and_hides_lesions_outside():

@@ -13,7 +13,7 @@ from qspace_nd.cli.printing import render_recall, render_table
 from qspace_nd.errors import InputError
 from qspace_nd.evaluation.metrics import Result, evaluate
 from qspace_nd.evaluation.tables import table, table_markdown, table_tsv, to_json, to_tsv
-from tests.evaluation.test_metrics import random_case
+from tests.evaluation.conftest import random_case
 
 LONGEST_SCORES = [
     "input-distance",
@@ -183,6 +183,7 @@ def test_the_table_is_written_as_tsv_and_as_markdown():
     summary = table(results[:-1])
     lines = [line.split("\t") for line in table_tsv(summary).splitlines()]
     assert lines[0] == ["region", "score", "latents", "a", "b", "mean"]
+    assert lines[1] == ["brain", "input-distance", "8", "0.5", "0.663333", "0.581667"]
     assert lines[2][4:] == ["n/a", "n/a"]
     markdown = table_markdown(summary).splitlines()
     assert markdown[0] == "| Score | Latents | a | b | Mean |"
