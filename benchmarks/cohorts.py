@@ -22,7 +22,7 @@ from qspace_nd.imaging.scans import read_volume
 from qspace_nd.simulation import anatomy, cohort, head, lesions
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject
-from qspace_nd.simulation.lesions import LESIONS
+from qspace_nd.simulation.lesions import LESION_KINDS
 
 Built = TypeVar("Built")
 Rows = NDArray[np.intp]
@@ -216,7 +216,7 @@ class Cohort:
             lambda: Simulation(
                 voxel_size=self.design.voxel_size,
                 lesion_masks=[self.masks[i] for i in order],
-                lesion=LESIONS[kind],
+                kind=LESION_KINDS[kind],
                 seed=self.design.seed,
             ),
         )

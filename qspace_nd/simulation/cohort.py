@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float64
 from qspace_nd.diffusion.gradients import GradientTable, read_gradients
 from qspace_nd.errors import InputError, LabelError
-from qspace_nd.imaging.grid import Grid
-from qspace_nd.imaging.scans import read_volume, write_gradients, write_scan, write_volume
+from qspace_nd.imaging.scans import read_volume
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.simulation.anatomy import Anatomy, require_voxel_size
-from qspace_nd.simulation.head import (
-    ECHO_TIME,
-    Subject,
-    require_snr,
-    simulate_subject,
-    standard_table,
-)
-from qspace_nd.simulation.lesions import LESIONS, Lesion, draw_lesion_mask
+from qspace_nd.simulation.files import LAYOUTS, write_subject
+from qspace_nd.simulation.head import Subject, require_snr, simulate_subject, standard_table
+from qspace_nd.simulation.lesions import LESION_KINDS, LesionKind, draw_lesion_mask
 from qspace_nd.system.writing import replacing, require_writable
 
 Choice = TypeVar("Choice")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +41,8 @@ class Simulation:
     table : GradientTable
     lesion_masks : sequence of pairs of array (X, Y, Z) bool and array (4, 4)
         Masks in ICBM152 space with their affines, for the patients in turn; empty to draw lesions.
-    lesion : Lesion
+    kind : LesionKind
+        What the lesions do to tissue.
     snr : float
         Of white matter at b=0.
     seed : int
@@ -61,7 +56,7 @@ class Simulation:
     voxel_size: float = 3.0
     table: GradientTable = field(default_factory=standard_table)
     lesion_masks: Sequence[tuple[Bools, Float64]] = ()
-    lesion: Lesion = LESIONS["demyelinating"]
+    kind: LesionKind = LESION_KINDS["demyelinating"]
     snr: float = 20.0
     seed: int = 0
 
@@ -89,7 +84,7 @@ class Simulation:
             table or self.table,
             self._seed(1, index),
             lesions=self._lesions(index),
-            lesion=self.lesion,
+            kind=self.kind,
             snr=self.snr,
         )
 
@@ -100,24 +95,6 @@ class Simulation:
 
     def _seed(self, purpose: int, index: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.seed, spawn_key=(purpose, index))
-
-
-@dataclass(frozen=True)
-class SubjectFiles:
-    """Where one subject's files lie; what only patients have is None for controls."""
-
-    name: str
-    scan: Path
-    bval: Path
-    bvec: Path
-    mask: Path
-    labels: Path | None = None
-    white_matter: Path | None = None
-
-    def paths(self) -> list[Path]:
-        """Every file."""
-        required = [self.scan, self.bval, self.bvec, self.mask]
-        return [*required, *(path for path in (self.labels, self.white_matter) if path)]
 
 
 @dataclass(frozen=True)
@@ -175,7 +152,7 @@ def simulate_cohort(
     lesion_masks : sequence of Path
         Lesion masks in MNI space, taken in turn; lesions are drawn where none is given.
     kind : str
-        One of `lesions.LESIONS`.
+        One of `lesions.LESION_KINDS`.
     snr : float
         Of white matter at b=0.
     seed : int
@@ -199,7 +176,7 @@ def simulate_cohort(
         voxel_size=voxel_size,
         table=standard_table() if table is None else table,
         lesion_masks=[_read_lesion_mask(path) for path in lesion_masks],
-        lesion=_choose(LESIONS, kind, "kind of lesion"),
+        kind=_choose(LESION_KINDS, kind, "kind of lesion"),
         snr=snr,
         seed=seed,
     )
@@ -215,9 +192,9 @@ def simulate_cohort(
     )
     with progress.task("Simulating", len(subjects)) as task:
         for files, subject in zip(subjects, simulated, strict=True):
-            _write_subject(files, subject, simulation.table)
+            write_subject(files, subject, simulation.table)
             if files.labels is not None and not subject.labels.any():
-                progress.warn(_no_label(files.labels, voxel_size))
+                _log.warning(_no_label(files.labels, voxel_size))
             task.advance(note=files.name)
     for path, text in texts.items():
         with replacing(path) as temporary:
@@ -247,19 +224,6 @@ def read_table(bval: Path, bvec: Path) -> GradientTable:
     return read_gradients(bval, bvec, np.diag([-1.0, 1.0, 1.0, 1.0]), volumes)
 
 
-def _write_subject(files: SubjectFiles, subject: Subject, table: GradientTable) -> None:
-    grid = Grid(subject.mask.shape, subject.affine)
-    # Whole numbers in 16 bits, as scanners store them.
-    signal = np.minimum(np.rint(subject.signal), np.iinfo(np.int16).max).astype(np.int16)
-    write_scan(files.scan, signal, grid)
-    write_gradients(files.bval, files.bvec, table, subject.affine)
-    write_volume(files.mask, subject.mask, grid)
-    if files.labels is not None:
-        write_volume(files.labels, subject.labels, grid)
-    if files.white_matter is not None:
-        write_volume(files.white_matter, subject.white_matter, grid)
-
-
 def _read_lesion_mask(path: Path) -> tuple[Bools, Float64]:
     values, grid = read_volume(path)
     mask = values > 0
@@ -282,150 +246,3 @@ def _choose(choices: Mapping[str, Choice], name: str, what: str) -> Choice:
         raise InputError(
             f"There is no {what} {name!r}; choose one of {', '.join(choices)}."
         ) from None
-
-
-# --- layouts ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where files lie, and the texts that go with them.
-
-    Attributes
-    ----------
-    control : callable
-        (folder, number from 1) -> SubjectFiles.
-    patient : callable
-        (folder, number from 1, number of patients) -> SubjectFiles.
-    texts : callable
-        (folder, controls, patients, settings) -> text by path.
-    """
-
-    control: Callable[[Path, int], SubjectFiles]
-    patient: Callable[[Path, int, int], SubjectFiles]
-    texts: Callable[
-        [Path, Sequence[SubjectFiles], Sequence[SubjectFiles], Mapping[str, Any]], dict[Path, str]
-    ]
-
-
-def _bids_subject(folder: Path, name: str) -> SubjectFiles:
-    stem = folder / name / "dwi" / f"{name}_dwi"
-    return SubjectFiles(
-        name=name,
-        scan=stem.with_suffix(".nii.gz"),
-        bval=stem.with_suffix(".bval"),
-        bvec=stem.with_suffix(".bvec"),
-        mask=_bids_mask(folder, name, "desc-brain"),
-    )
-
-
-def _bids_mask(folder: Path, name: str, entity: str) -> Path:
-    return folder / "derivatives" / "masks" / name / "dwi" / f"{name}_{entity}_mask.nii.gz"
-
-
-def _bids_control(folder: Path, number: int) -> SubjectFiles:
-    return _bids_subject(folder, f"sub-control{number:02d}")
-
-
-def _bids_patient(folder: Path, number: int, of: int) -> SubjectFiles:
-    name = f"sub-patient{number:02d}"
-    return replace(
-        _bids_subject(folder, name),
-        labels=_bids_mask(folder, name, "desc-lesion"),
-        white_matter=_bids_mask(folder, name, "label-WM"),
-    )
-
-
-def _bids_texts(
-    folder: Path,
-    controls: Sequence[SubjectFiles],
-    patients: Sequence[SubjectFiles],
-    settings: Mapping[str, Any],
-) -> dict[Path, str]:
-    generator = {"Name": "qspace-nd simulate", "Version": __version__}
-    described = {"BIDSVersion": "1.10.0", "GeneratedBy": [generator]}
-    groups = [(files.name, "control") for files in controls]
-    groups += [(files.name, "patient") for files in patients]
-    rows = [("participant_id", "group"), *groups]
-    levels = {"control": "healthy", "patient": "with lesions"}
-    sidecar = {
-        "MagneticFieldStrength": 3,
-        "EchoTime": ECHO_TIME / 1000,
-        "RepetitionTime": 8.0,
-        "PhaseEncodingDirection": "j",
-        "TotalReadoutTime": 0.05,
-        "SkullStripped": True,
-        "Simulation": dict(settings),
-    }
-    masks = folder / "derivatives" / "masks"
-    return {
-        **{
-            files.scan.with_name(f"{files.name}_dwi.json"): _as_json(sidecar)
-            for files in (*controls, *patients)
-        },
-        folder / "README": _README,
-        folder / "participants.tsv": "".join("\t".join(row) + "\n" for row in rows),
-        folder / "participants.json": _as_json({"group": {"Levels": levels}}),
-        masks / "dataset_description.json": _as_json(
-            {"Name": "Masks of the simulated scans", "DatasetType": "derivative", **described}
-        ),
-        folder / "dataset_description.json": _as_json(
-            {"Name": "Simulated diffusion MRI", "DatasetType": "raw", **described}
-        ),
-    }
-
-
-_README = """\
-Simulated diffusion MRI of healthy controls and of patients with lesions.
-
-The anatomy is that of the ICBM152 grey and white matter maps, deformed for each subject; the signal
-is that of several tensors in each voxel, with Rician noise. No person was scanned.
-
-derivatives/masks holds each scan's brain (desc-brain), and of patients the lesions (desc-lesion)
-and white matter (label-WM).
-"""
-
-
-def _as_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _flat_subject(stem: Path) -> SubjectFiles:
-    return SubjectFiles(
-        name=stem.name,
-        scan=stem.with_name(f"{stem.name}.nii.gz"),
-        bval=stem.with_name(f"{stem.name}.bval"),
-        bvec=stem.with_name(f"{stem.name}.bvec"),
-        mask=stem.with_name(f"{stem.name}_mask.nii.gz"),
-    )
-
-
-def _flat_control(folder: Path, number: int) -> SubjectFiles:
-    return _flat_subject(folder / "healthy" / f"control-{number:02d}")
-
-
-def _flat_patient(folder: Path, number: int, of: int) -> SubjectFiles:
-    ending = "" if of == 1 else f"-{number:02d}"
-    return replace(
-        _flat_subject(folder / f"patient{ending}"),
-        labels=folder / f"lesions{ending}.nii.gz",
-        white_matter=folder / f"white_matter{ending}.nii.gz",
-    )
-
-
-def _no_texts(
-    folder: Path,
-    controls: Sequence[SubjectFiles],
-    patients: Sequence[SubjectFiles],
-    settings: Mapping[str, Any],
-) -> dict[Path, str]:
-    return {}
-
-
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "bids": Layout(_bids_control, _bids_patient, _bids_texts),
-        "flat": Layout(_flat_control, _flat_patient, _no_texts),
-    }
-)
-"""The ways to lay a cohort out, by name."""

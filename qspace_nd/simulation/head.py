@@ -20,7 +20,7 @@ from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
 from qspace_nd.simulation.anatomy import Anatomy, Field, lattice_points, smooth_field
-from qspace_nd.simulation.lesions import LESIONS, Lesion, lesion_field
+from qspace_nd.simulation.lesions import LESION_KINDS, LesionKind, lesion_field
 
 Seed = int | np.random.SeedSequence
 
@@ -80,7 +80,7 @@ def simulate_subject(
     seed: Seed,
     *,
     lesions: tuple[Bools, Float64] | None = None,
-    lesion: Lesion = LESIONS["demyelinating"],
+    kind: LesionKind = LESION_KINDS["demyelinating"],
     snr: float = 20.0,
 ) -> Subject:
     """Simulate one scan.
@@ -96,7 +96,7 @@ def simulate_subject(
     seed : int or SeedSequence
     lesions : pair of array (X, Y, Z) bool and array (4, 4), optional
         A lesion mask in ICBM152 space and its affine; None for a healthy subject.
-    lesion : Lesion
+    kind : LesionKind
         What the lesions do to tissue.
     snr : float
         Of white matter at b=0, before the receiver's gain varies.
@@ -115,7 +115,7 @@ def simulate_subject(
     mask, visible = _brain(tissues)
     altered = np.zeros((*anatomy.shape, 2), np.float32)
     if lesions is not None:
-        lesion_map = lesion_field(*lesions, lesion, anatomy.voxel_size, severities)
+        lesion_map = lesion_field(*lesions, kind, anatomy.voxel_size, severities)
         altered = lesion_map.at(there) * (1 - tissues[..., 2:])  # fluid has no lesion
 
     here, there = points[visible], there[visible]  # (n, 3)
@@ -124,7 +124,7 @@ def simulate_subject(
         anatomy.inward.at(there), there, regions, own, displacement.gradient().at(here)
     )
     compartments = _compartments(regions, own, tissues[visible], directions, body)
-    voxels = compartments.with_lesion(lesion, altered[visible][:, 1]).signal(table)  # (n, C)
+    voxels = compartments.with_lesion(kind, altered[visible][:, 1]).signal(table)  # (n, C)
     voxels *= _receiver(body, here)[:, None]
     signal = np.zeros((*anatomy.shape, len(table.bvals)), np.float32)
     signal[visible] = WHITE_MATTER_SIGNAL * rician(voxels, 1 / snr, noise)
@@ -267,14 +267,14 @@ class _Compartments:
     perpendicular: Float32
     directions: Float32
 
-    def with_lesion(self, lesion: Lesion, amount: Float32) -> _Compartments:
+    def with_lesion(self, kind: LesionKind, amount: Float32) -> _Compartments:
         """The compartments where a lesion acts in the measure `amount` (n,), from 0 to 1."""
         solid = amount[:, None] * _SOLID
         return replace(
             self,
-            t2=self.t2 * (1 + (lesion.t2 - 1) * solid),
-            parallel=self.parallel * (1 + (lesion.parallel - 1) * solid),
-            perpendicular=self.perpendicular * (1 + (lesion.perpendicular - 1) * solid),
+            t2=self.t2 * (1 + (kind.t2 - 1) * solid),
+            parallel=self.parallel * (1 + (kind.parallel - 1) * solid),
+            perpendicular=self.perpendicular * (1 + (kind.perpendicular - 1) * solid),
         )
 
     def signal(self, table: GradientTable) -> Float32:

@@ -18,8 +18,8 @@ _EDGE = 0.8  # mm: the standard deviation of the blur that makes edges soft
 
 
 @dataclass(frozen=True)
-class Lesion:
-    """What a lesion of full severity multiplies white and grey matter's properties by.
+class LesionKind:
+    """What a lesion of a kind, of full severity, multiplies white and grey matter's properties by.
 
     The severity of one lesion is drawn from Beta(`severity`); it falls towards the lesion's edge.
     """
@@ -30,11 +30,11 @@ class Lesion:
     severity: tuple[float, float] = (1.2, 2.4)
 
 
-LESIONS: Mapping[str, Lesion] = MappingProxyType(
+LESION_KINDS: Mapping[str, LesionKind] = MappingProxyType(
     {
-        "demyelinating": Lesion(t2=1.5, parallel=1.2, perpendicular=2.2),
-        "restricted": Lesion(t2=1.2, parallel=0.55, perpendicular=0.55),
-        "mild-t2": Lesion(t2=1.35, parallel=1.0, perpendicular=1.0),
+        "demyelinating": LesionKind(t2=1.5, parallel=1.2, perpendicular=2.2),
+        "restricted": LesionKind(t2=1.2, parallel=0.55, perpendicular=0.55),
+        "mild-t2": LesionKind(t2=1.35, parallel=1.0, perpendicular=1.0),
     }
 )
 """The kinds of lesion by name: long T2 with raised diffusivity and lowered anisotropy as in
@@ -62,7 +62,7 @@ def draw_lesion_mask(rng: np.random.Generator) -> tuple[Bools, Float64]:
 
 
 def lesion_field(
-    mask: Bools, affine: Float64, lesion: Lesion, voxel_size: float, rng: np.random.Generator
+    mask: Bools, affine: Float64, kind: LesionKind, voxel_size: float, rng: np.random.Generator
 ) -> Field:
     """Give lesions soft edges and a severity each.
 
@@ -71,7 +71,8 @@ def lesion_field(
     mask : array (X, Y, Z) bool
         In ICBM152 space.
     affine : array (4, 4)
-    lesion : Lesion
+    kind : LesionKind
+        Whose severities are drawn.
     voxel_size : float
         Of the scan, in mm.
     rng : Generator
@@ -97,7 +98,7 @@ def lesion_field(
     margins = np.ceil((3 * _EDGE + voxel_size) / spacing).astype(int)
     mask, affine = _cropped(mask, affine, margins)
     lesions, count = ndimage.label(mask)
-    severity = np.append(0.0, rng.beta(*lesion.severity, size=count)).astype(np.float32)
+    severity = np.append(0.0, rng.beta(*kind.severity, size=count)).astype(np.float32)
     soft = [
         ndimage.gaussian_filter(values, _EDGE / spacing)
         for values in (mask.astype(np.float32), severity[lesions])

@@ -18,7 +18,7 @@ from qspace_nd.simulation.head import (
     simulate_subject,
     standard_table,
 )
-from qspace_nd.simulation.lesions import LESIONS, draw_lesion_mask
+from qspace_nd.simulation.lesions import LESION_KINDS, draw_lesion_mask
 
 TABLE = standard_table(unweighted=2, directions=12)
 VOXELS, TENSORS = 100, 3
@@ -164,7 +164,7 @@ def test_a_kind_of_lesion_alters_what_it_says(
     lesions = draw_lesion_mask(np.random.default_rng(0))
     model = TensorModel(_as_dipy(TABLE))
     before, after = (
-        simulate_subject(anatomy, TABLE, 5, lesions=given, lesion=LESIONS[kind], snr=1e5)
+        simulate_subject(anatomy, TABLE, 5, lesions=given, kind=LESION_KINDS[kind], snr=1e5)
         for given in (None, lesions)
     )
     # Of one tissue only, as the compartments of a mixture weigh differently once one is altered.

@@ -6,9 +6,9 @@ from scipy import ndimage
 
 from qspace_nd.errors import ArrayError
 from qspace_nd.simulation.anatomy import icbm152_tissues, lattice_points
-from qspace_nd.simulation.lesions import LESIONS, draw_lesion_mask, lesion_field
+from qspace_nd.simulation.lesions import LESION_KINDS, draw_lesion_mask, lesion_field
 
-DEMYELINATING = LESIONS["demyelinating"]
+DEMYELINATING = LESION_KINDS["demyelinating"]
 
 
 def _ball(radius: float, affine: np.ndarray, shape: tuple[int, int, int] = (40, 44, 48)):
