@@ -7,8 +7,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: one core, so that times compare
 
 import peers
-import report
 import torch
+from accuracy_figure import draw
+from accuracy_tables import detection, markdown
 from cohorts import (
     DEVELOPMENT_SEEDS,
     FINAL_SEEDS,
@@ -34,9 +35,11 @@ from peers import (
     NETWORK,
     TUNING,
     Detector,
+    Fitted,
     Peer,
     by_neighbours,
 )
+from results import write_section
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
@@ -46,6 +49,8 @@ from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
 
 HERE = Path(__file__).parent
+
+Fit = Callable[[Cohort], Fitted]
 
 STAGES = {"development": DEVELOPMENT_SEEDS, "final": FINAL_SEEDS}
 
@@ -121,81 +126,78 @@ QUICK = Scale(
 
 def methods(scale: Scale, scores: Sequence[str]) -> list[Peer]:
     """Everything that is measured, in the order of the tables."""
-    ours = partial(peers.latent_distance, **scale.settings)
-    some = partial(Peer, others=scale.others)
-    resampled = partial(some, sources=HARMONICS)
-    network = partial(some, sources=(*NETWORK, *HARMONICS))
-    variant = partial(network, kinds=False, controls=False)
+    groups = (distances, tensor_maps, detectors, classifiers, networks, turned_and_transformed)
     return [
-        network(by_neighbours("latent-distance"), ours, maps=EVERY),
-        some(by_neighbours("input-distance"), peers.input_distance, maps=1, control_maps=False),
-        resampled(
-            by_neighbours("input-distance, resampled"),
-            partial(peers.input_distance, channels=DEFAULT_CHANNELS),
-        ),
-        some(("b=0", "MD", "FA"), peers.tensor),
-        some(
-            (*_of_maps("z-map of {}"), *_of_maps("z-map of {}, either sign")),
-            peers.z_maps,
-        ),
-        some(
-            (
-                *_of_maps("registered z-map of {}"),
-                *_of_maps("registered z-map of {}, either sign"),
-            ),
-            peers.registered_z_maps,
-            maps=EVERY,
-        ),
-        some(("Mahalanobis distance",), peers.mahalanobis),
-        *(some((f"PyOD {one.name}",), partial(peers.pyod, detector=one)) for one in pyod(scale)),
-        *(
-            resampled(
-                (f"PyOD {one.name}, resampled",),
-                partial(peers.pyod, detector=one, channels=DEFAULT_CHANNELS),
-            )
-            for one in pyod(scale)
-            if one.name in NEXT_BEST
-        ),
-        some(("supervised classifier",), peers.supervised, maps=EVERY),
-        resampled(
-            ("supervised classifier, resampled",),
-            partial(peers.supervised, channels=DEFAULT_CHANNELS),
-            maps=EVERY,
-            controls=False,
-        ),
-        *(
-            variant(
-                by_neighbours(f"latent-distance, network seed {seed}"), partial(ours, seed=seed)
-            )
-            for seed in NETWORK_SEEDS
-        ),
-        *(
-            variant(by_neighbours(f"{name}, {text}"), partial(fit, channels=channels, **settings))
-            for channels, text in (("b=0", "b=0 only"), ("weighted", "weighted only"))
-            for name, fit, settings in (
-                ("latent-distance", peers.latent_distance, scale.settings),
-                ("input-distance", peers.input_distance, {}),
-            )
-        ),
-        *turned_and_transformed(scale),
-        variant(
-            by_neighbours("latent-distance, preset paper"),
-            partial(ours, preset="paper", channels=AS_SCANNED),
-            cohorts=1,
-        ),
-        *(
-            replace(
-                variant(
-                    by_neighbours(f"{latents} latents, KL weight {kl_weight:g}"),
-                    partial(peers.tuned, latents=latents, kl_weight=kl_weight, **scale.settings),
-                ),
-                sources=(*NETWORK, *HARMONICS, *TUNING),
-            )
-            for latents in (*CHOICES["latents"], MORE_LATENTS)
-            for kl_weight in CHOICES["kl_weight"]
-        ),
+        *(peer for group in (*groups, settings) for peer in group(scale)),
         *(_catalogued(name, scale) for name in scores),
     ]
+
+
+def _ours(scale: Scale, **settings: Any) -> Fit:
+    return partial(peers.latent_distance, **scale.settings, **settings)
+
+
+def _variant(scale: Scale, names: Sequence[str], fit: Fit, **others: Any) -> Peer:
+    """A method that is measured on the patients with lesions of the main kind alone."""
+    sources = (*NETWORK, *HARMONICS)
+    given = {"sources": sources, "kinds": False, "controls": False, **others}
+    return Peer(tuple(names), fit, others=scale.others, **given)
+
+
+def distances(scale: Scale) -> Iterator[Peer]:
+    """The default and the baseline, of signals as they are and resampled."""
+    some = partial(Peer, others=scale.others)
+    latent, plain = by_neighbours("latent-distance"), by_neighbours("input-distance")
+    yield some(latent, _ours(scale), sources=(*NETWORK, *HARMONICS), maps=EVERY)
+    yield some(plain, peers.input_distance, maps=1, control_maps=False)
+    yield some(
+        by_neighbours("input-distance, resampled"),
+        partial(peers.input_distance, channels=DEFAULT_CHANNELS),
+        sources=HARMONICS,
+    )
+
+
+def tensor_maps(scale: Scale) -> Iterator[Peer]:
+    """b=0, mean diffusivity and FA, and how far they are from the controls' mean."""
+    some = partial(Peer, others=scale.others)
+    yield some(("b=0", "MD", "FA"), peers.tensor)
+    yield some(_signed_or_not("z-map"), peers.z_maps)
+    yield some(_signed_or_not("registered z-map"), peers.registered_z_maps, maps=EVERY)
+
+
+def detectors(scale: Scale) -> Iterator[Peer]:
+    """Mahalanobis' distance, and PyOD."""
+    some = partial(Peer, others=scale.others)
+    yield some(("Mahalanobis distance",), peers.mahalanobis)
+    for one in pyod(scale):
+        yield some((f"PyOD {one.name}",), partial(peers.pyod, detector=one))
+    for one in pyod(scale):
+        if one.name in NEXT_BEST:
+            fit = partial(peers.pyod, detector=one, channels=DEFAULT_CHANNELS)
+            yield some((f"PyOD {one.name}, resampled",), fit, sources=HARMONICS)
+
+
+def classifiers(scale: Scale) -> Iterator[Peer]:
+    """What labels can give."""
+    some = partial(Peer, others=scale.others, maps=EVERY)
+    yield some(("supervised classifier",), peers.supervised)
+    yield some(
+        ("supervised classifier, resampled",),
+        partial(peers.supervised, channels=DEFAULT_CHANNELS),
+        sources=HARMONICS,
+        controls=False,
+    )
+
+
+def networks(scale: Scale) -> Iterator[Peer]:
+    """Networks of other seeds, and of some of the channels."""
+    for seed in NETWORK_SEEDS:
+        names = by_neighbours(f"latent-distance, network seed {seed}")
+        yield _variant(scale, names, _ours(scale, seed=seed))
+    for channels, text in (("b=0", "b=0 only"), ("weighted", "weighted only")):
+        for name, settings in (("latent-distance", scale.settings), ("input-distance", {})):
+            fit = partial(peers.DISTANCES[name], channels=channels, **settings)
+            yield _variant(scale, by_neighbours(f"{name}, {text}"), fit)
 
 
 def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
@@ -226,6 +228,20 @@ def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
             yield some(by_neighbours(f"{name}, heads turned"), turned, cohorts=1)
 
 
+def settings(scale: Scale) -> Iterator[Peer]:
+    """The paper's training, and what `fit --tune` chooses among."""
+    fit = _ours(scale, preset="paper", channels=AS_SCANNED)
+    yield _variant(scale, by_neighbours("latent-distance, preset paper"), fit, cohorts=1)
+    for latents in (*CHOICES["latents"], MORE_LATENTS):
+        for kl_weight in CHOICES["kl_weight"]:
+            yield _variant(
+                scale,
+                by_neighbours(f"{latents} latents, KL weight {kl_weight:g}"),
+                partial(peers.tuned, latents=latents, kl_weight=kl_weight, **scale.settings),
+                sources=(*NETWORK, *HARMONICS, *TUNING),
+            )
+
+
 def pyod(scale: Scale) -> tuple[Detector, ...]:
     """PyOD's detectors: with their default settings but for what is named here."""
     network = {"preprocessing": True, "batch_size": 256, "verbose": 0, "random_state": 0}
@@ -246,8 +262,10 @@ def pyod(scale: Scale) -> tuple[Detector, ...]:
     )
 
 
-def _of_maps(text: str) -> Iterator[str]:
-    return (text.format(name) for name in ("b=0", "MD", "FA"))
+def _signed_or_not(kind: str) -> tuple[str, ...]:
+    return tuple(
+        f"{kind} of {name}{sign}" for sign in ("", ", either sign") for name in ("b=0", "MD", "FA")
+    )
 
 
 def _catalogued(name: str, scale: Scale) -> Peer:
@@ -275,7 +293,7 @@ def measure(
             if scale.real and patient.labels.sum() < LEAST_LESION_VOXELS:
                 raise SystemExit(f"{patient.name} of {cohort.design} has too few lesion voxels.")
         scored = list(score_cohort(cohort, number, wanted, cache, log))
-        log(f"{cohort.design.name} is done\n{report.detection(Results(scored))}")
+        log(f"{cohort.design.name} is done\n{detection(Results(scored))}")
         yield from scored
 
 
@@ -319,10 +337,10 @@ def main() -> None:
     log("Scored; smoothing and summing up")
     results = Results(with_smoothing(scored, options.smooth))
     command = shlex.join(["python", "benchmarks/accuracy.py", *sys.argv[1:]])
-    text = report.markdown(results, options.stage, command, options.smooth[0])
+    text = markdown(results, options.stage, command, options.smooth[0])
     print(text)
-    report.write_section(output / "RESULTS.md", f"accuracy-{options.stage}", text)
-    report.draw(results, output / "accuracy.png", options.smooth[0])
+    write_section(output / "RESULTS.md", f"accuracy-{options.stage}", text)
+    draw(results, output / "accuracy.png", options.smooth[0])
     log("Done")
 
 

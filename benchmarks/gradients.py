@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from cohorts import Rows, Values, real_lesion_masks
 from numpy.typing import NDArray
-from report import write_section
+from results import write_section
 from scipy.spatial.transform import Rotation
 from sklearn.metrics import roc_auc_score
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import write_section
+from results import write_section
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.metrics import roc_auc_score
 
@@ -251,38 +251,21 @@ def report(measured: Mapping[int, Measured], arguments: argparse.Namespace) -> s
     rows = list(measured[digits[0]].aucs)
     aucs = {name: [measured[digit].aucs[name] for digit in digits] for name in rows}
     titles = {AN_AND_CHO: f"{AN_AND_CHO} (An & Cho)", BASELINE_SCORE: f"{BASELINE_SCORE} (pixels)"}
-    dear = ", ".join(f"`{name}`" for name in rows if name in CATALOGUE and on_few(name))
     training = [measured[digit].kept["training"] for digit in digits]
     seconds = sum(
         measured[digit].kept[name]["seconds"] for digit in digits for name in (*rows, "training")
     )
     ahead = "; of ".join(_ahead(aucs, name, digits) for name in HEADLINE[1:])
-    command = "python benchmarks/mnist.py" + (" --paper" if arguments.paper else "")
-    command += "" if arguments.scores == "all" else f" --scores {arguments.scores}"
-    command += "" if arguments.few == FEW else f" --few {arguments.few}"
     lines = [
         "## One digit is novel (the paper's experiment on MNIST)",
         "",
-        f"`{command}`",
+        f"`{_command(arguments)}`",
         "",
-        f"AUC by the novel digit, of MNIST's 60,000 training images. 80 % of those of the other "
-        f"nine digits train ({training[0]['steps']:,} steps, {SETTINGS['latents']} latents) and "
-        f"are the reference. The test is {arguments.most:,} images of the other 20 % and "
-        f"{arguments.most:,} of the novel digit: an AUC's standard error is 0.013 at most. PCA is "
-        f"the reconstruction error by {PCA_COMPONENTS} components; kernel PCA that by "
-        f"{KERNEL_COMPONENTS} components of a Gaussian kernel, of {KERNEL_IMAGES:,} training "
-        f"images at random.",
+        _setting(training[0]["steps"], arguments.most),
         "",
         f"`{DEFAULT_SCORE}` is ahead of {ahead}.",
         "",
-    ]
-    if dear:
-        lines += [
-            f"On {arguments.few} images of either class alone, with a standard error of up to "
-            f"{0.41 / arguments.few**0.5:.2f}: {dear}.",
-            "",
-        ]
-    lines += [
+        *_note_on_few(rows, arguments.few),
         f"| score | {' | '.join(map(str, digits))} | mean |",
         f"| --- |{' --: |' * (len(digits) + 1)}",
         *(_row(titles.get(name, name), aucs[name]) for name in rows),
@@ -291,6 +274,31 @@ def report(measured: Mapping[int, Measured], arguments: argparse.Namespace) -> s
         f"of them for training.",
     ]
     return "\n".join(lines)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    command = "python benchmarks/mnist.py" + (" --paper" if arguments.paper else "")
+    command += "" if arguments.scores == "all" else f" --scores {arguments.scores}"
+    return command + ("" if arguments.few == FEW else f" --few {arguments.few}")
+
+
+def _setting(steps: int, most: int) -> str:
+    return (
+        f"AUC by the novel digit, of MNIST's 60,000 training images. 80 % of those of the other "
+        f"nine digits train ({steps:,} steps, {SETTINGS['latents']} latents) and "
+        f"are the reference. The test is {most:,} images of the other 20 % and "
+        f"{most:,} of the novel digit: an AUC's standard error is 0.013 at most. PCA is "
+        f"the reconstruction error by {PCA_COMPONENTS} components; kernel PCA that by "
+        f"{KERNEL_COMPONENTS} components of a Gaussian kernel, of {KERNEL_IMAGES:,} training "
+        f"images at random."
+    )
+
+
+def _note_on_few(rows: Sequence[str], few: int) -> list[str]:
+    dear = ", ".join(f"`{name}`" for name in rows if name in CATALOGUE and on_few(name))
+    error = f"{0.41 / few**0.5:.2f}"
+    note = f"On {few} images of either class alone, with a standard error of up to {error}: {dear}."
+    return [note, ""] if dear else []
 
 
 def _ahead(aucs: Mapping[str, Sequence[float]], name: str, digits: Sequence[int]) -> str:

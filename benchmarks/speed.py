@@ -20,7 +20,7 @@ import searches
 import throughput
 import torch
 from references import QUICK, Design, Files
-from report import write_section
+from results import write_section
 from timing import machine
 
 HERE = Path(__file__).parent

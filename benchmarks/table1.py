@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cohorts import Cohort, Design, Scan, real_lesion_masks
-from report import write_section
+from results import write_section
 
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
 from qspace_nd.evaluation.tables import table, table_markdown

@@ -163,24 +163,26 @@ def test_lesions_above_either_threshold_are_found_and_clusters_away_from_them_co
 def test_the_report_says_what_was_measured_and_replaces_its_own_section_only(
     scored, tmp_path, monkeypatch
 ):
-    import report
     import summary
     from accuracy import with_smoothing
+    from accuracy_figure import draw
+    from accuracy_tables import markdown
+    from results import write_section
     from summary import Results
 
     monkeypatch.setattr(summary, "RESAMPLES", 100)
     results = Results(with_smoothing(scored[0], [8.0]))
-    text = report.markdown(results, "development", "python benchmarks/accuracy.py", 8.0)
+    text = markdown(results, "development", "python benchmarks/accuracy.py", 8.0)
     for wanted in ("latent-distance, smoothed 8 mm", "| supervised classifier |", "restricted"):
         assert wanted in text
     path = tmp_path / "RESULTS.md"
     path.write_text("# Results\n\nOther figures.\n")
-    report.write_section(path, "accuracy", text)
-    report.write_section(path, "accuracy", "New.")
+    write_section(path, "accuracy", text)
+    write_section(path, "accuracy", "New.")
     assert path.read_text() == (
         "# Results\n\nOther figures.\n\n<!-- begin accuracy -->\nNew.\n<!-- end accuracy -->\n"
     )
-    report.draw(results, tmp_path / "accuracy.png", 8.0)
+    draw(results, tmp_path / "accuracy.png", 8.0)
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
 
 

@@ -1,15 +1,16 @@
-"""The results of accuracy.py as Markdown between markers, and as a figure."""
+"""The results of accuracy.py as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import summary
 from cohorts import LEAST_LESION_VOLUME, MAIN_KIND, OTHER_KINDS, Design
 from peers import NEAREST, NEIGHBOURS, by_neighbours
+from results import table
 from scoring import Scored
 from summary import (
     FIGURES,
@@ -25,7 +26,6 @@ from summary import (
 )
 
 from qspace_nd.model.tuning import CHOICES, Trial
-from qspace_nd.system.writing import replacing
 
 OURS = "latent-distance"
 SUPERVISED = "supervised classifier"
@@ -39,87 +39,29 @@ LEFT_OUT = ("mean of 5", "either sign", "heads turned", "rotation-invariant")
 """What names of methods contain that the longest tables alone show."""
 
 
-def write_section(path: Path, name: str, text: str) -> None:
-    """Put `text` between the markers of a section of a Markdown file, or at its end."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    old = path.read_text() if path.exists() else "# Results\n"
-    before, found, rest = old.partition(begin)
-    after = rest.partition(end)[2] if found else ""
-    if not found:
-        before = before.rstrip("\n") + "\n\n"
-    with replacing(path) as temporary:
-        temporary.write_text(f"{before}{begin}\n{text.rstrip()}\n{end}{after or chr(10)}")
-
-
 def markdown(results: Results, stage: str, command: str, fwhm: float) -> str:
     """Everything that was measured, as a section of Markdown."""
-    headline = [name for name in results.names() if _headline(name, fwhm)]
-    sections = [
-        (
-            "Finding lesions",
-            "Means over cohorts of means over patients, and the paired difference of "
-            "latent-distance to each method with its 95 % bootstrap interval over patients. AP: "
-            f"average precision. Distances are the mean to {NEIGHBOURS[0]} neighbours, as by "
-            "default, but where another number is said.",
-            [detection(results)],
-        ),
-        (
-            "Kinds of lesion",
-            "AUC in the brain / within white matter; the same heads, networks and places.",
-            [_kinds(results)],
-        ),
-        (
-            "Lesions found by volume",
-            f"The share of lesions with a voxel above the score that {HEALTHY_ABOVE:.0%} of "
-            "healthy voxels exceed: of left-out controls | of the patient's own voxels outside "
-            "lesions.",
-            [_found(results, headline)],
-        ),
-        (
-            "Where there is no lesion",
-            f"Clusters of at least {LEAST_CLUSTER} voxels above the threshold of left-out controls "
-            "that touch no lesion, and the share of a left-out control's voxels above the "
-            f"threshold of the other ones ({HEALTHY_ABOVE:.1%} is wanted).",
-            [_clusters(results, headline)],
-        ),
-        (
-            "Smoothing",
-            "Gaussian inside the brain, full width at half maximum, of the methods with whole "
-            "maps; the difference is that of latent-distance smoothed alike (by "
-            f"{fwhm:g} mm to what is not smoothed).",
-            [_smoothing(results, fwhm)],
-        ),
-        (
-            "Network seeds, channels, the paper's training",
-            "",
-            [_variants(results), _seeds(results), _training(results)],
-        ),
-        (
-            "Settings chosen without labels",
-            "What `fit --tune` chooses by changed healthy white matter, and the best by the "
-            "patients' labels among the same settings: AUC in the brain.",
-            [_tuning(results)],
-        ),
-        (
-            "The other scores",
-            "On the first cohort; the dear ones on fewer voxels.",
-            [_detection(results, [name for name in results.names() if CATALOGUED in name])],
-        ),
-        (
-            "Time",
-            "Processor seconds to learn from a cohort, and to score 10,000 voxels; medians.",
-            [_times(results)],
-        ),
-    ]
     parts = [
         f"## Accuracy, {stage} cohorts",
         f"`{command}`, on one of two cores.",
         _cohorts(results),
     ]
-    for title, text, tables in sections:
-        if any(tables):
-            parts += [f"### {title}", text, *tables]
+    for title, text, tables in SECTIONS:
+        written = [one(results, fwhm) for one in tables]
+        if any(written):
+            parts += [f"### {title}", text.replace("FWHM", f"{fwhm:g}"), *written]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def headlines(results: Results, fwhm: float) -> list[str]:
+    """The methods that are shown where there is room for the most telling ones alone."""
+    return [name for name in results.names() if _is_headline(name, fwhm)]
+
+
+def _is_headline(name: str, fwhm: float) -> bool:
+    smoothed = name.endswith(f"smoothed {fwhm:g} mm") and _by_default(name)
+    left_out = any(text in name for text in LEFT_OUT)
+    return not left_out and (smoothed or not _aside(name))
 
 
 def _aside(name: str) -> bool:
@@ -139,14 +81,9 @@ def _by_default(name: str) -> bool:
     return "mean of" not in name and NEAREST not in name
 
 
-def detection(results: Results) -> str:
+def detection(results: Results, fwhm: float = 0.0) -> str:
     """Say in a table how well each method finds lesions."""
     return _detection(results, [name for name in results.names() if not _aside(name)])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cohorts(results: Results) -> str:
@@ -180,7 +117,7 @@ def _smoothing(results: Results, fwhm: float) -> str:
     return _detection(results, [OURS, SUPERVISED, *smooth], alike)
 
 
-def _variants(results: Results) -> str:
+def _variants(results: Results, fwhm: float) -> str:
     others = [name for name in results.names() if _is_variant(name)]
     return _detection(results, [OURS, f"{OURS}, {NEAREST}", *others]) if others else ""
 
@@ -207,7 +144,7 @@ def _detection(
             gains = [_signed(between[k]) for k in (0, 2)]
         note = "" if len(theirs) == most else f" ({len(theirs)} patients)"
         rows.append([name + note, *means, *gains])
-    return _table(
+    return table(
         ["", *FIGURES, "latent-distance − it: AUC, brain", "AUC, white matter"],
         rows,
     )
@@ -217,7 +154,7 @@ def _signed(one: Interval) -> str:
     return f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
-def _kinds(results: Results) -> str:
+def _kinds(results: Results, fwhm: float) -> str:
     kinds = (MAIN_KIND, *OTHER_KINDS)
     rows = []
     for name in results.names():
@@ -225,17 +162,17 @@ def _kinds(results: Results) -> str:
         if all(by_kind):
             figures = [interval(values) for values in by_kind]
             rows.append([name, *(f"{one[0].mean:.3f} / {one[2].mean:.3f}" for one in figures)])
-    return _table(["", *kinds], rows)
+    return table(["", *kinds], rows)
 
 
-def _found(results: Results, names: Sequence[str]) -> str:
+def _found(results: Results, fwhm: float) -> str:
     rows, header = [], ["", "all"]
-    for name in names:
+    for name in headlines(results, fwhm):
         controls = results.of(name, "healthy")
         if not controls:
             continue
         bins = lesions_found(results.of(name), controls)
-        header = ["", *(_volume(one) for one in bins), "all"]
+        header = ["", *(volume(one) for one in bins), "all"]
         total = Found(
             0.0,
             np.inf,
@@ -244,10 +181,11 @@ def _found(results: Results, names: Sequence[str]) -> str:
             sum(one.by_own for one in bins),
         )
         rows.append([name, *(_share(one) for one in (*bins, total))])
-    return _table(header, rows)
+    return table(header, rows)
 
 
-def _volume(one: Found) -> str:
+def volume(one: Found) -> str:
+    """Say which volumes a bin of lesions has, and how many lesions are in it."""
     text = f"≥ {one.minimum:g}" if np.isinf(one.maximum) else f"{one.minimum:g}–{one.maximum:g}"
     return f"{text} mm³ ({one.lesions})"
 
@@ -258,9 +196,9 @@ def _share(one: Found) -> str:
     return f"{one.by_controls / one.lesions:.2f} \\| {one.by_own / one.lesions:.2f}"
 
 
-def _clusters(results: Results, names: Sequence[str]) -> str:
+def _clusters(results: Results, fwhm: float) -> str:
     rows = []
-    for name in names:
+    for name in headlines(results, fwhm):
         controls = results.of(name, "healthy")
         if len(controls) < 2:
             continue
@@ -274,7 +212,7 @@ def _clusters(results: Results, names: Sequence[str]) -> str:
                 f"{shares.mean():.2%} ± {shares.std(ddof=1):.2%}, at most {shares.max():.2%}",
             ]
         )
-    return _table(["", "clusters, patients", "clusters, controls", "share above"], rows)
+    return table(["", "clusters, patients", "clusters, controls", "share above"], rows)
 
 
 def _spread(counts: Sequence[int]) -> str:
@@ -283,7 +221,7 @@ def _spread(counts: Sequence[int]) -> str:
     return f"{np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
 
 
-def _seeds(results: Results) -> str:
+def _seeds(results: Results, fwhm: float) -> str:
     names = [OURS, *(name for name in results.names() if _is_seed(name))]
     if len(names) < 2:
         return ""
@@ -294,14 +232,14 @@ def _seeds(results: Results) -> str:
         ["standard deviation over networks", *(f"{value:.4f}" for value in spread)],
         ["standard error over patients", *(f"{value:.4f}" for value in sampling)],
     ]
-    return _table([f"latent-distance, {len(names)} network seeds", *FIGURES], rows)
+    return table([f"latent-distance, {len(names)} network seeds", *FIGURES], rows)
 
 
 def _is_seed(name: str) -> bool:
     return "network seed" in name and _by_default(name) and not _smoothed(name)
 
 
-def _training(results: Results) -> str:
+def _training(results: Results, fwhm: float) -> str:
     rows = {}
     for one in results.scored:
         if "alive" in one.facts and _by_default(one.name) and not _smoothed(one.name):
@@ -324,10 +262,10 @@ def _training(results: Results) -> str:
         "of its fall, in the last tenth",
         "seconds",
     ]
-    return _table(header, rows.values())
+    return table(header, rows.values())
 
 
-def _tuning(results: Results) -> str:
+def _tuning(results: Results, fwhm: float) -> str:
     """The setting of highest AUC on changed healthy voxels beside that of highest AUC on lesions.
 
     Among all settings with at most so many latents as `fit --tune` tries, and among those with
@@ -363,7 +301,7 @@ def _tuning(results: Results) -> str:
                 ]
             )
     header = ["among", "cohort", "chosen", "AUC, changed", "AUC, lesions", "best by labels", "less"]
-    return _table(header, rows) if rows else ""
+    return table(header, rows) if rows else ""
 
 
 @dataclass(frozen=True)
@@ -388,14 +326,14 @@ def _trial(results: Results, name: str, latents: int, cohort: Design) -> Labelle
     return LabelledTrial({}, facts["altered"][column], dead, name, latents, found)
 
 
-def _times(results: Results) -> str:
+def _times(results: Results, fwhm: float) -> str:
     rows = []
     for method in dict.fromkeys(one.method for one in results.scored):
         of = results.of(method)
         learning = np.median([one.facts["seconds"] for one in of])
         scoring = np.median([_per_ten_thousand(one) for one in of])
         rows.append([method, f"{learning:.1f}", f"{scoring:.2f}"])
-    return _table(["", "learning", "scoring 10,000"], rows)
+    return table(["", "learning", "scoring 10,000"], rows)
 
 
 def _per_ten_thousand(one: Scored) -> float:
@@ -403,72 +341,70 @@ def _per_ten_thousand(one: Scored) -> float:
     return one.seconds / voxels * 1e4
 
 
-# --- figure ------------------------------------------------------------------------------------
+def _catalogued(results: Results, fwhm: float) -> str:
+    return _detection(results, [name for name in results.names() if CATALOGUED in name])
 
 
-def draw(results: Results, path: Path, fwhm: float) -> None:
-    """Draw AUC by method, in the brain and in white matter, by kind, and lesions found."""
-    import matplotlib
+class Section(NamedTuple):
+    """A part of the report; it is left out where all its tables are empty.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    `FWHM` in the text stands for the width of the smoothing, in mm.
+    """
 
-    figure, axes = plt.subplots(1, 3, figsize=(15, 8), width_ratios=(1.2, 1.2, 1.1))
-    names = [name for name in results.names() if _headline(name, fwhm)]
-    values = {name: interval(results.detection(name)) for name in names}
-    names.sort(key=lambda name: values[name][0].mean)
-    for axis, column in zip(axes, (0, 2), strict=False):
-        for at, name in enumerate(names):
-            one = values[name][column]
-            axis.plot([one.low, one.high], [at, at], color=_colour(name), linewidth=2)
-            axis.plot(one.mean, at, "o", color=_colour(name))
-        axis.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
-        axis.axvline(0.5, color="0.8", linewidth=1)
-        axis.set_xlabel(FIGURES[column])
-        axis.grid(axis="x", color="0.92")
-    _draw_found(results, axes[2], fwhm)
-    figure.suptitle("Simulated lesions found, mean and 95 % interval over patients")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    title: str
+    text: str
+    tables: tuple[Callable[[Results, float], str], ...]
 
 
-def _headline(name: str, fwhm: float) -> bool:
-    """Tell whether a method is shown where there is room for the most telling ones alone."""
-    smoothed = name.endswith(f"smoothed {fwhm:g} mm") and _by_default(name)
-    left_out = any(text in name for text in LEFT_OUT)
-    return not left_out and (smoothed or not _aside(name))
-
-
-def _colour(name: str) -> str:
-    if name.startswith(OURS):
-        return "tab:red"
-    if name.startswith(SUPERVISED):
-        return "tab:green"
-    return "tab:blue" if name.startswith("input-distance") else "0.45"
-
-
-def _draw_found(results: Results, axis, fwhm: float) -> None:  # type: ignore[no-untyped-def]
-    for name, style in (
-        (OURS, "o-"),
-        (f"{OURS}, smoothed {fwhm:g} mm", "o--"),
-        ("input-distance", "s-"),
-        (SUPERVISED, "^-"),
-        ("registered z-map of MD", "d-"),
-    ):
-        controls = results.of(name, "healthy")
-        if not controls:
-            continue
-        bins = [one for one in lesions_found(results.of(name), controls) if one.lesions]
-        shares = [one.by_controls / one.lesions for one in bins]
-        axis.plot(range(len(bins)), shares, style, label=name, color=_line_colour(name))
-        axis.set_xticks(range(len(bins)), [_volume(one) for one in bins], rotation=30, ha="right")
-    axis.set_ylim(0, 1.3)  # room for the legend
-    axis.set_yticks(np.linspace(0, 1, 6))
-    axis.set_ylabel(f"share of lesions found, above {1 - HEALTHY_ABOVE:.0%} of left-out controls")
-    axis.grid(axis="y", color="0.92")
-    axis.legend(fontsize=9, loc="upper left")
-
-
-def _line_colour(name: str) -> str:
-    return _colour(name) if "z-map" not in name else "0.45"
+SECTIONS = (
+    Section(
+        "Finding lesions",
+        "Means over cohorts of means over patients, and the paired difference of latent-distance "
+        "to each method with its 95 % bootstrap interval over patients. AP: average precision. "
+        f"Distances are the mean to {NEIGHBOURS[0]} neighbours, as by default, but where another "
+        "number is said.",
+        (detection,),
+    ),
+    Section(
+        "Kinds of lesion",
+        "AUC in the brain / within white matter; the same heads, networks and places.",
+        (_kinds,),
+    ),
+    Section(
+        "Lesions found by volume",
+        f"The share of lesions with a voxel above the score that {HEALTHY_ABOVE:.0%} of healthy "
+        "voxels exceed: of left-out controls | of the patient's own voxels outside lesions.",
+        (_found,),
+    ),
+    Section(
+        "Where there is no lesion",
+        f"Clusters of at least {LEAST_CLUSTER} voxels above the threshold of left-out controls "
+        "that touch no lesion, and the share of a left-out control's voxels above the threshold "
+        f"of the other ones ({HEALTHY_ABOVE:.1%} is wanted).",
+        (_clusters,),
+    ),
+    Section(
+        "Smoothing",
+        "Gaussian inside the brain, full width at half maximum, of the methods with whole maps; "
+        "the difference is that of latent-distance smoothed alike (by FWHM mm to what is not "
+        "smoothed).",
+        (_smoothing,),
+    ),
+    Section("Network seeds, channels, the paper's training", "", (_variants, _seeds, _training)),
+    Section(
+        "Settings chosen without labels",
+        "What `fit --tune` chooses by changed healthy white matter, and the best by the patients' "
+        "labels among the same settings: AUC in the brain.",
+        (_tuning,),
+    ),
+    Section(
+        "The other scores",
+        "On the first cohort; the dear ones on fewer voxels.",
+        (_catalogued,),
+    ),
+    Section(
+        "Time",
+        "Processor seconds to learn from a cohort, and to score 10,000 voxels; medians.",
+        (_times,),
+    ),
+)
