@@ -20,7 +20,7 @@ from results import write_section
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
 from qspace_nd.evaluation.tables import table, table_markdown
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.network.vae import PAPER_HIDDEN
+from qspace_nd.network.recipes import PAPER_HIDDEN
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.scores.names import BASELINE_SCORE

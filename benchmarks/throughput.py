@@ -16,8 +16,9 @@ from timing import in_turn, peak_memory
 
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
 from qspace_nd.imaging.scans import read_voxels
-from qspace_nd.network.training import PRESETS, train
-from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.network.recipes import PAPER_HIDDEN, PRESETS
+from qspace_nd.network.training import train
+from qspace_nd.network.vae import VectorVAE
 from qspace_nd.scores.closest import ERROR, closest_latents
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.system.threads import single_thread
@@ -25,7 +26,6 @@ from qspace_nd.system.threads import single_thread
 _READ = """
 import sys
 from pathlib import Path
-from qspace_nd.system.threads import single_thread
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
 from qspace_nd.imaging.scans import read_voxels
 (scan,) = open_scans([Path(sys.argv[1])], DEFAULT_OPTIONS)

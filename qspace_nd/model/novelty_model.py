@@ -22,16 +22,10 @@ from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.rows import Healthy, Piece, collect, draw, hold_out, spread
+from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import network_for
-from qspace_nd.network.training import (
-    IMAGE_PRESETS,
-    PRESETS,
-    STANDARDISED_ROWS,
-    VALIDATION_ROWS,
-    History,
-    Recipe,
-    train,
-)
+from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS, Recipe
+from qspace_nd.network.training import STANDARDISED_ROWS, VALIDATION_ROWS, train
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.base import Score, Search
@@ -85,7 +79,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         The nearest healthy voxels that distances to the nearest are the mean to; by default the
         preset's (10; 1 for images and in the paper).
     preset : str
-        "default" or "paper": how the network is trained (`qspace_nd.network.training.PRESETS` and
+        "default" or "paper": how the network is trained (`qspace_nd.network.recipes.PRESETS` and
         `IMAGE_PRESETS`).
     decision_score : str
         The score that `decision_function` gives, and `novelty` where none is named.

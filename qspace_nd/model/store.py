@@ -33,8 +33,8 @@ from qspace_nd._version import __version__
 from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import network_again
-from qspace_nd.network.training import History
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.reference import Part, Reference

@@ -1,12 +1,12 @@
-"""Fitting the VAE: the two recipes, early stopping, what is reported."""
+"""Fitting the VAE by a recipe: its steps, and the looks at voxels that it does not learn from."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -16,16 +16,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.network.history import ALIVE, History
 from qspace_nd.network.objective import Found, objective, slopes
-from qspace_nd.network.vae import PAPER_HIDDEN, VAE, VectorVAE
+from qspace_nd.network.recipes import Recipe
+from qspace_nd.network.vae import VAE, VectorVAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.system.threads import workers
-
-ALIVE = 0.01
-"""Least variance of a latent's posterior mean over the data for the latent to count as alive.
-
-Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (arXiv 1509.00519), section 5.2.
-"""
 
 VALIDATION_ROWS = 65_536
 """Rows that the loss is looked at on: enough for three digits, few enough to cost little."""
@@ -35,187 +32,6 @@ STANDARDISED_ROWS = 1_000_000
 
 PARTS, LEAST_PART = 8, 512
 """Parts of a batch whose slopes are found on a thread each, and the fewest rows of one."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained, and how many neighbours novelty is told by.
-
-    Attributes
-    ----------
-    hidden : tuple of int, or a mapping of the number of latents to one
-        Widths of the encoder's hidden layers.
-    kl_weight : float
-        Weight of the Kullback-Leibler term of the objective; 1 is the evidence lower bound.
-    batch_size : int
-        Voxels of a step.
-    rate : float
-        Learning rate of Adam; the highest one where `one_cycle` is set.
-    steps : int
-        The most steps that training takes.
-    check_every : int
-        Steps between two looks at the validation loss.
-    patience : int or None
-        Looks without a better validation loss after which training ends; None for never.
-    one_cycle : bool
-        Raise the rate to `rate` and lower it to nearly 0 over the budget of steps
-        (Smith & Topin, arXiv 1708.07120), rather than keep it constant.
-    standardise : bool
-        Standardise the channels inside the network.
-    activation : str
-        The networks' non-linearity.
-    gradient_norm : float
-        Norm that gradients are clipped to; `inf` for no clipping.
-    gain_jitter : float
-        Standard deviation of the logarithm of a random gain, another for each voxel of a batch. A
-        scan of another person lies a little beside the training scans, and lesions more so: a
-        network that has seen gains around those of the training scans places both smoothly.
-    neighbours : int
-        The nearest healthy voxels that distances to the nearest are the mean to.
-    """
-
-    hidden: Mapping[int, tuple[int, ...]] | tuple[int, ...]
-    kl_weight: float
-    batch_size: int
-    rate: float
-    steps: int
-    check_every: int
-    patience: int | None
-    one_cycle: bool
-    standardise: bool
-    activation: str
-    gradient_norm: float
-    gain_jitter: float
-    neighbours: int
-
-
-PRESETS = {
-    "default": Recipe(
-        hidden=(256, 128, 64),
-        kl_weight=0.01,
-        batch_size=1024,
-        rate=4e-3,
-        steps=3000,
-        check_every=100,
-        patience=None,
-        one_cycle=True,
-        standardise=True,
-        activation="silu",
-        gradient_norm=100.0,
-        gain_jitter=0.1,
-        neighbours=10,
-    ),
-    "paper": Recipe(
-        hidden=PAPER_HIDDEN,
-        kl_weight=1.0,
-        batch_size=32_768,
-        rate=1e-3,
-        steps=5000,
-        check_every=25,
-        patience=20,
-        one_cycle=False,
-        standardise=False,
-        activation="relu",
-        gradient_norm=math.inf,
-        gain_jitter=0.0,
-        neighbours=1,
-    ),
-}
-"""The recipes by name; "paper" is that of Vasilev et al., section 3.1."""
-
-IMAGE_PRESETS = {
-    "default": Recipe(
-        hidden=(8, 16, 32),
-        kl_weight=0.1,
-        batch_size=128,
-        rate=3e-3,
-        steps=1000,
-        check_every=100,
-        patience=None,
-        one_cycle=True,
-        standardise=True,
-        activation="relu",
-        gradient_norm=100.0,
-        gain_jitter=0.0,
-        neighbours=1,
-    ),
-    "paper": Recipe(
-        hidden=(8, 16, 32),
-        kl_weight=1.0,
-        batch_size=64,
-        rate=1e-5,
-        steps=200_000,
-        check_every=1000,
-        patience=20,
-        one_cycle=False,
-        standardise=True,
-        activation="relu",
-        gradient_norm=math.inf,
-        gain_jitter=0.0,
-        neighbours=1,
-    ),
-}
-"""The recipes for images, `hidden` being numbers of filters.
-
-"paper" has its optimiser, batches and rate; the numbers of filters and of steps are ours.
-"""
-
-
-@dataclass(frozen=True)
-class History:
-    """What training showed.
-
-    Attributes
-    ----------
-    steps : int
-        Steps taken.
-    best_step : int
-        Step whose weights were kept, the one of least validation loss.
-    losses : list of (step, training loss, validation loss)
-        Nats per voxel, one entry a look; the training loss is the mean since the look before.
-    latent_kl : list of float, length d
-        Kullback-Leibler divergence of each latent on the validation voxels, in nats.
-    latents_alive : int
-        Latents whose posterior mean has a variance above `ALIVE`.
-    """
-
-    steps: int
-    best_step: int
-    losses: list[tuple[int, float, float]]
-    latent_kl: list[float]
-    latents_alive: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the history as plain data."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> History:
-        """Read what `to_json` returned."""
-        losses = [(int(step), float(a), float(b)) for step, a, b in data["losses"]]
-        return History(**(data | {"losses": losses}))
-
-    @property
-    def validation_loss(self) -> float:
-        """The least validation loss, in nats per voxel."""
-        return min(validation for _, _, validation in self.losses)
-
-    @property
-    def late_fall(self) -> float:
-        """Share of the fall of the validation loss that the last tenth of training brought.
-
-        A share, because a nat is much or little by the channels' number and noise.
-        """
-        late = [validation for step, _, validation in self.losses if step > 0.9 * self.steps]
-        before = [validation for step, _, validation in self.losses if step <= 0.9 * self.steps]
-        if not late or not before or min(late) >= min(before):
-            return 0.0
-        return (min(before) - min(late)) / (before[0] - min(late))
-
-    @property
-    def still_falling(self) -> bool:
-        """Whether the last tenth of training brought over 1 % of the fall."""
-        return self.late_fall > 0.01
 
 
 def train(
@@ -248,93 +64,163 @@ def train(
             network.standardise(x[_spread(training, STANDARDISED_ROWS)])
         find_slopes = _finder_of_slopes(network, recipe.kl_weight)
         with threadpool_limits(1, user_api="blas"):  # libraries that are loaded by now
-            return _train(
-                network, x, training, validation, recipe, seed, progress, pool, find_slopes
-            )
+            random = torch.Generator(x.device).manual_seed(seed)
+            looks = _Looks(network, x[_spread(validation, VALIDATION_ROWS)], recipe, random, pool)
+            batches = _batches(training, network.latents, recipe, random)
+            losses = _steps(network, x, batches, recipe, pool, find_slopes)
+            with progress.task("Training", recipe.steps) as task:
+                for step, loss in enumerate(losses, start=1):
+                    task.advance(note=looks.after(step, loss))
+                    if looks.ended:
+                        break
+            return looks.history()
 
 
-def _train(
+def _steps(
     network: VAE,
     x: Tensor,
-    training: Tensor,
-    validation: Tensor,
+    batches: Iterator[list[_Part]],
     recipe: Recipe,
-    seed: int,
-    progress: Progress,
     pool: Executor,
     find_slopes: _FindSlopes,
-) -> History:
-    device = x.device
-    noise = torch.Generator(device).manual_seed(seed)
-    held_out = x[_spread(validation, VALIDATION_ROWS)]
-    held_out_noise = torch.randn(len(held_out), network.latents, generator=noise, device=device)
+) -> Iterator[Tensor]:
+    """Take a step with each of the `batches` of voxels `x` (N, C); their mean objectives: ().
+
+    While the slopes of one batch are found, the next is drawn.
+    """
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
-    schedule = (
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, recipe.rate, total_steps=recipe.steps, cycle_momentum=False
-        )
-        if recipe.one_cycle
-        else None
-    )
+    adjust_rate = _rate_schedule(optimiser, recipe)
 
     def slopes_of(part: _Part) -> Found:
         return find_slopes(part.voxels(x), part.noise)
 
-    best, best_step, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
-    losses: list[tuple[int, float, float]] = []
-    recent: list[Tensor] = []
-    step = 0
-    with progress.task("Training", recipe.steps) as task:
-        batches = _batches(training, network.latents, recipe, noise)
-        batch = next(batches)
-        while True:
-            # A batch of one part is not worth another thread.
-            run: Callable[..., Iterator[Any]] = pool.map if len(batch) > 1 else map
-            upcoming = run(next, [batches])
-            found = run(slopes_of, batch)
-            loss = _put_slopes(network, found, sum(len(part.rows) for part in batch))
-            (batch,) = upcoming
-            if math.isfinite(recipe.gradient_norm):
-                torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
-            optimiser.step()
-            if schedule is not None:
-                schedule.step()
-            recent.append(loss)
-            step += 1
-            if step % recipe.check_every and step < recipe.steps:
-                task.advance()
-                continue
-            loss_now = _validation_loss(network, held_out, held_out_noise, recipe.kl_weight, pool)
-            losses.append((step, float(torch.stack(recent).mean()), loss_now))
-            recent = []
-            if loss_now < best:
-                best, best_step, best_weights = loss_now, step, copy.deepcopy(network.state_dict())
-            alive = _latents_alive(network, held_out, pool)
-            task.advance(
-                note=f"loss {losses[-1][1]:.2f}, validation {loss_now:.2f}, "
-                f"latents alive {alive}/{network.latents}"
-            )
-            impatient = (
-                recipe.patience is not None
-                and step - best_step >= recipe.patience * recipe.check_every
-            )
-            diverged = math.isnan(losses[-1][1])  # the weights are NaN too, and stay so
-            if step == recipe.steps or impatient or diverged:
-                break
-    if not math.isfinite(best):
-        raise WorkError(
-            "Training did not converge: the validation loss was never finite; look for extreme "
-            "values in the healthy scans."
+    batch = next(batches)
+    while True:
+        # A batch of one part is not worth another thread.
+        run: Callable[..., Iterator[Any]] = pool.map if len(batch) > 1 else map
+        upcoming = run(next, [batches])
+        found = run(slopes_of, batch)
+        loss = _put_slopes(network, found, sum(len(part.rows) for part in batch))
+        (batch,) = upcoming
+        if math.isfinite(recipe.gradient_norm):
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
+        optimiser.step()
+        adjust_rate()
+        yield loss
+
+
+def _rate_schedule(optimiser: torch.optim.Optimizer, recipe: Recipe) -> Callable[[], None]:
+    """What is called after each step to set the learning rate of the next."""
+    if not recipe.one_cycle:
+        return lambda: None
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.rate, total_steps=recipe.steps, cycle_momentum=False
+    ).step
+
+
+class _Looks:
+    """Looks at a network on voxels that it does not learn from, which keep its best weights.
+
+    Parameters
+    ----------
+    network : VAE
+        What is trained.
+    x : (n, C) tensor
+        The voxels.
+    recipe : Recipe
+        When to look, and when to end.
+    random : torch.Generator
+        Where the noise comes from that the voxels are sampled with, at each look the same.
+    pool : Executor
+        The threads, which share the voxels.
+    """
+
+    def __init__(
+        self, network: VAE, x: Tensor, recipe: Recipe, random: torch.Generator, pool: Executor
+    ) -> None:
+        self._network, self._x, self._recipe, self._pool = network, x, recipe, pool
+        self._noise = torch.randn(len(x), network.latents, generator=random, device=x.device)
+        self._best, self._best_step = math.inf, 0
+        self._best_weights = copy.deepcopy(network.state_dict())
+        self._losses: list[tuple[int, float, float]] = []
+        self._since: list[Tensor] = []  # the losses of the steps since the last look
+
+    def after(self, step: int, loss: Tensor) -> str:
+        """Look after a step where the recipe says so; what a listener shall know, if anything."""
+        self._since.append(loss)
+        if step % self._recipe.check_every and step < self._recipe.steps:
+            return ""
+        training, validation = float(torch.stack(self._since).mean()), self._loss()
+        self._losses.append((step, training, validation))
+        self._since = []
+        if validation < self._best:
+            self._best, self._best_step = validation, step
+            self._best_weights = copy.deepcopy(self._network.state_dict())
+        return (
+            f"loss {training:.2f}, validation {validation:.2f}, "
+            f"latents alive {self._alive()}/{self._network.latents}"
         )
-    network.load_state_dict(best_weights)
-    kl = pool.map(torch.no_grad()(lambda x: network.encode(x).kl()), held_out.split(network.block))
-    return History(
-        steps=step,
-        best_step=best_step,
-        losses=losses,
-        latent_kl=[round(float(one), 6) for one in torch.cat(list(kl)).mean(0)],
-        latents_alive=_latents_alive(network, held_out, pool),
-    )
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing to gain, or no step left, after the last look."""
+        if not self._losses:
+            return False
+        step, training, _ = self._losses[-1]
+        recipe = self._recipe
+        impatient = (
+            recipe.patience is not None
+            and step - self._best_step >= recipe.patience * recipe.check_every
+        )
+        diverged = math.isnan(training)  # the weights are NaN too, and stay so
+        return step == recipe.steps or impatient or diverged
+
+    def history(self) -> History:
+        """Give the network its best weights, and return what was seen.
+
+        Raises
+        ------
+        WorkError
+            The loss was never finite.
+        """
+        if not math.isfinite(self._best):
+            raise WorkError(
+                "Training did not converge: the validation loss was never finite; look for extreme "
+                "values in the healthy scans."
+            )
+        self._network.load_state_dict(self._best_weights)
+        return History(
+            steps=self._losses[-1][0],
+            best_step=self._best_step,
+            losses=self._losses,
+            latent_kl=[round(float(one), 6) for one in self._posterior(Gaussian.kl).mean(0)],
+            latents_alive=self._alive(),
+        )
+
+    def _loss(self) -> float:
+        """The mean objective."""
+        network, kl_weight = self._network, self._recipe.kl_weight
+
+        @torch.no_grad()
+        def total(x: Tensor, noise: Tensor) -> float:
+            return float(objective(network, x, noise, kl_weight).cpu().sum(dtype=torch.float64))
+
+        blocks = self._x.split(network.block), self._noise.split(network.block)
+        return sum(self._pool.map(total, *blocks)) / len(self._x)
+
+    def _alive(self) -> int:
+        """How many latents tell the voxels apart."""
+        means = self._posterior(lambda posterior: posterior.mean)
+        return int((means.var(0, correction=0) > ALIVE).sum())
+
+    def _posterior(self, measure: Callable[[Gaussian[Tensor]], Tensor]) -> Tensor:
+        """A measure (n, d) of the voxels' posteriors."""
+
+        @torch.no_grad()
+        def of(x: Tensor) -> Tensor:
+            return measure(self._network.encode(x))
+
+        return torch.cat(list(self._pool.map(of, self._x.split(self._network.block))))
 
 
 _FindSlopes = Callable[[Tensor, Tensor], Found]
@@ -366,11 +252,6 @@ def _put_slopes(network: VAE, parts: Iterable[Found], rows: int) -> Tensor:
     return total / rows
 
 
-def _latents_alive(network: VAE, x: Tensor, pool: Executor) -> int:
-    means = pool.map(torch.no_grad()(lambda x: network.encode(x).mean), x.split(network.block))
-    return int((torch.cat(list(means)).var(0, correction=0) > ALIVE).sum())
-
-
 def _spread(rows: Tensor, most: int) -> Tensor:
     """At most `most` of the `rows`, evenly spread."""
     return rows[:: math.ceil(len(rows) / most)]
@@ -398,18 +279,6 @@ class _Part:
         """The part's voxels (n, C) of all, `x` (N, C)."""
         voxels = x.index_select(0, self.rows)
         return voxels if self.gain is None else voxels.mul_(self.gain)
-
-
-def _validation_loss(
-    network: VAE, x: Tensor, noise: Tensor, kl_weight: float, pool: Executor
-) -> float:
-    @torch.no_grad()
-    def total(rows: Tensor, noise_of_rows: Tensor) -> float:
-        return float(
-            objective(network, rows, noise_of_rows, kl_weight).cpu().sum(dtype=torch.float64)
-        )
-
-    return sum(pool.map(total, x.split(network.block), noise.split(network.block))) / len(x)
 
 
 def _batches(

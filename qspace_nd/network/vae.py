@@ -22,9 +22,6 @@ Without a floor a channel that the network reproduces exactly, a constant one ab
 likelihood to infinity and the other channels are forgotten.
 """
 
-PAPER_HIDDEN = {8: (64, 32, 16), 16: (128, 64, 32), 24: (128, 64, 48)}
-"""Widths of the hidden layers for each number of latents in the paper (section 3.1)."""
-
 LOG_STD_LIMIT = 12.0
 """Largest size of a logarithm of a standard deviation: its exp, squared, fits float32."""
 

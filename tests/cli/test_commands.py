@@ -23,7 +23,7 @@ import pytest
 
 from qspace_nd.cli import COMMANDS
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
+from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
 from tests.conftest import PROGRAM, Run, call_installed, tree_of
 
 README = Path(__file__).parents[2] / "README.md"

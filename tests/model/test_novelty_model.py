@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from qspace_nd import NoveltyModel
 from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.model import novelty_model as model_module
-from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
+from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import Task
 from qspace_nd.scores.reference import Reference
 from qspace_nd.searching.nearest import NearestNeighbours

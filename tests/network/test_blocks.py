@@ -8,7 +8,8 @@ from torch import Tensor
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.network.blocks import BLOCK, apply_in_blocks
-from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.network.recipes import PAPER_HIDDEN
+from qspace_nd.network.vae import VectorVAE
 from qspace_nd.system.threads import single_thread
 
 CPU = torch.device("cpu")

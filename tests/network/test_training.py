@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,11 @@ import torch
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
+from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import ImageVAE
 from qspace_nd.network.objective import objective
-from qspace_nd.network.training import PRESETS, History, Recipe, train
+from qspace_nd.network.recipes import PRESETS, Recipe
+from qspace_nd.network.training import train
 from qspace_nd.network.vae import VectorVAE
 from qspace_nd.progress import SILENT, Progress, Task
 
@@ -217,14 +218,6 @@ def test_the_recipe_of_the_paper_stops_early() -> None:
     assert history.steps == history.best_step + 20
 
 
-def test_the_recipe_of_the_paper_is_that_of_the_paper() -> None:
-    paper = PRESETS["paper"]
-    assert (paper.kl_weight, paper.rate, paper.batch_size) == (1.0, 0.001, 32_768)
-    assert paper.patience is not None
-    assert not paper.one_cycle
-    assert not paper.standardise
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_loss_that_is_never_finite_is_a_work_error_at_once(preset: str) -> None:
     x = voxels()
@@ -265,25 +258,6 @@ def test_progress_is_told_each_step_and_the_losses_at_each_look() -> None:
     assert steps.taken == SHORT.steps
     assert len(steps.notes) == 3
     assert steps.notes[-1].endswith(f"latents alive {LATENTS}/{LATENTS}")
-
-
-def test_a_history_survives_json(short: tuple[VectorVAE, History]) -> None:
-    history = short[1]
-    assert History.from_json(json.loads(json.dumps(history.to_json()))) == history
-
-
-def history_of(losses: list[float]) -> History:
-    looks = [(10 * (i + 1), loss, loss) for i, loss in enumerate(losses)]
-    return History(10 * len(losses), 0, looks, [], 0)
-
-
-def test_a_loss_is_still_falling_where_its_last_tenth_matters() -> None:
-    flat = [15.0, *[5.0] * 18]
-    assert history_of([*flat, 4.8]).still_falling
-    assert history_of([*flat, 4.8]).late_fall == pytest.approx(0.2 / 10.2)
-    assert not history_of([*flat, 4.95]).still_falling
-    assert not history_of([*flat, 6.0]).still_falling
-    assert not history_of([5.0]).still_falling
 
 
 def test_one_validation_row_is_enough() -> None:

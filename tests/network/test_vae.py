@@ -8,8 +8,9 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from qspace_nd.network.training import PRESETS, train
-from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
+from qspace_nd.network.recipes import PAPER_HIDDEN, PRESETS
+from qspace_nd.network.training import train
+from qspace_nd.network.vae import VectorVAE
 
 
 def widths(layers: nn.Sequential) -> list[int]:
