@@ -37,7 +37,7 @@ def command(
     """
     from qspace_nd.workflows.check import check_scans
 
-    reports = check_scans(scans(progress), model, options=options, progress=progress)
+    reports = check_scans(scans(), model, options=options, progress=progress)
     for report in reports:
         click.echo(f"{report.image}: {'OK' if report.problem is None else 'cannot be used'}")
         for line in report.lines():

@@ -123,7 +123,7 @@ def command(
 
     if add:
         _refuse_settings()
-        found = scans(progress, healthy=True)
+        found = scans(healthy=True)
         add_scans(found, model, options=options, device=device, progress=progress)
         return
     novelty_model = NoveltyModel(
@@ -137,7 +137,7 @@ def command(
         device=device,
     )
     fit_scans(
-        scans(progress, healthy=True),
+        scans(healthy=True),
         novelty_model,
         model,
         features=features,

@@ -88,7 +88,7 @@ def command(
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
     map_scans(
-        scans(progress),
+        scans(),
         model,
         output,
         scores=chosen,

@@ -13,11 +13,10 @@ import click
 
 if TYPE_CHECKING:
     from qspace_nd.layouts.bids import Dataset
-    from qspace_nd.progress import Progress
 
 Function = Callable[..., Any]
 FindScans = Callable[..., list[Path]]
-"""Finds the scans that are named: (progress, healthy=False) -> paths."""
+"""Finds the scans that are named: (healthy=False) -> paths."""
 
 DEFAULT_MODEL = Path("qspace-nd-model")
 DEFAULT_MAP = Path("novelty.nii.gz")
@@ -193,10 +192,10 @@ def scans(function: Function) -> Function:
                 else "Missing argument 'SCANS...', or --bids in its place."
             )
 
-        def find(progress: Progress, *, healthy: bool = False) -> list[Path]:
+        def find(*, healthy: bool = False) -> list[Path]:
             if dataset is None:
                 return list(scans)
-            return dataset.healthy_scans(progress) if healthy else dataset.scans(progress)
+            return dataset.healthy_scans() if healthy else dataset.scans()
 
         function(scans=find, **options)
 

@@ -118,9 +118,7 @@ def open_scans(
         The first thing that is wrong with any of them.
     """
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    for note in found.notes:
-        progress.say(note)
-    return [open_scan(files) for files in found.scans]
+    return [open_scan(files) for files in found]
 
 
 def common_protocol(

@@ -32,7 +32,7 @@ from qspace_nd.imaging.streams import (
     is_cut_short,
     keep_rows,
 )
-from qspace_nd.layouts.scans import ScanFiles
+from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.system.writing import replacing
 

@@ -1,12 +1,13 @@
 """BIDS datasets as inputs: whose scans are taken, by `participants.tsv` and the names' entities.
 
-What belongs to a scan is found beside it as it is for any other file (`layout`).
+What belongs to a scan is found beside it as it is for any other file (`companions`).
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,17 +16,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qspace_nd.errors import InputError, LabelError, ScanError
+from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.layouts.maps import MapRecord
+from qspace_nd.layouts.names import DESCRIPTION, IMAGE_SUFFIXES, parse_entities
 from qspace_nd.layouts.pairing import lesions_among
-from qspace_nd.layouts.scans import DESCRIPTION, IMAGE_SUFFIXES, parse_entities
-from qspace_nd.progress import SILENT, Progress
+
+_log = logging.getLogger(__name__)
 
 ENTITIES = ("ses", "task", "acq", "rec", "dir", "run", "echo", "part", "space", "desc")
 """What a name may say of a scan, and `where` may ask for, beside the participants' columns."""
 
 _PARTICIPANTS = "participants.tsv"
 _GROUP = "group"
+_NAMED = 12  # choices that a message names
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Dataset:
     participants: Sequence[str] = ()
     where: Sequence[str] = ()
 
-    def scans(self, progress: Progress = SILENT) -> list[Path]:
+    def scans(self) -> list[Path]:
         """The diffusion scans of the chosen participants.
 
         Of a derivative dataset those with `desc-preproc`, where it has such, as QSIPrep has.
@@ -71,10 +74,10 @@ class Dataset:
                 f"sub-*/[ses-*/]dwi/*_dwi.nii.gz: choose other participants, or another dataset."
             )
         if without:
-            progress.say(f"Without a diffusion scan{conditions}: {', '.join(without)}")
+            _log.info(f"Without a diffusion scan{conditions}: {', '.join(without)}")
         return found
 
-    def healthy_scans(self, progress: Progress = SILENT) -> list[Path]:
+    def healthy_scans(self) -> list[Path]:
         """The same, of people who are to be taken as healthy.
 
         Raises
@@ -82,7 +85,7 @@ class Dataset:
         InputError
             The participants are of several groups, and none was chosen.
         """
-        scans = self.scans(progress)
+        scans = self.scans()
         subjects = {parse_entities(scan)["sub"] for scan in scans}
         groups = Counter(self._table.get(label, {}).get(_GROUP) for label in sorted(subjects))
         people_chosen = self.participants or self._columns & {*self._conditions}
@@ -151,7 +154,7 @@ class Dataset:
         if unknown:
             raise InputError(
                 f"{self.folder} has no participant sub-{unknown[0]}; choose among "
-                f"{_listed(f'sub-{label}' for label in everybody)}."
+                f"{listed([f'sub-{label}' for label in everybody], _NAMED)}."
             )
         chosen = [label for label in everybody if not named or label in named]
         for key, values in self._conditions.items():
@@ -171,7 +174,7 @@ class Dataset:
         for value in values:
             if value not in there:
                 raise InputError(
-                    f"{self.folder} has no {what}={value}; choose among {_listed(there)}."
+                    f"{self.folder} has no {what}={value}; choose among {listed(there, _NAMED)}."
                 )
 
     @cached_property
@@ -190,7 +193,7 @@ class Dataset:
                 raise InputError(
                     f"--where {condition} cannot be told: there is {columns}, and {key} is no "
                     f"entity of a scan's name; choose among "
-                    f"{_listed((*sorted(self._columns), *ENTITIES))}."
+                    f"{listed((*sorted(self._columns), *ENTITIES), _NAMED)}."
                 )
             conditions.setdefault(key, []).append(value)
         return conditions
@@ -291,9 +294,3 @@ def _require_dataset(folder: Path) -> None:
         f"{folder} is not a BIDS dataset, as it {what}; name its root, or give the scans "
         f"themselves instead of --bids."
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return ", ".join(names[:12]) + more

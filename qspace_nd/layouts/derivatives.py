@@ -16,7 +16,7 @@ from typing import Any
 
 from qspace_nd._version import __version__
 from qspace_nd.errors import OutputError
-from qspace_nd.layouts.scans import DESCRIPTION, dataset_root
+from qspace_nd.layouts.names import DESCRIPTION, dataset_root
 from qspace_nd.system.writing import replacing
 
 BIDS_VERSION = "1.10.0"

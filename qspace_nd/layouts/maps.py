@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import InputError, ScanError
+from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.derivatives import locate, uri_of
-from qspace_nd.layouts.scans import IDENTITY, IMAGE_SUFFIXES, ScanFiles, parse_entities, stem
+from qspace_nd.layouts.names import IDENTITY, IMAGE_SUFFIXES, ending, parse_entities, stem
 from qspace_nd.system.writing import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.
@@ -63,7 +64,7 @@ class MapFiles:
             if bids
             else f"{stem(self.mask).removesuffix('_mask')}_residual"
         )
-        return replace(self, residual=self.mask.with_name(residual + _suffix(self.mask)))
+        return replace(self, residual=self.mask.with_name(residual + ending(self.mask)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -
                 f"{output} names one file, but there are {len(scans)} scans to map; name a folder "
                 f"with -o."
             )
-        return [_name_plain(output.parent, stem(output), _suffix(output), scores)]
+        return [_name_plain(output.parent, stem(output), ending(output), scores)]
     files = [_name_in_folder(scan, output, scores) for scan in scans]
     taken: dict[Path, ScanFiles] = {}
     for scan, names in zip(scans, files, strict=True):
@@ -171,7 +172,7 @@ def read_record(path: Path) -> MapRecord:
     entities = parse_entities(path)
     named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _NAMING)
     score, fwhm = facts.get("Score", stem(path)), facts.get("SmoothingFWHM")
-    mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{_suffix(path)}")
+    mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{ending(path)}")
     return MapRecord(
         path=path,
         score=score if fwhm is None else f"{score}, {fwhm:g} mm",
@@ -181,10 +182,6 @@ def read_record(path: Path) -> MapRecord:
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
     )
-
-
-def _suffix(path: Path) -> str:
-    return path.name[len(stem(path)) :]
 
 
 def _name_plain(folder: Path, name: str, suffix: str, scores: Sequence[str]) -> MapFiles:
@@ -209,9 +206,9 @@ def _name_in_folder(scan: ScanFiles, folder: Path, scores: Sequence[str]) -> Map
 
 
 def _name_smoothed(path: Path) -> Path:
-    name, bids, ending = stem(path).rpartition("_dwimap")
-    smoothed = f"{name}_desc-smoothed{bids}" if bids else f"{ending}_smoothed"
-    return path.with_name(smoothed + _suffix(path))
+    name, bids, plain = stem(path).rpartition("_dwimap")
+    smoothed = f"{name}_desc-smoothed{bids}" if bids else f"{plain}_smoothed"
+    return path.with_name(smoothed + ending(path))
 
 
 def _camel_case(score: str) -> str:

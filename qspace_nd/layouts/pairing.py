@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qspace_nd.errors import LabelError, ScanError
+from qspace_nd.errors import LabelError, ScanError, counted
 from qspace_nd.layouts.maps import MapRecord, read_record
-from qspace_nd.layouts.scans import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.layouts.names import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
 
 # What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.
 _OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
@@ -36,15 +35,15 @@ def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
     return [read_record(path) for path in maps]
 
 
-def group_by_patient(records: Sequence[MapRecord]) -> list[list[MapRecord]]:
-    """Put the maps of one scan together, scores in the catalogue's order.
+def group_by_patient(records: Sequence[MapRecord], order: Iterable[str]) -> list[list[MapRecord]]:
+    """Put the maps of one scan together, scores in the given order, others behind them.
 
     Scans keep the order in which they come first.
     """
     groups: dict[str, list[MapRecord]] = {}
     for record in records:
         groups.setdefault(record.source, []).append(record)
-    ranks = {name: rank for rank, name in enumerate(CATALOGUE)}
+    ranks = {name: rank for rank, name in enumerate(order)}
 
     def rank(record: MapRecord) -> int:
         return ranks.get(record.score, len(ranks))
@@ -76,8 +75,8 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
         return [_only([f for f in files if _named_for(f, m[0])], m[0], option) for m in patients]
     if len(files) != len(patients):
         raise LabelError(
-            f"There are maps of {_count(len(patients), 'patient')} but "
-            f"{_count(len(files), 'file')} for {option}; give {option} once for each patient, in "
+            f"There are maps of {counted(len(patients), 'patient')} but "
+            f"{counted(len(files), 'file')} for {option}; give {option} once for each patient, in "
             f"the order of the maps, or name a folder."
         )
     return files
@@ -127,7 +126,3 @@ def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:
             f"--bids with --where."
         )
     return files[0]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")

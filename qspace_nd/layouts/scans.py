@@ -1,29 +1,24 @@
-"""Find scans and what belongs to them by name: BIDS, FSL's layout and plain files.
+"""Which files are scans: among files and folders, in BIDS, FSL's layout and plain files.
 
-Nothing is opened here. Names decide: which file is a scan, which b-values, b-vectors and brain mask
-belong to it, and whose scan it is.
+Nothing is opened here. Names decide: which file is a scan; what belongs to it and whose it is say
+`companions`.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from qspace_nd.errors import GradientError, InputError, ScanError
+from qspace_nd.errors import GradientError, InputError, ScanError, listed
+from qspace_nd.layouts.companions import ScanFiles, describe_scan, is_mask, rotated_bvecs
+from qspace_nd.layouts.names import IMAGE_SUFFIXES, absolute, stem
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
-IDENTITY = ("sub", "ses", "acq", "dir", "run")
-"""BIDS entities that tell one scan from another."""
-DESCRIPTION = "dataset_description.json"
-"""What lies in the root of a BIDS dataset."""
+_log = logging.getLogger(__name__)
 
-_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
-_ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
-_MASK = re.compile(r"(^|.*[_.-])mask", re.IGNORECASE)
 _NOT_A_SCAN = re.compile(
     # Maps and references that QSIPrep, FSL, MRtrix and this program write, and anatomical images.
     r"(.*[_.])?(dwiref|sbref|epiref|boldref|b0ref|b0|cnr|tsnr|snr|dwimap|dseg|probseg|lesions?|labels?"
@@ -31,44 +26,6 @@ _NOT_A_SCAN = re.compile(
     r"|.*dti_(ad|rd|mo|s0|[lv][123])|novelty(_[a-z]+(-[a-z]+)+)?|nodif.*|.*\.eddy_.+",
     re.IGNORECASE,
 )
-_UNTELLING = re.compile(  # names that files of every subject have
-    r"data|dwi|dti|dmri|diffusion|t1w|preproc(essed)?|eddy(_?(corrected|preproc|unwarped|output))*",
-    re.IGNORECASE,
-)
-_NAMED = 8  # files that a note names before it says how many more there are
-
-
-@dataclass(frozen=True)
-class ScanFiles:
-    """A scan's image and the files that belong to it.
-
-    Attributes
-    ----------
-    image : Path
-    bval, bvec, mask : Path or None
-    subject : str
-        Whose scan it is: the BIDS label with its `sub-`, or else what tells the file from others.
-    name : str
-        What to call the scan in messages and outputs.
-    entities : dict of str to str
-        The BIDS entities of the name, in its order; empty where it is no BIDS name.
-    """
-
-    image: Path
-    bval: Path | None
-    bvec: Path | None
-    mask: Path | None
-    subject: str
-    name: str
-    entities: dict[str, str] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Found:
-    """The scans that were found, and notes on what else was: one sentence each."""
-
-    scans: tuple[ScanFiles, ...]
-    notes: tuple[str, ...]
 
 
 def find_scans(
@@ -77,8 +34,10 @@ def find_scans(
     bval: Path | None = None,
     bvec: Path | None = None,
     mask: Path | None = None,
-) -> Found:
+) -> list[ScanFiles]:
     """Find the scans among files and folders, each with its gradients and brain mask.
+
+    What else was among them, and is passed over, is logged.
 
     Parameters
     ----------
@@ -97,7 +56,7 @@ def find_scans(
     """
     named = [Path(path) for path in paths]
     images, repeated = _distinct(chain.from_iterable(_images(path) for path in named))
-    scans = [_describe(image) for image in images if _is_scan(image)]
+    scans = [describe_scan(image) for image in images if _is_scan(image)]
     if not scans:
         raise _no_scan(named, images)
     _require_options(scans, bval=bval, bvec=bvec, mask=mask)
@@ -105,33 +64,9 @@ def find_scans(
         replace(scan, bval=bval or scan.bval, bvec=bvec or scan.bvec, mask=mask or scan.mask)
         for scan in scans
     ]
-    return Found(tuple(scans), tuple(_notes(images, repeated, scans)))
-
-
-def stem(path: Path) -> str:
-    """Give a file's name without `.nii.gz` or `.nii`."""
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
-def parse_entities(path: Path) -> dict[str, str]:
-    """Give the BIDS entities in a file's name, in its order; none where it is no BIDS name."""
-    return _pairs(stem(path)) if _SUBJECT.match(path.name) else {}
-
-
-def dataset_root(image: Path) -> Path | None:
-    """Give the BIDS dataset that holds an image: where its description lies, or its subjects."""
-    parents = list(_absolute(image).parents)
-    described = (folder for folder in parents if (folder / DESCRIPTION).is_file())
-    above_subject = (folder.parent for folder in parents if _SUBJECT.fullmatch(folder.name))
-    return next(chain(described, above_subject), None)
-
-
-def _pairs(name: str) -> dict[str, str]:
-    parts = (_ENTITY.fullmatch(part) for part in name.split("_"))
-    return {part[1]: part[2] for part in parts if part}
+    for note in _notes(images, repeated, scans):
+        _log.info(note)
+    return scans
 
 
 # --- Which files are scans
@@ -182,7 +117,7 @@ def _fsl_images(folder: Path) -> list[Path]:
         for path in sorted(folder.glob("eddy*.nii*"))
         if path.name.endswith(IMAGE_SUFFIXES) and _is_scan(path)
     ]
-    eddy.sort(key=lambda path: not _rotated_bvecs(path).exists())
+    eddy.sort(key=lambda path: not rotated_bvecs(path).exists())
     return [path for path in [*data, *eddy] if path.exists()][:1]
 
 
@@ -195,12 +130,8 @@ def _below(folder: Path, pattern: str) -> list[Path]:
     return sorted(filter(is_source, found))
 
 
-def _is_mask(image: Path) -> bool:
-    return _MASK.fullmatch(stem(image)) is not None
-
-
 def _is_scan(image: Path) -> bool:
-    return not _is_mask(image) and _NOT_A_SCAN.fullmatch(stem(image)) is None
+    return not is_mask(image) and _NOT_A_SCAN.fullmatch(stem(image)) is None
 
 
 def _distinct(images: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -208,22 +139,18 @@ def _distinct(images: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     repeated = []
     for image in images:
         # Not resolved: two BIDS files may be links to one stored content.
-        if first.setdefault(_absolute(image), image) is not image:
+        if first.setdefault(absolute(image), image) is not image:
             repeated.append(image)
     return list(first.values()), repeated
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.normpath(path.absolute()))
 
 
 def _no_scan(paths: Sequence[Path], images: Sequence[Path]) -> ScanError:
     if not paths:
         return ScanError("No scan was named; expected at least one 4-D NIfTI file or folder.")
-    files = _list_names(images)
+    files = _names(images)
     if len(images) == 1:
         return ScanError(
-            f"{images[0]} is by its name {'a mask' if _is_mask(images[0]) else 'a map or label'}, "
+            f"{images[0]} is by its name {'a mask' if is_mask(images[0]) else 'a map or label'}, "
             "not a scan; expected a 4-D image: name the scan, or rename the file if it is one."
         )
     return ScanError(
@@ -235,141 +162,20 @@ def _no_scan(paths: Sequence[Path], images: Sequence[Path]) -> ScanError:
 def _notes(
     images: Sequence[Path], repeated: Sequence[Path], scans: Sequence[ScanFiles]
 ) -> Iterator[str]:
-    masks = {_absolute(scan.mask) for scan in scans if scan.mask is not None}
+    masks = {absolute(scan.mask) for scan in scans if scan.mask is not None}
     others = [image for image in images if not _is_scan(image)]
-    taken = [image for image in others if _absolute(image) in masks]
-    skipped = [image for image in others if _absolute(image) not in masks]
+    taken = [image for image in others if absolute(image) in masks]
+    skipped = [image for image in others if absolute(image) not in masks]
     if taken:
-        yield f"Taken as the masks of their scans: {_list_names(taken)}."
+        yield f"Taken as the masks of their scans: {_names(taken)}."
     if skipped:
-        yield f"Skipped, as their names say that they are not scans: {_list_names(skipped)}."
+        yield f"Skipped, as their names say that they are not scans: {_names(skipped)}."
     if repeated:
-        yield f"Named twice and read once: {_list_names(_distinct(repeated)[0])}."
+        yield f"Named twice and read once: {_names(_distinct(repeated)[0])}."
 
 
-def _list_names(images: Sequence[Path]) -> str:
-    more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
-    return ", ".join(image.name for image in images[:_NAMED]) + more
-
-
-# --- What belongs to a scan
-
-
-def _describe(image: Path) -> ScanFiles:
-    name = _name(image)
-    return ScanFiles(
-        image=image,
-        bval=_first(_bval_candidates(image)),
-        bvec=_first(_bvec_candidates(image)),
-        mask=_first(_mask_candidates(image)),
-        subject=_subject(image) or name,
-        name=name,
-        entities=parse_entities(image),
-    )
-
-
-def _first(candidates: Iterable[Path]) -> Path | None:
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _name(image: Path) -> str:
-    """Give the stem, or the nearest folder that tells more where every subject's is the same."""
-    short = re.sub(r"(?<=.)_dwi$", "", stem(image))
-    if not _UNTELLING.fullmatch(short):
-        return short
-    folders = [folder.name for folder in _absolute(image).parents if folder.name]
-    return next((name for name in folders if not _UNTELLING.fullmatch(name)), short)
-
-
-def _subject(image: Path) -> str | None:
-    named = _SUBJECT.match(image.name)
-    if named:
-        return named[0]
-    folders = _absolute(image).parents[:3]  # sub-01/ses-1/dwi: one further up is of no BIDS dataset
-    return next((folder.name for folder in folders if _SUBJECT.fullmatch(folder.name)), None)
-
-
-def _is_fsl(image: Path) -> bool:
-    return re.fullmatch(r"data|eddy.*", stem(image)) is not None
-
-
-def _rotated_bvecs(image: Path) -> Path:
-    return image.with_name(f"{stem(image)}.eddy_rotated_bvecs")
-
-
-def _bval_candidates(image: Path) -> Iterator[Path]:
-    yield from (image.with_name(stem(image) + end) for end in (".bval", ".bvals"))
-    if _is_fsl(image):
-        yield image.with_name("bvals")
-    yield from _inherited(image, ".bval")
-
-
-def _bvec_candidates(image: Path) -> Iterator[Path]:
-    yield _rotated_bvecs(image)
-    yield from (image.with_name(stem(image) + end) for end in (".bvec", ".bvecs"))
-    if _is_fsl(image):
-        yield image.with_name("bvecs")
-    yield from _inherited(image, ".bvec")
-
-
-def _inherited(image: Path, ending: str) -> Iterator[Path]:
-    """Give files further up that apply by BIDS inheritance: nearest first, then most entities."""
-    entities = parse_entities(image).items()
-    root = dataset_root(image)
-    if not entities or root is None:
-        return
-    suffix = stem(image).split("_")[-1]
-    for folder in _absolute(image).parents:
-        candidates = [
-            path
-            for path in folder.glob(f"*{suffix}{ending}")
-            if path.stem.split("_")[-1] == suffix and _pairs(path.stem).items() <= entities
-        ]
-        yield from sorted(candidates, key=lambda path: (-len(_pairs(path.stem)), path.name))
-        if folder == root:
-            return
-
-
-def _mask_candidates(image: Path) -> Iterator[Path]:
-    entities = parse_entities(image)
-    if entities:
-        yield from _bids_masks(image.parent, entities)
-    whole = stem(image)
-    for start in dict.fromkeys((whole, re.sub(r"_dwi$", "", whole))):
-        for end in ("_desc-brain_mask", "_brain_mask", "_mask"):
-            yield from (image.with_name(start + end + suffix) for suffix in IMAGE_SUFFIXES)
-    replaced = whole.rpartition("_")[0]  # X_desc-brain_mask beside X_contrasts
-    if replaced:
-        yield from (image.with_name(f"{replaced}_desc-brain_mask{s}") for s in IMAGE_SUFFIXES)
-    if _is_fsl(image):
-        yield from (image.with_name(f"nodif_brain_mask{suffix}") for suffix in IMAGE_SUFFIXES)
-    if entities:
-        yield from _derivative_masks(image, entities)
-
-
-def _bids_masks(folder: Path, entities: dict[str, str]) -> list[Path]:
-    """Give a folder's masks of the same entities: `desc-brain` first, then the scan's own desc."""
-    ranks = {"brain": 0, entities.get("desc"): 1, None: 2}
-
-    def without_desc(named: dict[str, str]) -> dict[str, str]:
-        return {key: value for key, value in named.items() if key != "desc"}
-
-    masks = []
-    for path in folder.glob(f"sub-{entities['sub']}*mask.nii*"):
-        found = parse_entities(path)
-        same = without_desc(found) == without_desc(entities) and found.get("desc") in ranks
-        if same and path.name.endswith(IMAGE_SUFFIXES) and _is_mask(path):
-            masks.append((ranks[found.get("desc")], path.name, path))
-    return [path for _, _, path in sorted(masks)]
-
-
-def _derivative_masks(image: Path, entities: dict[str, str]) -> Iterator[Path]:
-    root = dataset_root(image)
-    if root is None or not _absolute(image).is_relative_to(root):
-        return
-    below = _absolute(image.parent).relative_to(root)
-    for pipeline in sorted(root.glob("derivatives/*/")):
-        yield from _bids_masks(pipeline / below, entities)
+def _names(images: Sequence[Path]) -> str:
+    return listed([image.name for image in images])
 
 
 def _require_options(scans: Sequence[ScanFiles], **options: Path | None) -> None:

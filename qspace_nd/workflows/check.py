@@ -16,7 +16,8 @@ from qspace_nd.imaging.protocol import (
     read_scan,
 )
 from qspace_nd.imaging.scans import Scan, Voxels, open_scan
-from qspace_nd.layouts.scans import ScanFiles, find_scans
+from qspace_nd.layouts.companions import ScanFiles
+from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store
 from qspace_nd.progress import SILENT, Progress
 
@@ -60,11 +61,9 @@ def check_scans(
         No scan was found, or the model cannot be read.
     """
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    for note in found.notes:
-        progress.say(note)
     protocol = None if model is None else protocol_of(store.read_acquisition(model))
     reports = []
-    for files in found.scans:
+    for files in found:
         report, scan = _check(files, protocol, options, progress)
         reports.append(report)
         if protocol is None and scan is not None:

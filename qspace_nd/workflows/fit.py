@@ -51,14 +51,15 @@ from qspace_nd.layouts.maps import (
     names_a_file,
     write_sidecar,
 )
+from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
-from qspace_nd.layouts.scans import find_scans, stem
+from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel, as_part
 from qspace_nd.model.rows import Healthy
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.scores.catalogue import find_score, nearest_of
+from qspace_nd.scores.catalogue import CATALOGUE, find_score, nearest_of
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.scratch import Mapped, Scratch
 from qspace_nd.system.writing import replacing, require_writable
@@ -509,7 +510,7 @@ def evaluate_maps(
     InputError
         Something does not fit together, or an output exists; nothing was written.
     """
-    patients = group_by_patient(find_maps(maps))
+    patients = group_by_patient(find_maps(maps), CATALOGUE)
     label_paths = pair(patients, labels, "--labels")
     mask_paths = pair(patients, masks, "--mask") if masks else [_own_mask(m) for m in patients]
     within_paths = pair(patients, within, "--within") if within else [None] * len(patients)
@@ -617,7 +618,7 @@ def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:
     if scan is None:
         return None
     try:
-        opened = open_scan(replace(find_scans([scan]).scans[0], mask=mask))
+        opened = open_scan(replace(find_scans([scan])[0], mask=mask))
         if not opened.grid.same_as(grid):
             return None
         voxels = read_voxels(opened, ignore_nonfinite=True)

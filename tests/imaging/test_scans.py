@@ -30,7 +30,8 @@ from qspace_nd.imaging.scans import (
     write_scan,
     write_volume,
 )
-from qspace_nd.layouts.scans import ScanFiles, find_scans
+from qspace_nd.layouts.companions import ScanFiles
+from qspace_nd.layouts.scans import find_scans
 
 DATA = os.environ.get("QSPACE_ND_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="QSPACE_ND_DATA names no folder of real scans")
@@ -80,7 +81,7 @@ def save(
 
 
 def opened(path: Path) -> Scan:
-    return open_scan(find_scans([path]).scans[0])
+    return open_scan(find_scans([path])[0])
 
 
 def in_storage(data: np.ndarray, affine: np.ndarray, axes: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import pytest
 from qspace_nd.errors import InputError, LabelError, ScanError
 from qspace_nd.layouts.bids import Dataset
 from qspace_nd.layouts.maps import read_record
+from tests.layouts.files import touch
 
 TABLE = """\
 participant_id\tgroup\tage
@@ -20,26 +21,10 @@ sub-04\tpatient
 QSIPREP = "derivatives/qsiprep"
 
 
-class Heard:
-    """A listener that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-
 def describe(folder: Path, kind: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"Name": "x", "BIDSVersion": "1.10.0", "DatasetType": kind}
     (folder / "dataset_description.json").write_text(json.dumps(facts))
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 @pytest.fixture
@@ -125,10 +110,11 @@ def test_a_derivative_dataset_gives_its_preprocessed_scans_by_the_table_of_the_r
     assert names(denoised) == ["sub-03_acq-multi_space-ACPC_desc-denoised"]
 
 
-def test_participants_without_a_scan_are_told(folder: Path) -> None:
-    heard = Heard()
-    Dataset(folder, where=["group=patient"]).scans(heard)
-    assert heard.said == ["Without a diffusion scan where group=patient: sub-04"]
+def test_participants_without_a_scan_are_told(
+    folder: Path, heard: pytest.LogCaptureFixture
+) -> None:
+    Dataset(folder, where=["group=patient"]).scans()
+    assert heard.messages == ["Without a diffusion scan where group=patient: sub-04"]
 
 
 def test_a_dataset_without_a_table_of_participants_is_read(folder: Path) -> None:

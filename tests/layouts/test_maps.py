@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import InputError, ScanError
+from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import (
     MapFiles,
     name_maps,
@@ -13,18 +14,15 @@ from qspace_nd.layouts.maps import (
     sidecar_path,
     write_sidecar,
 )
-from qspace_nd.layouts.scans import ScanFiles, find_scans
+from qspace_nd.layouts.scans import find_scans
+from tests.layouts.files import touch
 
 ONE = ["latent-distance"]
 TWO = ["latent-distance", "input-distance"]
 
 
 def scans_of(folder: Path, *names: str) -> list[ScanFiles]:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return list(find_scans([folder / name for name in names]).scans)
+    return find_scans(touch(folder, *names))
 
 
 def relative(files: MapFiles, folder: Path) -> list[str]:

@@ -7,20 +7,13 @@ import pytest
 from qspace_nd.errors import LabelError, ScanError
 from qspace_nd.layouts.maps import MapRecord, write_sidecar
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from tests.layouts.files import touch
 
 BIDS_MAP = "sub-{}_model-vae_param-{}_dwimap.nii.gz"
 
 
-def touch(folder: Path, *names: str) -> list[Path]:
-    paths = [folder / name for name in names]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return paths
-
-
 def patients_of(*paths: Path) -> list[list[MapRecord]]:
-    return group_by_patient(find_maps(paths))
+    return group_by_patient(find_maps(paths), ["input-distance", "latent-distance"])
 
 
 def bids_maps(folder: Path, *subjects: str, score: str = "latentDistance") -> list[Path]:
@@ -70,6 +63,14 @@ def test_maps_of_one_scan_are_one_patient(tmp_path: Path) -> None:
         write_sidecar(path, {"Score": path.name}, [tmp_path / scan])
     found = [[record.path for record in patient] for patient in patients_of(*paths)]
     assert found == [[paths[0], paths[2]], [paths[1]]]
+
+
+def test_the_maps_of_a_scan_stand_in_the_order_of_their_scores(tmp_path: Path) -> None:
+    paths = touch(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz")
+    for path, score in zip(paths, ("other", "latent-distance", "input-distance"), strict=True):
+        write_sidecar(path, {"Score": score}, [tmp_path / "p1.nii.gz"])
+    (patient,) = patients_of(*paths)
+    assert [record.score for record in patient] == ["input-distance", "latent-distance", "other"]
 
 
 # --- Choosing labels

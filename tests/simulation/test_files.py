@@ -84,7 +84,7 @@ def test_the_reader_finds_each_scan_with_its_mask_and_gradients(cohort, request)
     _, written = request.getfixturevalue(cohort)
     paths = [*written.controls, *written.patients]
     masks = [*written.control_masks, *written.patient_masks]
-    found = find_scans(paths).scans
+    found = find_scans(paths)
     assert [files.mask for files in found] == masks
     for files in found:
         scan = open_scan(files)

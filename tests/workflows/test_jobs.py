@@ -377,7 +377,7 @@ def test_processes_map_patients_side_by_side_into_one_dataset(place: Path) -> No
 def test_the_hash_is_of_all_files_of_a_scan(place: Path) -> None:
     from qspace_nd.workflows.jobs import hash_of_files
 
-    (files,) = find_scans([scan_of(place, PATIENTS[0])]).scans
+    (files,) = find_scans([scan_of(place, PATIENTS[0])])
     hashes = {hash_of_files(files)}
     for path in (files.image, files.bval, files.bvec, files.mask):
         assert path is not None
@@ -390,7 +390,7 @@ def test_the_hash_is_of_all_files_of_a_scan(place: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_told_where_it_is_hashed(place: Path) -> None:
-    (scan,) = find_scans([scan_of(place, "sub-patient01")]).scans
+    (scan,) = find_scans([scan_of(place, "sub-patient01")])
     scan.image.unlink()
     with pytest.raises(ScanError, match=re.escape(f"{scan.image} cannot be read (No such file")):
         hash_of_files(scan)
