@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from timing import in_turn, peak_memory
 
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.imaging.scans import read_voxels
+from qspace_nd.imaging.voxels import read_voxels
 from qspace_nd.network.training import PRESETS, train
 from qspace_nd.network.vae import PAPER_HIDDEN, VectorVAE
 from qspace_nd.scores.closest import ERROR, closest_latents
@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from qspace_nd.system.threads import single_thread
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.imaging.scans import read_voxels
+from qspace_nd.imaging.voxels import read_voxels
 (scan,) = open_scans([Path(sys.argv[1])], DEFAULT_OPTIONS)
 before = peak()
 read_voxels(scan)

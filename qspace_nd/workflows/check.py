@@ -15,7 +15,8 @@ from qspace_nd.imaging.protocol import (
     protocol_of,
     read_scan,
 )
-from qspace_nd.imaging.scans import Scan, Voxels, open_scan
+from qspace_nd.imaging.scans import Scan, open_scan
+from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.scans import ScanFiles, find_scans
 from qspace_nd.model import store
 from qspace_nd.progress import SILENT, Progress

@@ -7,10 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.diffusion.gradients import read_gradients
+from qspace_nd.diffusion.fsl import read_gradients, write_gradients
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
 from qspace_nd.imaging.grid import Grid
-from qspace_nd.imaging.scans import open_scan, read_volume, write_gradients, write_volume
+from qspace_nd.imaging.nifti import read_volume, write_volume
+from qspace_nd.imaging.scans import open_scan
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.simulation.cohort import LAYOUTS, Simulation, read_table, simulate_cohort
 from qspace_nd.simulation.head import standard_table

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
+from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
     Protocol,
@@ -19,7 +20,6 @@ from qspace_nd.imaging.protocol import (
     open_scans,
     read_scan,
 )
-from qspace_nd.imaging.scans import read_volume
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans, protocol_of
