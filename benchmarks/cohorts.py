@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from qspace_nd.arrays import Bools, Float64
-from qspace_nd.diffusion import gradients
+from qspace_nd.diffusion import gradients, normalise
 from qspace_nd.diffusion.gradients import GradientTable
-from qspace_nd.imaging import normalise
-from qspace_nd.imaging.scans import read_volume
+from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.simulation import anatomy, cohort, head, lesions
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject

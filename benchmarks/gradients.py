@@ -26,8 +26,8 @@ from scipy.spatial.transform import Rotation
 from sklearn.metrics import roc_auc_score
 
 from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.normalise import channel_means, divide_by_scan_mean
 from qspace_nd.diffusion.resampling import Resampling
-from qspace_nd.imaging.normalise import channel_means, divide_by_scan_mean
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.simulation.cohort import Simulation
 

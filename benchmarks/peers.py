@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from qspace_nd import gaussian
 from qspace_nd.diffusion import alteration, harmonics, invariants, resampling
 from qspace_nd.diffusion.invariants import RotationInvariants
+from qspace_nd.diffusion.normalise import channel_means
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.imaging.acquisition import Acquisition
-from qspace_nd.imaging.normalise import channel_means
 from qspace_nd.model import rows, tuning
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy

@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qspace_nd.diffusion.normalise import (
+    channel_means,
+    divide_by_channel_means,
+    divide_by_scan_mean,
+)
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means, divide_by_scan_mean
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.system.writing import replacing

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from timing import in_turn, peak_memory
 
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.imaging.scans import read_voxels
+from qspace_nd.imaging.voxels import read_voxels
 from qspace_nd.network.recipes import PAPER_HIDDEN, PRESETS
 from qspace_nd.network.training import train
 from qspace_nd.network.vae import VectorVAE
@@ -27,7 +27,7 @@ _READ = """
 import sys
 from pathlib import Path
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, open_scans
-from qspace_nd.imaging.scans import read_voxels
+from qspace_nd.imaging.voxels import read_voxels
 (scan,) = open_scans([Path(sys.argv[1])], DEFAULT_OPTIONS)
 before = peak()
 read_voxels(scan)

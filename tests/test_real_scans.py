@@ -21,9 +21,9 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from qspace_nd.diffusion.gradients import GradientTable, read_gradients
+from qspace_nd.diffusion.fsl import read_gradients, write_gradients
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.protocol import ScanOptions
-from qspace_nd.imaging.scans import write_gradients
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows.fit import fit_scans, map_scans
 from tests.conftest import Run

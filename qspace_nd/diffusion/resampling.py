@@ -17,8 +17,8 @@ import numpy as np
 from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
+from qspace_nd.diffusion.normalise import divide_by_scan_mean
 from qspace_nd.errors import GradientError
-from qspace_nd.imaging.normalise import divide_by_scan_mean
 
 B_RANGE = 0.10
 """How far, as a share, a shell's b-value may be from the model's to be carried there."""

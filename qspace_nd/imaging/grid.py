@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nibabel import aff2axcodes
+from nibabel.affines import apply_affine, obliquity, voxel_sizes
 
 from qspace_nd.arrays import Float64
 from qspace_nd.errors import GridError
 
 _TOLERANCE = 0.05  # of the smallest voxel size
-_AXES = np.array(["LR", "PA", "IS"])  # the names of each world axis's two ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +40,12 @@ class Grid:
     @property
     def voxel_sizes(self) -> Float64:
         """(3,) mm."""
-        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
+        return np.asarray(voxel_sizes(self.affine))
 
     def describe(self) -> str:
         """Say shape, voxel sizes, orientation and origin in a line."""
-        cosines = self.affine[:3, :3] / self.voxel_sizes  # a voxel axis a column
-        nearest = np.abs(cosines).argmax(axis=0)
-        along = cosines[nearest, range(3)]
-        axes = "".join(pair[int(c > 0)] for pair, c in zip(_AXES[nearest], along, strict=True))
-        tilt = np.degrees(np.arccos(np.clip(np.abs(along), 0, 1))).max()
+        axes = "".join(aff2axcodes(self.affine))
+        tilt = np.degrees(obliquity(self.affine)).max()
         oblique = f" tilted by {tilt:.1f}°" if tilt > 0.05 else ""
         return (
             f"{' x '.join(map(str, self.shape))} voxels of "
@@ -62,8 +60,8 @@ class Grid:
     def corners_agree(self, one: Float64, other: Float64) -> bool:
         """Tell whether two affines (4, 4) place the corners within 5 % of a voxel."""
         ends = [(0, size - 1) for size in self.shape]
-        corners = np.array([[*corner, 1.0] for corner in itertools.product(*ends)])
-        apart = np.linalg.norm(corners @ (one - other).T, axis=1).max()
+        corners = list(itertools.product(*ends))
+        apart = np.linalg.norm(apply_affine(one - other, corners), axis=1).max()
         return bool(apart <= _TOLERANCE * self.voxel_sizes.min())
 
 

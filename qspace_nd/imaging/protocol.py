@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.arrays import Float32, Ints
-from qspace_nd.diffusion.gradients import MAX_ANGLE, GradientTable, channel_order
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.invariants import RotationInvariants
+from qspace_nd.diffusion.matching import MAX_ANGLE, channel_order
+from qspace_nd.diffusion.normalise import divide_by_scan_mean
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, ScanError
 from qspace_nd.imaging.acquisition import Acquisition
-from qspace_nd.imaging.normalise import divide_by_scan_mean
-from qspace_nd.imaging.scans import Scan, Voxels, open_scan, read_voxels
+from qspace_nd.imaging.scans import Scan, open_scan
+from qspace_nd.imaging.voxels import Voxels, read_voxels
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import SILENT, Progress
+
+_log = logging.getLogger(__name__)
 
 RAW, ROTATION_INVARIANT = "raw", "rotation-invariant"
 """What the channels of a model are: the volumes, or features of each shell (`invariants`)."""
@@ -107,9 +112,7 @@ def protocol_of(acquisition: Acquisition) -> Protocol:
     )
 
 
-def open_scans(
-    paths: Iterable[str | Path], options: ScanOptions, progress: Progress = SILENT
-) -> list[Scan]:
+def open_scans(paths: Iterable[str | Path], options: ScanOptions) -> list[Scan]:
     """Find scans and check their headers, gradients and masks, reading no voxel.
 
     Raises
@@ -122,10 +125,7 @@ def open_scans(
 
 
 def common_protocol(
-    scans: Sequence[Scan],
-    options: ScanOptions = DEFAULT_OPTIONS,
-    features: str = RAW,
-    progress: Progress = SILENT,
+    scans: Sequence[Scan], options: ScanOptions = DEFAULT_OPTIONS, features: str = RAW
 ) -> Protocol:
     """The protocol of healthy scans, that of the first one.
 
@@ -152,30 +152,34 @@ def common_protocol(
             f"and .bvec files beside it, or take --gradients auto."
         )
     if options.gradients == "auto" and features == RAW and first.gradients is not None:
-        protocol = Protocol(first.channels, first.gradients, resampled=True)
-        try:
-            for scan in scans:
-                bring_to(scan, protocol, options)
-        except GradientError:
-            # What cannot be fitted is taken as it is, where all scans agree.
-            unlike = replace(protocol, resampled=False)
-            if any(bring_to(scan, unlike, options).mixed for scan in scans):
-                raise
-            progress.say(
-                f"{path} and the others are taken as they were scanned: they have too few "
-                f"directions, or no b=0 volume, for a fit in spherical harmonics, which would take "
-                f"noise off"
-            )
-            return unlike
-        progress.say(
-            "All scans are fitted in spherical harmonics, which takes noise off "
-            "(--gradients strict takes them as they were scanned)"
-        )
-        return protocol
+        return _resampled_where_possible(scans, first, options)
     resampled = options.gradients == "resample" and features == RAW
     protocol = Protocol(first.channels, first.gradients, resampled, features)
     for scan in scans:
         bring_to(scan, protocol, options)
+    return protocol
+
+
+def _resampled_where_possible(scans: Sequence[Scan], first: Scan, options: ScanOptions) -> Protocol:
+    """What cannot be fitted is taken as it is, where all scans agree."""
+    protocol = Protocol(first.channels, first.gradients, resampled=True)
+    try:
+        for scan in scans:
+            bring_to(scan, protocol, options)
+    except GradientError:
+        unlike = replace(protocol, resampled=False)
+        if any(bring_to(scan, unlike, options).mixed for scan in scans):
+            raise
+        _log.info(
+            f"{first.files.image} and the others are taken as they were scanned: they have too few "
+            f"directions, or no b=0 volume, for a fit in spherical harmonics, which would take "
+            f"noise off"
+        )
+        return unlike
+    _log.info(
+        "All scans are fitted in spherical harmonics, which takes noise off "
+        "(--gradients strict takes them as they were scanned)"
+    )
     return protocol
 
 

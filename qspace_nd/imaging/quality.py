@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float32, Ints
-from qspace_nd.errors import ScanError
+from qspace_nd.diffusion.gradients import NAMED
+from qspace_nd.errors import ScanError, listed
 
 _ROWS_AT_ONCE = 4096
 
@@ -43,10 +44,9 @@ def require_signal(path: Path, values: Float32, order: Ints) -> tuple[str, ...]:
         )
     constant = np.flatnonzero(~_varies(values))
     if len(constant):
-        named = ", ".join(f"{order[i]} (always {values[0, i]:g})" for i in constant[:5])
-        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        named = listed([f"{order[i]} (always {values[0, i]:g})" for i in constant], NAMED)
         raise ScanError(
-            f"{path} has volumes that are constant over its mask: {named}{more} (counted from 0); "
+            f"{path} has volumes that are constant over its mask: {named} (counted from 0); "
             "expected signal in every volume: mend or remove them."
         )
     if values.min() >= 0:  # so the mean of what varies is positive

@@ -13,9 +13,10 @@ from typing import TypeVar
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float64
-from qspace_nd.diffusion.gradients import GradientTable, read_gradients
+from qspace_nd.diffusion.fsl import read_gradients
+from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError, LabelError
-from qspace_nd.imaging.scans import read_volume
+from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.simulation.anatomy import Anatomy, require_voxel_size
 from qspace_nd.simulation.files import LAYOUTS, write_subject

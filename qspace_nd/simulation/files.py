@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from qspace_nd._version import __version__
+from qspace_nd.diffusion.fsl import write_gradients
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.grid import Grid
-from qspace_nd.imaging.scans import write_gradients, write_scan, write_volume
+from qspace_nd.imaging.nifti import write_scan, write_volume
 from qspace_nd.layouts.derivatives import BIDS_VERSION
 from qspace_nd.layouts.names import DESCRIPTION
 from qspace_nd.simulation.head import ECHO_TIME, Subject

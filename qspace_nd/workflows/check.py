@@ -15,7 +15,8 @@ from qspace_nd.imaging.protocol import (
     protocol_of,
     read_scan,
 )
-from qspace_nd.imaging.scans import Scan, Voxels, open_scan
+from qspace_nd.imaging.scans import Scan, open_scan
+from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store

@@ -13,6 +13,7 @@ import numpy as np
 
 from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
+from qspace_nd.diffusion.normalise import channel_means, divide_by_channel_means
 from qspace_nd.errors import InputError, LabelError, OutputError, ScanError
 from qspace_nd.evaluation.curves import roc_plot
 from qspace_nd.evaluation.histograms import histograms
@@ -21,7 +22,8 @@ from qspace_nd.evaluation.slices import slices
 from qspace_nd.evaluation.tables import to_json, to_tsv
 from qspace_nd.imaging.acquisition import Acquisition, HealthyScan
 from qspace_nd.imaging.grid import Grid, require_same_grid
-from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means
+from qspace_nd.imaging.masks import read_mask
+from qspace_nd.imaging.nifti import read_volume, write_volume
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
     RAW,
@@ -33,16 +35,9 @@ from qspace_nd.imaging.protocol import (
     protocol_of,
     read_scan,
 )
-from qspace_nd.imaging.scans import (
-    Scan,
-    Voxels,
-    open_scan,
-    read_mask,
-    read_volume,
-    read_voxels,
-    write_volume,
-)
+from qspace_nd.imaging.scans import Scan, open_scan
 from qspace_nd.imaging.smoothing import smooth_inside
+from qspace_nd.imaging.voxels import Voxels, read_voxels
 from qspace_nd.layouts.derivatives import describe, require_own, uri_of
 from qspace_nd.layouts.maps import (
     MapFiles,
@@ -92,8 +87,8 @@ def fit_scans(
         The scans are wrong or unlike each other, or the folder is taken; nothing was written.
     """
     store.require_new(folder, force=force)
-    scans = open_scans(paths, options, progress)
-    protocol = common_protocol(scans, options, features, progress)
+    scans = open_scans(paths, options)
+    protocol = common_protocol(scans, options, features)
     if tuned is not None:
         subjects = {scan.files.subject for scan in scans}
         require_tunable(protocol.gradients, protocol.features, len(subjects))
@@ -154,7 +149,7 @@ def add_scans(
     """
     model, acquisition = NoveltyModel.load(folder, device), store.read_acquisition(folder)
     protocol = protocol_of(acquisition)
-    scans = open_scans(paths, options, progress)
+    scans = open_scans(paths, options)
     for scan in scans:
         bring_to(scan, protocol, options)  # before the first is read, which takes a while
     with Scratch(folder) as scratch:
@@ -307,7 +302,7 @@ def map_scans(
         if approximate:
             nearest_of(score)
     model_hash = store.read_index(folder)["hash"]
-    scans = open_scans(paths, options, progress)
+    scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, scores)
     if smooth is not None:
         outputs = [files.with_smoothed() for files in outputs]

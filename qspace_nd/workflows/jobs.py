@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
+from qspace_nd.imaging.nifti import read_description
 from qspace_nd.imaging.protocol import Bridge
-from qspace_nd.imaging.scans import Scan, read_description
+from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
 from qspace_nd.progress import SILENT, Progress

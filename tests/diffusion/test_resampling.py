@@ -2,97 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from qspace_nd.diffusion.gradients import GradientTable
-from qspace_nd.diffusion.harmonics import (
-    MAX_ERROR,
-    ShellFit,
-    coefficients_of,
-    degrees,
-    fit_shells,
-    harmonics,
-)
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError
-from qspace_nd.simulation.head import multi_tensor_signal, standard_table
-
-
-def spread(directions: int, bvalue: float = 1200.0, unweighted: int = 3, seed: int = 0):
-    """A table of evenly spread directions, turned at random."""
-    table = standard_table(unweighted=unweighted, directions=directions, bvalue=bvalue)
-    turn = Rotation.random(random_state=seed)
-    return GradientTable(table.bvals, turn.apply(table.directions) * ~table.b0[:, None])
-
-
-def joined(*tables: GradientTable) -> GradientTable:
-    return GradientTable(
-        np.concatenate([table.bvals for table in tables]),
-        np.concatenate([table.directions for table in tables]),
-    )
-
-
-def part(table: GradientTable, volumes: np.ndarray) -> GradientTable:
-    return GradientTable(table.bvals[volumes], table.directions[volumes])
-
-
-def voxels(table: GradientTable, number: int = 300, seed: int = 0) -> np.ndarray:
-    """Fibres, crossing fibres and isotropic tissue without noise: (number, C)."""
-    rng = np.random.default_rng(seed)
-    fractions = rng.dirichlet([0.6, 0.6, 0.6], number).astype(np.float32)
-    axes = rng.normal(size=(number, 3, 3)).astype(np.float32)
-    axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
-    along = np.tile(np.array([1.7e-3, 1.7e-3, 0.9e-3], np.float32), (number, 1))
-    across = np.tile(np.array([0.3e-3, 0.3e-3, 0.9e-3], np.float32), (number, 1))
-    return multi_tensor_signal(table, fractions, along, across, axes)
+from tests.diffusion.tables import (
+    joined,
+    part,
+    spread,
+    voxels,
+)
 
 
 def scaled(signal: np.ndarray) -> np.ndarray:
     return signal / signal.mean(dtype=np.float64)
-
-
-# --- The fit
-
-
-@pytest.mark.parametrize(
-    ("directions", "order"), [(5, 0), (6, 2), (14, 2), (15, 4), (28, 6), (99, 8)]
-)
-def test_the_order_grows_with_the_directions(directions: int, order: int) -> None:
-    fit = ShellFit(1000.0, np.arange(directions), np.zeros((directions, 3)))
-    assert fit.order == order
-    assert len(degrees(order)) == coefficients_of(order) <= directions
-
-
-def test_the_fit_is_penalised_least_squares() -> None:
-    table = spread(30)
-    (shell,) = fit_shells(table, "s").shells
-    basis, order = harmonics(6, shell.directions), degrees(6)
-    rows = np.diag(np.sqrt(30 * 0.006 / 60) * order * (order + 1))
-    signal = np.random.default_rng(0).normal(size=30)
-    naive = np.linalg.lstsq(np.vstack([basis, rows]), np.append(signal, np.zeros(28)), rcond=None)
-    np.testing.assert_allclose(shell.matrix @ signal, naive[0], atol=1e-10)
-
-
-def test_the_noise_of_a_shell_is_found_from_its_residual() -> None:
-    table = spread(40)
-    (shell,) = fit_shells(table, "s").shells
-    noise = np.random.default_rng(0).normal(scale=0.05, size=(4000, len(table.bvals)))
-    signal = (voxels(table, 4000) + noise).astype(np.float32)
-    assert np.sqrt(shell.noise_variance(signal[:, shell.volumes])) == pytest.approx(0.05, rel=0.02)
-
-
-def test_the_residual_is_a_share_of_b0_and_0_where_there_is_none() -> None:
-    table = spread(40)
-    fits = fit_shells(table, "s")
-    flat = np.full((3, 43), 2.0, np.float32)
-    flat[1, fits.shells[0].volumes] += np.tile([0.4, -0.4], 20)
-    flat[2] = 0.0
-    constant, noisy, empty = fits.residual(flat)
-    assert (constant, empty) == (pytest.approx(0, abs=1e-6), 0.0)
-    assert 0.1 < noisy <= 0.2
-
-
-# --- Resampling
 
 
 @pytest.mark.parametrize("directions", [15, 20, 30, 60])
@@ -176,17 +99,3 @@ def test_what_cannot_be_resampled_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(GradientError, match=f"^s .*{sentence}"):
         Resampling(model, scan, "s")
-
-
-def test_many_directions_in_one_plane_are_too_unevenly_spread() -> None:
-    angles = np.arange(40) * np.pi / 40
-    flat = np.stack([np.cos(angles), np.sin(angles), np.zeros(40)], axis=1)
-    scan = joined(part(MODEL, MODEL.b0), GradientTable(np.full(40, 1200.0), flat))
-    with pytest.raises(GradientError, match="or spreads them too unevenly"):
-        Resampling(MODEL, scan, "s")
-
-
-@pytest.mark.parametrize(("bvalue", "accepted"), [(929, True), (2500, True), (4000, False)])
-def test_15_well_spread_directions_serve_up_to_b_2500(bvalue: float, accepted: bool) -> None:
-    (shell,) = fit_shells(spread(15, bvalue), "s").shells
-    assert (shell.typical_error <= MAX_ERROR) == accepted

@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.diffusion.gradients import read_gradients
+from qspace_nd.diffusion.fsl import read_gradients, write_gradients
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
 from qspace_nd.imaging.grid import Grid
-from qspace_nd.imaging.scans import read_volume, write_gradients, write_volume
+from qspace_nd.imaging.nifti import read_volume, write_volume
 from qspace_nd.simulation.cohort import Simulation, read_table, simulate_cohort
 from tests.simulation.conftest import SMALL, TABLE, files_in
 

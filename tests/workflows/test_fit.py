@@ -11,18 +11,19 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
+from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
     Protocol,
     ScanOptions,
     bring_to,
     open_scans,
+    protocol_of,
     read_scan,
 )
-from qspace_nd.imaging.scans import read_volume
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans, protocol_of
+from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans
 
 MODEL = Path("qspace-nd-model")
 PATIENT, NOVELTY, LABELS = Path("patient.nii.gz"), Path("novelty.nii.gz"), Path("lesions.nii.gz")

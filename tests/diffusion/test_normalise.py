@@ -4,7 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qspace_nd.imaging.normalise import channel_means, divide_by_channel_means, divide_by_scan_mean
+from qspace_nd.diffusion.normalise import (
+    channel_means,
+    divide_by_channel_means,
+    divide_by_scan_mean,
+)
 
 
 def scan(rows: int, seed: int = 0) -> np.ndarray:

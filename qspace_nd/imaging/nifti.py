@@ -1,0 +1,190 @@
+"""NIfTI files: their headers checked, volumes read and written; the one module that opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from qspace_nd.arrays import Float32
+from qspace_nd.errors import ArrayError, ScanError
+from qspace_nd.imaging.grid import Grid
+from qspace_nd.imaging.streams import Stored, damaged, is_cut_short
+from qspace_nd.system.writing import replacing
+
+
+def read_volume(path: Path) -> tuple[Float32, Grid]:
+    """Read a map, mask or label image.
+
+    Returns
+    -------
+    (X, Y, Z) float32 ndarray, Grid
+
+    Raises
+    ------
+    ScanError
+        It is no NIfTI file, truncated, or not 3-D (a fourth axis of length 1 does no harm).
+    """
+    image = load(path)
+    grid = volume_grid(image, path)
+    stored = stored_in(image, path)
+    flat = np.concatenate([stored.scaled(volume) for volume in stored.volumes()])
+    return np.ascontiguousarray(flat.reshape(grid.shape, order="F")), grid
+
+
+def read_description(path: Path) -> str:
+    """Give the description in an image's header, of up to 79 bytes.
+
+    Raises
+    ------
+    ScanError
+        It is no NIfTI file.
+    """
+    text: bytes = load(path).header["descrip"].tobytes()
+    return text.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def write_volume(path: Path, volume: npt.NDArray[Any], grid: Grid, description: str = "") -> None:
+    """Write a volume (X, Y, Z) as float32, or as uint8 where it is bool, on `grid`.
+
+    The file has the grid's affine with its qform and sform codes; it is whole or absent.
+
+    Raises
+    ------
+    ArrayError
+        `volume` has another shape than the grid.
+    WorkError
+        The file could not be written.
+    """
+    kind = np.uint8 if volume.dtype == np.bool_ else np.float32
+    _write(path, volume.astype(kind, copy=False), grid, description)
+
+
+def write_scan(path: Path, volumes: npt.NDArray[Any], grid: Grid, description: str = "") -> None:
+    """Write a scan (X, Y, Z, C), int16 or else float32, on `grid`.
+
+    Raises
+    ------
+    ArrayError, WorkError
+        See `write_volume`.
+    """
+    kind = np.int16 if volumes.dtype == np.int16 else np.float32
+    _write(path, volumes.astype(kind, copy=False), grid, description)
+
+
+def load(path: Path) -> Any:
+    """Read the header of a NIfTI image.
+
+    Raises
+    ------
+    ScanError
+        There is no such file, or it is no NIfTI file.
+    """
+    try:
+        image = nib.load(path)
+    except FileNotFoundError as error:
+        raise ScanError(f"{path} does not exist; name a file that does.") from error
+    except PermissionError as error:
+        raise ScanError(f"{path} may not be read; check its permissions.") from error
+    except Exception as error:  # whatever a header that is none makes the parser raise
+        if is_cut_short(path):
+            raise damaged(path, EOFError("it ends inside its header")) from error
+        raise _not_nifti(path, str(error)) from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise _not_nifti(path, f"it is read as {type(image).__name__}")
+    return image
+
+
+def stored_in(image: Any, path: Path) -> Stored:
+    """Say where and how the file of an image that was loaded from `path` stores its voxels.
+
+    Raises
+    ------
+    ScanError
+        They are no real numbers, there are none, or a file that is not packed is too short.
+    """
+    proxy = image.dataobj
+    if proxy.dtype.kind not in "iuf":
+        raise ScanError(
+            f"{path} stores {proxy.dtype} (complex numbers or colours); expected integers or "
+            "floats: take the magnitude image."
+        )
+    if 0 in proxy.shape:
+        raise ScanError(f"{path} has no voxels: its shape is {proxy.shape}; name another file.")
+    needed = proxy.offset + int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize
+    if not path.name.lower().endswith(".gz") and path.stat().st_size < needed:
+        reason = EOFError(f"it has {path.stat().st_size} bytes where its header needs {needed}")
+        raise damaged(path, reason)
+    shape = tuple(map(int, proxy.shape))
+    return Stored(path, proxy.offset, shape, proxy.dtype, proxy.slope, proxy.inter)
+
+
+def grid_of(image: Any, path: Path) -> Grid:
+    """Give the grid of an image by its header.
+
+    Raises
+    ------
+    ScanError
+        Its affine places no voxels.
+    """
+    affine = np.asarray(image.affine, np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ScanError(
+            f"{path} has an affine that places no voxels (not finite, or of volume 0); expected a "
+            "voxel-to-world matrix: correct its header."
+        )
+    qform, qform_code = image.header.get_qform(coded=True)
+    sform, sform_code = image.header.get_sform(coded=True)
+    x, y, z = map(int, image.shape[:3])
+    return Grid((x, y, z), affine, int(qform_code), int(sform_code), qform, sform)
+
+
+def volume_grid(image: Any, path: Path) -> Grid:
+    """Give the grid of an image that is a single volume.
+
+    Raises
+    ------
+    ScanError
+        It is none, or its affine places no voxels.
+    """
+    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
+        raise ScanError(
+            f"{path} has the shape {shape_text(image.shape)}; expected a 3-D image: name a "
+            "single volume."
+        )
+    return grid_of(image, path)
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """Write a shape as messages do: `5 x 6 x 4`."""
+    return " x ".join(map(str, shape))
+
+
+def _not_nifti(path: Path, reason: str) -> ScanError:
+    return ScanError(
+        f"{path} is not a NIfTI file ({reason.rstrip('.')}); expected NIfTI-1 or NIfTI-2: convert "
+        "it, with dcm2niix for instance."
+    )
+
+
+def _write(path: Path, array: npt.NDArray[Any], grid: Grid, description: str) -> None:
+    if array.shape[:3] != grid.shape:
+        raise ArrayError(
+            f"The array for {path} has the shape {array.shape}; expected {grid.shape}, its grid's."
+        )
+    header = nib.Nifti1Header()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_zooms((*grid.voxel_sizes, 1.0)[: array.ndim])
+    header.set_xyzt_units("mm")
+    header.set_sform(grid.affine if grid.sform is None else grid.sform, grid.sform_code)
+    header.set_qform(grid.affine if grid.qform is None else grid.qform, grid.qform_code)
+    header["descrip"] = description.encode()[:79]
+    # Without an affine of its own the image leaves the header's codes as they were set.
+    image = nib.Nifti1Image(array, None, header)
+    with replacing(path) as temporary:
+        image.to_filename(temporary)
