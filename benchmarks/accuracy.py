@@ -41,7 +41,7 @@ from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
 from qspace_nd.model.tuning import CHOICES
-from qspace_nd.scores import base, catalogue, views
+from qspace_nd.scores import base, catalogue, closest, density, nearest, reconstruction, views
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
 
@@ -250,6 +250,10 @@ def _of_maps(text: str) -> Iterator[str]:
     return (text.format(name) for name in ("b=0", "MD", "FA"))
 
 
+SCORES = (views, catalogue, base, nearest, density, reconstruction, closest)
+"""What a score of the catalogue depends on, beside its network."""
+
+
 def _catalogued(name: str, scale: Scale) -> Peer:
     dear = CATALOGUE[name].cost is Cost.DEAR
     return Peer(
@@ -259,7 +263,7 @@ def _catalogued(name: str, scale: Scale) -> Peer:
         cohorts=1,
         kinds=False,
         controls=False,
-        sources=(*NETWORK, *HARMONICS, views, catalogue, base),
+        sources=(*NETWORK, *HARMONICS, *SCORES),
     )
 
 
