@@ -44,7 +44,7 @@ from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
 from qspace_nd.model.tuning import CHOICES
-from qspace_nd.scores import base, catalogue, views
+from qspace_nd.scores import base, catalogue, closest, density, nearest, reconstruction, views
 from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE
 
@@ -268,6 +268,10 @@ def _signed_or_not(kind: str) -> tuple[str, ...]:
     )
 
 
+SCORES = (views, catalogue, base, nearest, density, reconstruction, closest)
+"""What a score of the catalogue depends on, beside its network."""
+
+
 def _catalogued(name: str, scale: Scale) -> Peer:
     dear = CATALOGUE[name].cost is Cost.DEAR
     return Peer(
@@ -277,7 +281,7 @@ def _catalogued(name: str, scale: Scale) -> Peer:
         cohorts=1,
         kinds=False,
         controls=False,
-        sources=(*NETWORK, *HARMONICS, views, catalogue, base),
+        sources=(*NETWORK, *HARMONICS, *SCORES),
     )
 
 

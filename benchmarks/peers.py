@@ -20,7 +20,7 @@ from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.normalise import channel_means
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.imaging.acquisition import Acquisition
-from qspace_nd.model import rows, tuning
+from qspace_nd.model import fitting, rows, tuning
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
 from qspace_nd.model.tuning import Assessment
@@ -45,7 +45,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, rows, objective, dense, compiling, recipes, training)
+NETWORK = (gaussian, vae, rows, fitting, objective, dense, compiling, recipes, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

@@ -17,7 +17,7 @@ from timing import in_turn
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.network.recipes import PRESETS
 from qspace_nd.scores.density import density_trees, log_density_sum
-from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
+from qspace_nd.scores.nearest import nearest_gaussians, overlap_trees
 from qspace_nd.searching.nearest import NearestNeighbours
 
 Floats = NDArray[np.float32]

@@ -49,3 +49,15 @@ class _Silent:
 
 SILENT: Progress = _Silent()
 """The listener that hears nothing: the default of every function of the library."""
+
+
+def watcher(progress: Progress | bool) -> Progress:
+    """Give the listener that a caller asks for: True for `bars`, False for none."""
+    if isinstance(progress, bool):
+        return bars() if progress else SILENT
+    return progress
+
+
+def bars() -> Progress:
+    """Give the listener that shows bars on the terminal."""
+    return SILENT

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from qspace_nd.arrays import Float32, Int64
+from qspace_nd.network.vae import VAE
+from qspace_nd.scores.reference import Part
+from qspace_nd.scores.views import Views
 from qspace_nd.system.scratch import ROWS, Rows
 
 
@@ -25,6 +29,11 @@ class Healthy:
 
     subject: str
     rows: Rows
+
+
+def as_part(healthy: Healthy, network: VAE) -> Part:
+    """Make a scan a part of the reference, which is encoded whenever it is looked at."""
+    return Part(healthy.subject, lambda: Views(network, torch.from_numpy(healthy.rows[:])))
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,13 @@ def collect(pieces: Sequence[Piece], chosen: Sequence[Int64]) -> Iterator[Float3
 
 
 def _even(lengths: Sequence[int], most: int) -> list[int]:
-    """As many of each as of the others, at most its length; `most` in all, where there are."""
+    """Share a draw of `most` rows out evenly: so many from each, but none beyond its length.
+
+    What a short one cannot give, the longer ones give. All are drawn where `most` is more.
+    """
     shares = [0] * len(lengths)
     left = min(most, sum(lengths))
-    # The shortest first: what one lacks falls to those after it.
+    # From the shortest to the longest: what one cannot give is shared among those after it.
     for done, index in enumerate(np.argsort(lengths, kind="stable")):
         shares[index] = min(lengths[index], left // (len(lengths) - done))
         left -= shares[index]

@@ -1,60 +1,59 @@
 """The model folder: complete or absent, checked against its hashes, nothing in it is run.
 
-    model.json                          what the model is, and every other file with its hash
-    weights-<hash>.safetensors          the network's weights
-    reference/x-<hash>.npy              a scan's voxels (n, C), a plain array
-    reference/q_mean-<hash>.npy, q_std-<hash>.npy   their posteriors, each (n, d)
+    model.json                     what the model is, and every other file with its size
+    weights-<hash>.safetensors     the network's weights
+    reference/<hash>.safetensors   a scan's voxels and their posteriors (`part_file`)
 
 Files are named by their content, so that a model is replaced without touching the one that is
-there; `model.json` is replaced last, and what it no longer names is removed after that.
+there; `model.json` is replaced last, and what it no longer names is removed after that. The index
+has its own hash; the weights are checked when the model is loaded, the reference when it is looked
+at.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
 from qspace_nd.errors import InputError, ModelError, OutputError
-from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.model.part_file import read_part, write_part
 from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import network_again
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.reference import Part, Reference
-from qspace_nd.scores.views import Views
-from qspace_nd.system.scratch import Mapped
-from qspace_nd.system.writing import replacing, require_writable
+from qspace_nd.system.hashing import hash_of, hash_of_file
+from qspace_nd.system.writing import replacing, require_writable, write_text
 
-SCHEMA = 1
+SCHEMA = 2
 _INDEX = "model.json"
-_ARRAYS = ("x", "q_mean", "q_std")
+_PARTS = "reference"
 
-_CONTENT = re.compile(
-    r"weights-[0-9a-f]{32}\.safetensors|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"
+_CONTENT = (
+    r"weights-[0-9a-f]{32}\.safetensors"
+    r"|reference/[0-9a-f]{32}\.safetensors"
+    r"|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"  # of schema 1
 )
-# What a save that was killed leaves: a file under way, or its temporary one.
-_LEFT_OVER = re.compile(r"(reference/)?\.{1,2}(incoming|model\.json)\..*")
+# What a save that was killed leaves: a temporary file (`replacing`).
+_TEMPORARY = r"(reference/)?\.(weights-|model\.json|[0-9a-f]{32}\.safetensors|incoming)\S*"
+_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY}")
 
 
 @dataclass(frozen=True)
-class Stored:
+class Contents:
     """What a model folder holds."""
 
     settings: dict[str, Any]
@@ -91,7 +90,9 @@ def require_new(folder: Path, *, force: bool) -> None:
     require_writable([index], force=True)
 
 
-def save(folder: Path, stored: Stored, *, force: bool = False, progress: Progress = SILENT) -> str:
+def save(
+    folder: Path, contents: Contents, *, force: bool = False, progress: Progress = SILENT
+) -> str:
     """Write a model to `folder`; return its hash.
 
     Raises
@@ -100,21 +101,15 @@ def save(folder: Path, stored: Stored, *, force: bool = False, progress: Progres
         The folder holds a model and `force` is not set, or cannot be written.
     """
     require_new(folder, force=force)
-    state = {name: w.cpu().contiguous() for name, w in stored.network.state_dict().items()}
-    # As bytes: safetensors reports a full disk by an error that is no OSError.
-    plain_weights = weights_to_bytes(state)
-    weights = _write_by_content(
-        folder / "weights-.safetensors", lambda path: path.write_bytes(plain_weights)
-    )
     index: dict[str, Any] = {
         "schema": SCHEMA,
         "software": _versions(),
-        "settings": stored.settings,
-        "network": stored.network.settings,
-        "weights": weights.name,
-        "training": stored.history.to_json(),
-        "acquisition": None if stored.acquisition is None else stored.acquisition.to_json(),
-        "reference": _write_parts(folder, stored.reference.parts, progress),
+        "settings": contents.settings,
+        "network": contents.network.settings,
+        "weights": _write_weights(folder, contents.network),
+        "training": contents.history.to_json(),
+        "acquisition": None if contents.acquisition is None else contents.acquisition.to_json(),
+        "reference": _write_parts(folder, contents.reference.parts, progress),
     }
     return _write_index(folder, index)
 
@@ -141,63 +136,51 @@ def add(
     return _write_index(folder, index)
 
 
-def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, str]]:
-    """Write the arrays of parts, one part after the other, as they may not fit the memory."""
-    written = []
+def _write_weights(folder: Path, network: VAE) -> str:
+    state = {name: weight.cpu().contiguous() for name, weight in network.state_dict().items()}
+    # As bytes: safetensors reports a full disk by an error that is no OSError.
+    content = weights_to_bytes(state)
+    name = f"weights-{hash_of([content])}.safetensors"
+    with replacing(folder / name) as path:
+        path.write_bytes(content)
+    return name
+
+
+def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
+    """Write parts, one after the other, as they may not fit the memory."""
+    records = []
     with progress.task("Writing the healthy reference", len(parts)) as task:
         for part in parts:
-            views = part.views
-            written.append(
-                {
-                    "subject": part.subject,
-                    "x": _write_array(folder, "x", views.x),
-                    "q_mean": _write_array(folder, "q_mean", views.q.mean),
-                    "q_std": _write_array(folder, "q_std", views.q.std),
-                }
-            )
-            del views  # before the next part is looked at
+            records.append(write_part(folder / _PARTS, part))
             task.advance()
-    return written
-
-
-def _write_array(folder: Path, name: str, array: torch.Tensor) -> str:
-    plain = np.ascontiguousarray(array.numpy())
-    template = folder / "reference" / f"{name}-.npy"
-    path = _write_by_content(template, lambda path: _save_array(path, plain))
-    return path.relative_to(folder).as_posix()
+    return records
 
 
 def _write_index(folder: Path, index: dict[str, Any]) -> str:
     """Write `model.json`, which makes the model that it describes; return the model's hash."""
-    arrays = [part[name] for part in index["reference"] for name in _ARRAYS]
-    index["files"] = {name: (folder / name).stat().st_size for name in [index["weights"], *arrays]}
+    names = [index["weights"], *(f"{_PARTS}/{part['file']}" for part in index["reference"])]
+    index["files"] = {name: (folder / name).stat().st_size for name in names}
     index = json.loads(json.dumps(index, default=_as_plain))
     index["hash"] = _hash_of_index(index)
-    with replacing(folder / _INDEX) as path:
-        path.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / _INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
     _remove_unlisted(folder, set(index["files"]))
     return str(index["hash"])
 
 
-def load(folder: Path) -> Stored:
-    """Read a model from `folder`, its reference memory-mapped.
+def load(folder: Path) -> Contents:
+    """Read a model from `folder`; its reference is read and checked when it is looked at.
 
     Raises
     ------
     ModelError
-        The folder is absent, incomplete, altered or of a newer schema.
+        The folder is absent, incomplete, altered or of another schema.
     """
     index = read_index(folder)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing leaves Python to others
-        checks = pool.map(lambda file: _check_file(folder, *file), index["files"].items())
-        list(checks)  # so that what a thread raises is raised here
-    network = network_again(index["network"])
-    try:
-        network.load_state_dict(load_file(folder / index["weights"]))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ModelError(f"{folder / index['weights']} holds no weights ({error}).") from error
+    for name, size in index["files"].items():
+        _require_size(folder, name, size)
+    network = _read_weights(folder / index["weights"], index["network"])
     acquisition = index["acquisition"]
-    return Stored(
+    return Contents(
         settings=index["settings"],
         network=network,
         history=History.from_json(index["training"]),
@@ -207,25 +190,26 @@ def load(folder: Path) -> Stored:
 
 
 def map_reference(folder: Path, network: VAE) -> Reference:
-    """The reference of the model in `folder`, memory-mapped; its files' hashes are not checked.
+    """Return the reference of the model in `folder`, which is read when it is looked at.
 
     Raises
     ------
     ModelError
-        See `load`.
+        See `read_index`.
     """
     parts = read_index(folder)["reference"]
-    return Reference([_map_part(folder, part, network) for part in parts])
+    return Reference([read_part(folder / _PARTS, part, network) for part in parts])
 
 
-def _map_part(folder: Path, part: dict[str, str], network: VAE) -> Part:
-    x, q_mean, q_std = (_map_array(folder / part[name]) for name in _ARRAYS)
-
-    def views() -> Views:
-        arrays = (torch.from_numpy(array[:]) for array in (x, q_mean, q_std))
-        return Views(network, next(arrays), Gaussian(*arrays))
-
-    return Part(part["subject"], views)
+def _read_weights(path: Path, settings: dict[str, Any]) -> VAE:
+    if hash_of_file(path) not in path.name:
+        raise ModelError(f"{path} was altered after it was written; fit the model again.")
+    network = network_again(settings)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path} holds no weights ({error}).") from error
+    return network
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -234,7 +218,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        The folder is absent, incomplete, altered or of a newer schema.
+        The folder is absent, incomplete, altered or of another schema.
     """
     path = folder / _INDEX
     if not path.is_file():
@@ -252,6 +236,11 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path} has schema {schema}, this version of qspace-nd reads up to {SCHEMA}; "
             f"upgrade qspace-nd."
+        )
+    if schema < SCHEMA:
+        raise ModelError(
+            f"{path} has schema {schema}, of an older qspace-nd; this version reads schema "
+            f"{SCHEMA} alone: fit the model again."
         )
     if _hash_of_index(index) != written:
         raise ModelError(f"{path} was altered after it was written; fit the model again.")
@@ -276,66 +265,32 @@ def read_acquisition(folder: Path) -> Acquisition:
 
 def _names(folder: Path) -> list[str]:
     """What lies in a folder and in its `reference/`, sorted."""
-    paths = [*folder.iterdir(), *(folder / "reference").glob("*")]
+    paths = [*folder.iterdir(), *(folder / _PARTS).glob("*")]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def _is_ours(name: str) -> bool:
     """Whether a save wrote the file: nothing else may ever be removed."""
-    known = name == "reference" or _CONTENT.fullmatch(name) or _LEFT_OVER.fullmatch(name)
-    return bool(known)
+    return bool(_OURS.fullmatch(name))
 
 
-def _write_by_content(template: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside `template` and insert its content's hash into its name."""
-    incoming = template.with_name(f".incoming{template.suffix}")
-    with replacing(incoming) as temporary:
-        write(temporary)
-    path = template.with_name(template.stem + _hash_of_file(incoming) + template.suffix)
-    return incoming.replace(path)
-
-
-def _save_array(path: Path, array: NDArray[Any]) -> None:
-    header = np.lib.format.header_data_from_array_1_0(array)
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        stream.write(array.data)  # np.save does not notice that the last bytes found no room
-
-
-def _map_array(path: Path) -> Mapped:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} holds no array ({error}); fit the model again.") from error
-    return Mapped(path, array.shape, array.dtype, array.offset)
-
-
-def _check_file(folder: Path, name: str, size: int) -> None:
+def _require_size(folder: Path, name: str, size: int) -> None:
     path = folder / name
     if not path.is_file():
         raise ModelError(f"{folder} is incomplete: {name} is missing; fit the model again.")
-    if path.stat().st_size != size or _hash_of_file(path) not in path.name:
+    if path.stat().st_size != size:
         raise ModelError(f"{path} was altered after it was written; fit the model again.")
 
 
 def _remove_unlisted(folder: Path, listed: set[str]) -> None:
     for name in _names(folder):
-        if name != "reference" and _is_ours(name) and name not in listed:
+        if name != _PARTS and _is_ours(name) and name not in listed:
             (folder / name).unlink(missing_ok=True)
-
-
-def _hash_of_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, _digest).hexdigest()
 
 
 def _hash_of_index(index: dict[str, Any]) -> str:
     rest = {key: value for key, value in index.items() if key != "hash"}
-    return str(_digest(json.dumps(rest, sort_keys=True).encode()).hexdigest())
-
-
-def _digest(data: bytes = b"") -> Any:
-    return hashlib.blake2b(data, digest_size=16)
+    return hash_of([json.dumps(rest, sort_keys=True).encode()])
 
 
 def _as_plain(value: Any) -> Any:

@@ -1,5 +1,9 @@
 # ruff: noqa: E501  the catalogue reads as a table, one line a score
-"""The catalogue: every score by its name. A new score is one line here."""
+"""The catalogue: every score by its name. A new score is one line here.
+
+The classes that a line is composed of are in `nearest`, `density`, `reconstruction` and `closest`,
+and what they have in common in `base`; a new idea is one small class beside them, and its line.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,13 @@ from dataclasses import dataclass
 from math import inf
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.base import (
-    Cost,
-    Density,
-    Generated,
-    Nearest,
-    NearestGaussian,
+from qspace_nd.scores.base import Cost, Score
+from qspace_nd.scores.closest import ERROR, LIKELIHOOD, Generated
+from qspace_nd.scores.density import Density
+from qspace_nd.scores.nearest import Nearest, NearestGaussian
+from qspace_nd.scores.reconstruction import (
     Reconstruction,
     Regulariser,
-    Score,
     bar,
     error_bar,
     error_hat,
@@ -23,7 +25,6 @@ from qspace_nd.scores.base import (
     least,
     likelihood,
 )
-from qspace_nd.scores.closest import ERROR, LIKELIHOOD
 
 _BOX = (10.0,)  # latents in the paper's box
 _ALL = (10.0, inf)  # all latents, its box first

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +18,10 @@ from torch.nn import functional
 from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.network.vae import ACTIVATIONS, VAE
+from qspace_nd.scores.base import Cost, Score
 from qspace_nd.scores.measures import euclidean, negative_log_likelihood
+from qspace_nd.scores.reference import Reference
+from qspace_nd.scores.views import Views
 from qspace_nd.system.threads import workers
 
 _ROWS = 256  # voxels of a step at most: always as many, the last block filled up
@@ -123,6 +127,39 @@ LIKELIHOOD = Objective(
     negative_log_likelihood, _log_likelihood_lost, _expand_likelihood, _little_likelihood
 )
 """-log p(z)[x]."""
+
+
+@dataclass(frozen=True)
+class Generated(Score):
+    """How far a voxel is from the closest that the decoder generates.
+
+    Searches are local. There are two: from qm(x), and from 0, the mean of the prior.
+
+    Attributes
+    ----------
+    objective : Objective
+        What is least there: `ERROR` or `LIKELIHOOD`.
+    boxes : tuple of float
+        The latents searched are in [-b, b]. Boxes are searched one after the other, each larger
+        than the last from where that one ended: so what is found in all latents is never farther
+        than what is found in the paper's box.
+    """
+
+    objective: Objective
+    boxes: tuple[float, ...]
+    cost = Cost.DEAR
+
+    def __call__(self, voxels: Views, healthy: Reference) -> Float64:
+        """Search: (n,)."""
+        largest = self.boxes[-1]
+        # The start counts too: a search decodes in blocks of its own, and rounds differently.
+        ends = [voxels.q_bar.clamp(-largest, largest)]
+        for z in (voxels.q_bar, torch.zeros_like(voxels.q_bar)):
+            for box in self.boxes:
+                z = closest_latents(voxels.network, voxels.x, z, self.objective, box)
+                ends.append(z)
+        distances = [self.objective.distance(voxels.decode(end), voxels.x) for end in ends]
+        return np.asarray(np.minimum.reduce(distances))
 
 
 @torch.no_grad()

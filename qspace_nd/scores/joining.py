@@ -1,4 +1,4 @@
-"""Joining chunks of Gaussians to what one tree may hold."""
+"""What of many Gaussians goes into one tree, and how many numbers it makes of each."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def gathered(chunks: Iterable[Gaussian[Tensor]]) -> Iterator[Gaussian[Tensor]]:
         held.append(chunk)
     if held:
         yield concatenate(held)
+
+
+def in_eights(dimensions: int) -> int:
+    """Numbers that a tree holds of a Gaussian's means: one a dimension, filled up to eights."""
+    return -(-dimensions // 8) * 8

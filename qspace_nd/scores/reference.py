@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -15,7 +16,7 @@ from torch import Tensor
 from qspace_nd.arrays import Float32, Float64
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores.views import GaussianView, PointView, Views
+from qspace_nd.scores.views import GaussianView, PointView, View, Views
 from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system.scratch import ROWS
 
@@ -29,8 +30,8 @@ class Part:
     subject : str
         Whose they are.
     open : callable
-        Gives the scan's views: mapped into memory anew, where they lie on the disk, so that memory
-        is used by what is looked at for as long as it is.
+        Gives the scan's views. Where they lie on the disk, each call gives new ones, so that what
+        is looked at takes memory only for as long as they are held.
     start, stop : int, int or None
         Which of the scan's voxels are meant: from `start` to before `stop`, or to the last.
     """
@@ -55,7 +56,7 @@ class Part:
         return Part(self.subject, partial(_held, views))  # which can be pickled
 
     def pieces(self) -> Iterator[Part]:
-        """The part in pieces of at most `mapped.ROWS` voxels."""
+        """The part in pieces of at most `scratch.ROWS` voxels."""
         stop = self.start + len(self)
         for start in range(self.start, stop, ROWS):
             yield replace(self, start=start, stop=min(start + ROWS, stop))
@@ -98,6 +99,28 @@ class Reference:
     def subjects(self) -> frozenset[str]:
         """The subjects that the parts are of."""
         return frozenset(part.subject for part in self.parts)
+
+    def dimensions(self, view: View) -> int:
+        """How many numbers a view has of a voxel, of means where it is a Gaussian."""
+        network = self.parts[0].views.network
+        return network.latents if view in ("q", "q_bar") else network.channels
+
+    def check(self, views: Iterable[View]) -> None:
+        """Look at what views of all voxels are made of, where it lies on the disk, for damage.
+
+        Raises
+        ------
+        ModelError
+            It was altered after it was written.
+        """
+
+        def look(part: Part) -> None:
+            for view in wanted:
+                part.views.check(view)
+
+        wanted = frozenset(views)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashing leaves Python to others
+            list(pool.map(look, self.parts))  # listed, so that what a thread raises is raised here
 
     def without(self, subject: str) -> Reference:
         """Return the reference that leaves out one subject's parts.
@@ -146,7 +169,7 @@ class Reference:
             start += len(some)
         return points
 
-    def is_built(self, view: PointView | GaussianView, build: Callable[..., object]) -> bool:
+    def is_built(self, view: View, build: Callable[..., object]) -> bool:
         """Whether this index is there already."""
         return (view, build) in self._indexes
 

@@ -19,6 +19,8 @@ PointView = Literal["x", "q_bar", "p_bar"]
 GaussianView = Literal["q", "p"]
 """The views by which a voxel is a Gaussian."""
 
+View = PointView | GaussianView
+
 SAMPLES = 45
 """How many samples z_i ~ q(x) and x_i ~ p(z_i) a score draws: S in the paper."""
 
@@ -109,6 +111,12 @@ class Views:
         """The voxels as Gaussians: (n, C), or (n, d) for `q`."""
         gaussians: Gaussian[Tensor] = getattr(self, view)
         return gaussians
+
+    def check(self, view: View) -> None:
+        """Look at what a view is made of, where it lies on the disk, for damage.
+
+        Here nothing does; `qspace_nd.model.part_file` has the views that do.
+        """
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
         """Likelihoods p(x|z) at latents `z` (n, d): (n, C)."""

@@ -18,9 +18,10 @@ _GROUP_LIMITS = (
 
 
 def remaining(limit: int | None) -> int:
-    """Bytes that may be taken yet, where the process is to use `limit` in all.
+    """How many more bytes this process may take.
 
-    Without a limit, three quarters of what is available now.
+    With a `limit` for all that it uses, what is left of it beyond what is in use already; without
+    one, three quarters of what is available now.
     """
     if limit is None:
         return int(_SHARE * available())
@@ -38,7 +39,10 @@ def in_use() -> int:
 
 
 def available() -> int:
-    """Bytes that this process may take yet: by the system, its control group and Slurm's job."""
+    """How many more bytes there are for this process.
+
+    The least that the system, its control group and its Slurm job leave to it.
+    """
     found = [_of_system(), _of_group(), _of_slurm()]
     return max(0, min((number for number in found if number is not None), default=_UNKNOWN))
 

@@ -1,4 +1,4 @@
-"""Arrays on the disk: in a file, or in a scratch file that is gone when its process is."""
+"""Arrays on the disk, in a scratch file that is gone when its process is."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """An array in a file, mapped into memory anew whenever rows of it are looked at.
+class ScratchArray:
+    """An array in a scratch file, mapped into memory anew whenever rows of it are looked at.
 
     What was looked at through a mapping counts as memory in use until the mapping is let go of:
     one for the whole array would count it all in the end.
 
     Attributes
     ----------
-    file : Path or file
+    file : file
     shape : tuple of int
     dtype : dtype
     offset : int
         Bytes before the first number.
     """
 
-    file: Path | IO[bytes]
+    file: IO[bytes]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    offset: int = 0
+    offset: int
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -101,7 +101,7 @@ class Scratch:
     ) -> None:
         self._file.close()
 
-    def keep(self, array: NDArray[Any]) -> Mapped:
+    def keep(self, array: NDArray[Any]) -> ScratchArray:
         """Write an array; give it as it lies on the disk.
 
         Raises
@@ -112,9 +112,9 @@ class Scratch:
         with self._writing():
             start = -(-self._file.seek(0, 2) // _ALIGNED) * _ALIGNED
             self._write(start, array)
-        return Mapped(self._file, array.shape, array.dtype, start)
+        return ScratchArray(self._file, array.shape, array.dtype, start)
 
-    def change(self, kept: Mapped, change: Callable[[NDArray[Any]], None]) -> None:
+    def change(self, kept: ScratchArray, change: Callable[[NDArray[Any]], None]) -> None:
         """Let `change` work on the rows of an array that was kept, in place, some at a time."""
         for start in range(0, len(kept), ROWS):
             rows = kept[start : start + ROWS].copy()

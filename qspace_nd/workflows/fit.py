@@ -50,14 +50,14 @@ from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store
-from qspace_nd.model.novelty_model import NoveltyModel, as_part
-from qspace_nd.model.rows import Healthy
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.catalogue import CATALOGUE, find_score, nearest_of
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
-from qspace_nd.system.scratch import Mapped, Scratch
-from qspace_nd.system.writing import replacing, require_writable
+from qspace_nd.system.scratch import Scratch, ScratchArray
+from qspace_nd.system.writing import require_writable, write_text
 from qspace_nd.workflows.jobs import MapJob, do_each, outstanding
 
 
@@ -186,8 +186,8 @@ class _Kept:
 
     scan: Scan
     healthy: HealthyScan
-    values: Mapped  # (n, C)
-    mask: Mapped  # (X, Y, Z)
+    values: ScratchArray  # (n, C)
+    mask: ScratchArray  # (X, Y, Z)
     computed_mask: bool
     warnings: tuple[str, ...]
 
@@ -310,6 +310,7 @@ def map_scans(
     # Before the model is read, which takes a while.
     _require_free(outputs, scans, force=force or resume)
     model = NoveltyModel.load(folder, device=device)
+    model.check_reference(scores)
     acquisition = store.read_acquisition(folder)
     protocol = protocol_of(acquisition)
     jobs = []
@@ -541,8 +542,8 @@ def evaluate_maps(
             best = next((c for c in cases if c.score == DEFAULT_SCORE), cases[0])
             shown.append((best, grid, _background(records[0].scan, mask_path, grid)))
 
-    _write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
-    _write_text(files[1], to_tsv(results))
+    write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
+    write_text(files[1], to_tsv(results))
     roc_plot(files[2], results)
     histograms(files[3], results)
     for path, (case, grid, background) in zip(figures, shown, strict=True):
@@ -621,8 +622,3 @@ def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:
         return None
     shown = slice(None) if opened.gradients is None else opened.gradients.b0
     return voxels.fill(voxels.values[:, shown].mean(axis=1))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -23,6 +23,7 @@ from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.system.hashing import hash_of_file
 from qspace_nd.system.writing import require_writable
 
 
@@ -192,8 +193,7 @@ def hash_of_files(files: ScanFiles) -> str:
 
 def _hash_of_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "blake2b").digest()
+        return hash_of_file(path).encode()
     except OSError as error:
         reason = error.strerror or str(error)
         raise ScanError(f"{path} cannot be read ({reason}); check the file.") from error

@@ -361,7 +361,7 @@ def test_a_save_that_is_killed_at_any_moment_leaves_a_model(folder: Path) -> Non
         [sys.executable, "-c", textwrap.dedent(code)], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) >= 11  # weights, three arrays of three subjects, the index
+    assert int(done.stdout.split()[0]) >= 5  # weights, a part of each of three subjects, the index
     left = [name for name in tree_of(folder / "qspace-nd-model") if Path(name).name[0] == "."]
     assert not left
 

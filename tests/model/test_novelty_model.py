@@ -19,9 +19,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from qspace_nd import NoveltyModel
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.model import novelty_model as model_module
 from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import Task
+from qspace_nd.scores import scoring
 from qspace_nd.scores.reference import Reference
 from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system.machine import find_device
@@ -330,7 +330,7 @@ def test_novelty_does_not_depend_on_chunks_or_order(
     whole = model.novelties(x, names)
     order = np.random.default_rng(0).permutation(300)
     shuffled = model.novelties(x[order], names)
-    monkeypatch.setattr(model_module, "_CHUNK", 7)
+    monkeypatch.setattr(scoring, "_CHUNK", 7)
     chunked = model.novelties(x, names)
     for name in names:
         np.testing.assert_array_equal(chunked[name], whole[name])

@@ -13,20 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from qspace_nd.errors import InputError
-from qspace_nd.model import novelty_model as model_module
-from qspace_nd.model.novelty_model import NoveltyModel, as_part
-from qspace_nd.model.rows import Healthy
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.scores import reference as reference_module
-from qspace_nd.scores.base import (
-    Cost,
-    Nearest,
-    Reconstruction,
-    Regulariser,
-    bar,
-    error_bar,
-    least,
-)
+from qspace_nd.scores import scoring
+from qspace_nd.scores.base import Cost
 from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
+from qspace_nd.scores.nearest import Nearest
+from qspace_nd.scores.reconstruction import Reconstruction, Regulariser, bar, error_bar, least
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import Noise
 from tests.conftest import Run
@@ -120,7 +114,7 @@ def check_finite(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Valu
 
 def check_chunks(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Values) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_module, "_CHUNK", 97)
+        patch.setattr(scoring, "_CHUNK", 97)
         np.testing.assert_array_equal(model.novelty(x, name), s)
 
 
@@ -146,7 +140,7 @@ def check_blocks(name: str, model: NoveltyModel, x: NDArray[np.float32], s: Valu
     """Without memory, the reference is searched a chunk at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_module, "ROWS", 53)
-        patch.setattr(model_module, "remaining", lambda memory: 0)
+        patch.setattr(scoring, "remaining", lambda memory: 0)
         assert len(model.reference_.blocks(0)) > 5
         np.testing.assert_allclose(model.novelty(x, name), s, rtol=1e-6, atol=1e-6)
 

@@ -24,7 +24,7 @@ from qspace_nd.scores.measures import (
     euclidean,
     negative_log_likelihood,
 )
-from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
+from qspace_nd.scores.nearest import nearest_gaussians, overlap_trees
 from qspace_nd.searching import tree
 
 Values = NDArray[np.float64]

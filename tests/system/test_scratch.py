@@ -11,7 +11,7 @@ import pytest
 
 from qspace_nd.errors import WorkError
 from qspace_nd.system import scratch as scratch_module
-from qspace_nd.system.scratch import Mapped, Scratch
+from qspace_nd.system.scratch import Scratch
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -44,13 +44,6 @@ def test_a_change_reaches_the_disk_and_what_is_written_to_rows_does_not(
         np.testing.assert_array_equal(kept[:], 2 * X)
         np.testing.assert_array_equal(before[:], X)
         np.testing.assert_array_equal(after[:], X)
-
-
-def test_a_file_is_mapped_from_its_offset(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", X)
-    offset = (tmp_path / "x.npy").stat().st_size - X.nbytes
-    array = Mapped(tmp_path / "x.npy", X.shape, X.dtype, offset)
-    np.testing.assert_array_equal(array[5:8], X[5:8])
 
 
 def test_a_scratch_file_has_no_name_even_where_its_process_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""How far a voxel is from the nearest healthy one: as a point, or as a Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from qspace_nd.arrays import Float64
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.scores.base import Cost, Score, Search
+from qspace_nd.scores.joining import gathered, in_eights
+from qspace_nd.scores.reference import Build, Reference
+from qspace_nd.scores.views import GaussianView, PointView, View, Views
+from qspace_nd.searching.nearest import NearestNeighbours
+
+if TYPE_CHECKING:
+    from qspace_nd.searching.tree import OverlapTree
+
+
+@dataclass(frozen=True)
+class Nearest(Search):
+    """Euclidean distance from a view v to the nearest healthy voxel's view w: min_y |v(x) - w(y)|.
+
+    Attributes
+    ----------
+    view, healthy_view : PointView
+        v and w.
+    neighbours : int
+        The nearest voxels that the distance is the mean to; 1 in the paper.
+    build : callable
+        Makes the search of the healthy points (N, D).
+    """
+
+    view: PointView
+    healthy_view: PointView
+    neighbours: int = 1
+    build: Build = NearestNeighbours
+    cost = Cost.SEARCH
+
+    @property
+    def healthy_views(self) -> frozenset[View]:
+        """The view w."""
+        return frozenset({self.healthy_view})
+
+    def look(self, voxels: Views, block: Reference) -> Float64:
+        """Distances to the nearest, ascending: (n, k), or as many as there are."""
+        search = block.nearest(self.healthy_view, self.build)
+        return search.distances(voxels.point(self.view).numpy(), self.neighbours)
+
+    def join(self, found: Float64, more: Float64) -> Float64:
+        """The least of both."""
+        return np.sort(np.hstack([found, more]), axis=1)[:, : self.neighbours]
+
+    def conclude(self, found: Float64, number: int) -> Float64:
+        """Their mean."""
+        return np.asarray(found.mean(axis=1))
+
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """As measured of the points and the engines that are timed on them: the peak."""
+        if healthy.is_built(self.healthy_view, self.build):
+            return {}
+        return {self.healthy_view: 20 * healthy.dimensions(self.healthy_view)}
+
+    def with_neighbours(self, number: int) -> Score:
+        """The mean distance to the `number` nearest."""
+        return replace(self, neighbours=number)
+
+    def with_search(self, build: Build) -> Nearest:
+        """The same distance by another search."""
+        return replace(self, build=build)
+
+
+@dataclass(frozen=True)
+class NearestGaussian(Search):
+    """Bhattacharyya distance to the nearest healthy voxel by a view v: min_y D_B(v(x), v(y)).
+
+    Attributes
+    ----------
+    view : GaussianView
+        v.
+    """
+
+    view: GaussianView
+    cost = Cost.SEARCH
+
+    @property
+    def healthy_views(self) -> frozenset[View]:
+        """The view v."""
+        return frozenset({self.view})
+
+    def look(self, voxels: Views, block: Reference) -> Float64:
+        """The least distance: (n,)."""
+        trees = block.gaussians(self.view, overlap_trees)
+        return nearest_gaussians(voxels.gaussian(self.view), trees)
+
+    def join(self, found: Float64, more: Float64) -> Float64:
+        """The lesser of both."""
+        return np.asarray(np.minimum(found, more))
+
+    def conclude(self, found: Float64, number: int) -> Float64:
+        """As it is."""
+        return found
+
+    def index_bytes(self, healthy: Reference) -> dict[str, int]:
+        """As the trees hold them, whose dimensions are filled up to eights."""
+        if healthy.is_built(self.view, overlap_trees):
+            return {}
+        return {f"overlap of {self.view}": 10 * in_eights(healthy.dimensions(self.view)) + 20}
+
+
+def overlap_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[OverlapTree]:
+    """Put N Gaussians (m, D), in chunks, as float32, into trees."""
+    # Compiled code takes its time to import: only who searches waits for it.
+    from qspace_nd.searching.tree import OverlapTree
+
+    return [OverlapTree(some.numpy()) for some in gathered(healthy)]
+
+
+def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree]) -> Float64:
+    """Bhattacharyya distance from each of `queries` (n, D) to the nearest of N Gaussians: (n,).
+
+    Parameters
+    ----------
+    queries : Gaussian (n, D)
+        The queries, as float32.
+    healthy : iterable of OverlapTree
+        The Gaussians.
+    """
+    least = np.full(len(queries), np.inf)
+    for tree in healthy:
+        tree.improve(least, queries.numpy())
+    return least
