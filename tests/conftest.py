@@ -1,4 +1,4 @@
-"""What several test files share: a tiny cohort, a model of it, real scans, the command line."""
+"""What several test files share: doubles, tiny cohorts, a model of one, real scans, the shell."""
 
 from __future__ import annotations
 
@@ -11,17 +11,56 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.progress import SILENT, Task
+from qspace_nd.simulation.cohort import Cohort, simulate_cohort
 from qspace_nd.simulation.head import standard_table
 
 PROGRAM = Path(sys.executable).with_name("qspace-nd")
+MODEL = Path("qspace-nd-model")
+PATIENT, NOVELTY, LABELS = Path("patient.nii.gz"), Path("novelty.nii.gz"), Path("lesions.nii.gz")
+CONTROLS = [Path(f"healthy/control-0{number}.nii.gz") for number in (1, 2, 3)]
+"""What the prepared folder holds."""
+
+
+# --- Doubles
+
+
+class Heard(type(SILENT)):  # type: ignore[misc]
+    """A listener that remembers what work it was told of: name, steps, notes."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.steps: list[int] = []
+        self.notes: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        self.names.append(name)
+        self.steps.append(0)
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.steps[-1] += steps
+        self.notes.append(note)
+
+
+def voxels(rows: int = 300, channels: int = 5, seed: int = 0) -> np.ndarray:
+    """Healthy voxels (n, C) around 1, of two dimensions and a little noise."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(rows, 2)) @ rng.normal(size=(2, channels))
+    return (1 + 0.1 * signal + 0.02 * rng.normal(size=(rows, channels))).astype(np.float32)
+
+
+# --- The command line
 
 
 @dataclass(frozen=True)
@@ -61,11 +100,17 @@ def call_installed(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def main_of_installed() -> Callable[[], None]:
+    """What the installed `qspace-nd` calls."""
+    (script,) = metadata.entry_points(group="console_scripts", name="qspace-nd")
+    main: Callable[[], None] = script.load()
+    return main
+
+
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run what the installed `qspace-nd` calls, in this process: no time goes into imports."""
-    (script,) = metadata.entry_points(group="console_scripts", name="qspace-nd")
-    main = script.load()
+    main = main_of_installed()
     environment, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
 
     def run(line: str, folder: Path) -> Outcome:
@@ -92,24 +137,30 @@ def tree_of(folder: Path) -> dict[str, tuple[int, str] | None]:
     }
 
 
+# --- Cohorts
+
+
+def tiny_cohort(folder: Path, **settings: Any) -> Cohort:
+    """Simulate scans that are good for nothing but to be read quickly.
+
+    Voxels of 8 mm, 2 b=0 volumes and 12 directions; `settings` as `simulate_cohort` takes them.
+    """
+    table = standard_table(unweighted=2, directions=12)
+    return simulate_cohort(folder, **{"voxel_size": 8, "table": table} | settings)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that nothing may be written to: a flat cohort, its model, the patient's map.
-
-    Voxels of 8 mm, 2 b=0 volumes and 12 directions, training for an epoch: good for nothing else
-    than to be read quickly.
-    """
+    """A folder that nothing may be written to: a tiny flat cohort, its model, the patient's map."""
     from qspace_nd.model.novelty_model import NoveltyModel
-    from qspace_nd.workflows.fit import fit_scans, map_scans
+    from qspace_nd.workflows.fit import fit_scans
+    from qspace_nd.workflows.map import map_scans
 
     folder = tmp_path_factory.mktemp("prepared")
-    table = standard_table(unweighted=2, directions=12)
-    simulate_cohort(folder, controls=3, layout="flat", voxel_size=8, table=table)
+    tiny_cohort(folder, controls=3, layout="flat")
     with chdir(folder):
-        model = NoveltyModel(epochs=1)
-        fit_scans(sorted(Path("healthy").glob("*.nii.gz")), model, Path("qspace-nd-model"))
-        scan, novelty = Path("patient.nii.gz"), Path("novelty.nii.gz")
-        map_scans([scan], Path("qspace-nd-model"), novelty, scores=["latent-distance"])
+        fit_scans(CONTROLS, NoveltyModel(epochs=1), MODEL)
+        map_scans([PATIENT], MODEL, NOVELTY)
     return folder
 
 
@@ -119,6 +170,13 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "study"
     shutil.copytree(prepared, copy)
     return copy
+
+
+@pytest.fixture
+def inside(folder: Path) -> Iterator[Path]:
+    """The same, and the test works in it."""
+    with chdir(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +190,7 @@ def real_scans() -> Path:
 
 @pytest.fixture(scope="session")
 def bids_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BIDS cohort that nothing may be written to: two controls and two patients, as small."""
+    """A tiny BIDS cohort that nothing may be written to: two controls and two patients."""
     cohort = tmp_path_factory.mktemp("bids") / "cohort"
-    table = standard_table(unweighted=2, directions=12)
-    simulate_cohort(cohort, controls=2, patients=2, voxel_size=8, table=table)
+    tiny_cohort(cohort, controls=2, patients=2)
     return cohort

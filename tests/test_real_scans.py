@@ -25,7 +25,9 @@ from qspace_nd.diffusion.fsl import read_gradients, write_gradients
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.protocol import ScanOptions
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.workflows.fit import fit_scans, map_scans
+from qspace_nd.workflows.fit import fit_scans
+from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import Run
 
 SCORES = ["latent-distance", "input-distance"]
@@ -66,7 +68,9 @@ def people(real_scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(source, folder / f"person.{ending}")
     with chdir(folder):
         fit_scans([other], NoveltyModel(epochs=100), MODEL)
-        map_scans([Path("person.nii.gz")], MODEL, Path("person_novelty.nii.gz"), scores=SCORES)
+        map_scans(
+            [Path("person.nii.gz")], MODEL, Path("person_novelty.nii.gz"), MapSettings(SCORES)
+        )
     shutil.copy(folder / "person_novelty_mask.nii.gz", folder / "person_mask.nii.gz")
     return folder
 
@@ -315,9 +319,7 @@ def maps_of(
             [Path(f"{name}.nii.gz")],
             model,
             Path(f"{name}_turned.nii.gz"),
-            scores=SCORES,
-            neighbours=10,
-            smooth=6.0,
+            MapSettings(SCORES, neighbours=10, smooth=6.0),
             options=ScanOptions(**options),
             force=True,
         )

@@ -55,7 +55,11 @@ class _LazyCommands(click.Group):
 
 @click.group(
     cls=_LazyCommands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "token_normalize_func": lambda word: word.replace("_", "-"),  # BIDS Apps' options have _
+    },
     help=_HELP,
     epilog="Start with `qspace-nd demo`. Every command has its own help: `qspace-nd fit -h`.",
 )

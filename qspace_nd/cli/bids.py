@@ -12,14 +12,14 @@ from click.core import ParameterSource
 
 from qspace_nd.cli.fit import command as fit_command
 from qspace_nd.cli.map import command as map_command
-from qspace_nd.cli.options import PATH
+from qspace_nd.cli.options import PATH, Command
 
 LEVELS = {"group": fit_command, "participant": map_command}
 _TAKEN = ("scans", "bids", "output")  # what the three arguments say
 _LABELS = ("--participant-label", "--participant_label")
 
 
-class _App(click.Command):
+class _App(Command):
     """Takes several labels after one --participant-label, as BIDS Apps do."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:

@@ -7,42 +7,54 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import PATH, FindScans, common, scan_reading, scans
+from qspace_nd.cli.options import (
+    NETWORK,
+    PATH,
+    Command,
+    FindScans,
+    option,
+    scan_reading,
+    scans,
+    talking,
+    threads,
+)
 from qspace_nd.progress import Progress
 
 
-@click.command("check", epilog="Example:  qspace-nd check healthy/*.nii.gz patient.nii.gz")
+@click.command(
+    "check", cls=Command, epilog="Example:  qspace-nd check healthy/*.nii.gz patient.nii.gz"
+)
 @scans
-@click.option(
+@scan_reading
+@option(
     "--model",
+    heading=NETWORK,
     type=PATH,
     metavar="FOLDER",
     help="Model that the scans are to fit.  [default: the first scan]",
 )
-@scan_reading
-@common
+@threads
+@talking
 def command(
     scans: FindScans,
     model: Path | None,
     options: Any,
-    force: bool,
-    device: str,
-    seed: int,
+    nthreads: int | None,
     progress: Progress,
 ) -> None:
-    """Say what is wrong with scans, and with each beside the first; compute nothing.
+    """Say what is wrong with scans, and with each beside the first; write nothing.
 
     Reads every scan as `fit` and `map` do. The exit status is 0 where all can be used, 2 where
     one cannot.
     """
     from qspace_nd.workflows.check import check_scans
 
-    reports = check_scans(scans(), model, options=options, progress=progress)
-    for report in reports:
-        click.echo(f"{report.image}: {'OK' if report.problem is None else 'cannot be used'}")
-        for line in report.lines():
+    checked = check_scans(scans(), model, options=options, progress=progress)
+    for one in checked:
+        click.echo(f"{one.image}: {'OK' if one.problem is None else 'cannot be used'}")
+        for line in one.lines():
             click.echo(f"    {line}")
-    bad = sum(report.problem is not None for report in reports)
-    click.echo(f"{len(reports) - bad} of {len(reports)} scans can be used.")
+    bad = sum(one.problem is not None for one in checked)
+    click.echo(f"{len(checked) - bad} of {len(checked)} scans can be used.")
     if bad:
         click.get_current_context().exit(2)

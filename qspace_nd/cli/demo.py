@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from qspace_nd.cli.options import PATH, common
+from qspace_nd.cli.options import COHORT, PATH, Command, chance, machine, overwriting, talking
 from qspace_nd.progress import Progress
 
 
-@click.command("demo", epilog="Example:  qspace-nd demo")
+@click.command("demo", cls=Command, epilog="Example:  qspace-nd demo")
 @click.argument("folder", type=PATH, default=Path("qspace-nd-demo"))
-@common
-def command(folder: Path, force: bool, device: str, seed: int, progress: Progress) -> None:
+@overwriting
+@machine
+@chance(COHORT)
+@talking
+def command(folder: Path, force: bool, machine: Any, seed: int, progress: Progress) -> None:
     """Simulate a small cohort, then fit, map and eval on it, in FOLDER (qspace-nd-demo).
 
     Takes about three minutes on two cores.
@@ -21,7 +25,7 @@ def command(folder: Path, force: bool, device: str, seed: int, progress: Progres
     from qspace_nd.cli.eval import show
     from qspace_nd.workflows.demo import run_demo
 
-    demo = run_demo(folder, seed=seed, device=device, force=force, progress=progress)
+    demo = run_demo(folder, seed=seed, machine=machine, force=force, progress=progress)
     show(demo.results)
     for line in demo.summary():
         click.echo(line)

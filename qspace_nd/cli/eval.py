@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from qspace_nd.cli.options import DEFAULT_MAP, PATH, common, dataset_selection
+from qspace_nd.cli.options import (
+    DEFAULT_MAP,
+    MAPS,
+    OUTPUT,
+    PATH,
+    Command,
+    dataset_selection,
+    option,
+    overwriting,
+    talking,
+)
 from qspace_nd.progress import Progress
 
 if TYPE_CHECKING:
@@ -15,39 +26,50 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("qspace-nd-eval")
 
+_log = logging.getLogger(__name__)
 
-@click.command("eval", epilog="Example:  qspace-nd eval novelty.nii.gz --labels lesions.nii.gz")
+
+@click.command(
+    "eval",
+    cls=Command,
+    epilog="Example:  qspace-nd eval novelty.nii.gz --labels lesions.nii.gz",
+)
 @click.argument("maps", type=PATH, nargs=-1)
-@click.option(
+@option(
     "--labels",
+    heading=MAPS,
     type=PATH,
     multiple=True,
     help="Lesion mask drawn by an expert: one for each patient, in the order of the maps, or a "
     "folder of them.",
 )
-@dataset_selection
-@click.option(
+@dataset_selection(MAPS)
+@option(
     "--mask",
     "masks",
+    heading=MAPS,
     type=PATH,
     multiple=True,
     help="Voxels to evaluate, for each patient.  [default: the mask beside the map]",
 )
-@click.option(
+@option(
     "--within",
+    heading=MAPS,
     type=PATH,
     multiple=True,
     help="Region, such as white matter, to evaluate beside the whole mask; for each patient.",
 )
-@click.option(
+@option(
     "-o",
     "--output",
+    heading=OUTPUT,
     type=PATH,
     default=DEFAULT_FOLDER,
     show_default=True,
     help="Folder for eval.json, eval.tsv and the figures.",
 )
-@common
+@overwriting
+@talking
 def command(
     maps: tuple[Path, ...],
     labels: tuple[Path, ...],
@@ -56,8 +78,6 @@ def command(
     within: tuple[Path, ...],
     output: Path,
     force: bool,
-    device: str,
-    seed: int,
     progress: Progress,
 ) -> None:
     """Compare novelty maps with lesion masks drawn by experts.
@@ -67,7 +87,7 @@ def command(
     of the chosen participants are compared with the lesion masks of the dataset or its derivatives.
     """
     from qspace_nd.layouts.pairing import find_maps
-    from qspace_nd.workflows.fit import evaluate_maps
+    from qspace_nd.workflows.evaluate import evaluate_maps
 
     if bool(labels) == (dataset is not None):
         raise click.UsageError(
@@ -88,7 +108,7 @@ def command(
         progress=progress,
     )
     show(evaluation.results)
-    progress.say(f"Tables and figures are in {output}/")
+    _log.info(f"Tables and figures are in {output}/")
 
 
 def show(results: list) -> None:  # type: ignore[type-arg]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from qspace_nd.cli.options import (
+    NETWORK,
+    Command,
     FindScans,
-    common,
-    memory_limit,
+    chance,
+    machine,
     model_folder,
+    option,
+    overwriting,
     scan_reading,
     scans,
+    talking,
 )
 from qspace_nd.progress import Progress
+
+_log = logging.getLogger(__name__)
 
 Widths = tuple[int, tuple[int, ...] | None]
 
@@ -41,60 +49,78 @@ class _Latents(click.ParamType[Widths]):
 
 @click.command(
     "fit",
+    cls=Command,
     epilog="Example:  qspace-nd fit healthy/*.nii.gz  (or a BIDS folder of healthy controls)",
 )
 @scans
+@scan_reading
 @model_folder("Where to write the model.")
-@click.option(
+@option(
     "--features",
+    heading=NETWORK,
     type=click.Choice(["raw", "rotation-invariant"]),
     default="raw",
     show_default=True,
     help="What is learned from: the volumes, or of each shell its mean and the power of each "
     "harmonic order, whichever way fibres and head lie.",
 )
-@click.option(
+@option(
     "--latents",
+    heading=NETWORK,
     type=_Latents(),
     default="8",
     show_default=True,
     metavar="8|16|24|W,W,...",
     help="Latent dimensions; or all widths of the encoder.",
 )
-@click.option(
+@option(
     "--preset",
+    heading=NETWORK,
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
     help="How the network is trained: ours, or as the paper says.",
 )
-@click.option(
+@option(
     "--kl-weight",
+    heading=NETWORK,
     type=click.FloatRange(min=0),
+    metavar="WEIGHT",
     help="Weight of the KL term.  [default: 0.01; 1 with --preset paper]",
 )
-@click.option(
+@option(
     "--tune",
+    heading=NETWORK,
     is_flag=True,
     help="Choose latents and KL weight, where not given, and map's neighbours by how well healthy "
     "white matter, changed as disease would, is found: trains six networks.",
 )
-@click.option(
+@option(
     "--add",
+    heading=NETWORK,
     is_flag=True,
     help="Add the scans to the healthy reference of the model that is there; its network stays.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="The most passes through the scans.")
-@click.option(
+@option(
+    "--epochs",
+    heading=NETWORK,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The most passes through the scans.",
+)
+@option(
     "--validation",
+    heading=NETWORK,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.25,
     show_default=True,
+    metavar="SHARE",
     help="Share of the subjects held out to choose the weights by.",
 )
-@memory_limit
-@scan_reading
-@common
+@overwriting
+@machine
+@chance(NETWORK)
+@talking
 def command(
     scans: FindScans,
     model: Path,
@@ -106,10 +132,9 @@ def command(
     add: bool,
     epochs: int | None,
     validation: float,
-    memory: int | None,
     options: Any,
     force: bool,
-    device: str,
+    machine: Any,
     seed: int,
     progress: Progress,
 ) -> None:
@@ -119,12 +144,13 @@ def command(
     Masks and other derivatives among them are recognised by their names.
     """
     from qspace_nd.model.novelty_model import NoveltyModel
-    from qspace_nd.workflows.fit import add_scans, fit_scans
+    from qspace_nd.workflows.add import add_scans
+    from qspace_nd.workflows.fit import fit_scans
 
+    how: dict[str, Any] = {"options": options, "machine": machine, "progress": progress}
     if add:
         _refuse_settings()
-        found = scans(healthy=True)
-        add_scans(found, model, options=options, device=device, progress=progress)
+        add_scans(scans(healthy=True), model, **how)
         return
     novelty_model = NoveltyModel(
         latents=latents[0],
@@ -134,7 +160,6 @@ def command(
         validation=validation,
         preset=preset,
         seed=seed,
-        device=device,
     )
     fit_scans(
         scans(healthy=True),
@@ -142,12 +167,10 @@ def command(
         model,
         features=features,
         tuned=_free() if tune else None,
-        options=options,
-        memory=memory,
         force=force,
-        progress=progress,
+        **how,
     )
-    progress.say(f"The model is in {model}/")
+    _log.info(f"The model is in {model}/")
 
 
 _SETTINGS = ("features", "latents", "preset", "kl_weight", "tune", "epochs", "validation", "seed")

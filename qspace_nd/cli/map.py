@@ -9,61 +9,76 @@ import click
 
 from qspace_nd.cli.options import (
     DEFAULT_MAP,
+    NOVELTY,
+    OUTPUT,
     PATH,
+    Command,
     FindScans,
-    common,
-    memory_limit,
+    machine,
     model_folder,
+    option,
+    overwriting,
     scan_reading,
     scans,
+    talking,
 )
 from qspace_nd.progress import Progress
+from qspace_nd.scores.names import DEFAULT_SCORE
+from qspace_nd.workflows.settings import EXACT, SEARCHES
 
 
-@click.command("map", epilog="Example:  qspace-nd map patient.nii.gz -o novelty.nii.gz")
-@scans
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    default=DEFAULT_MAP,
-    show_default=True,
-    help="The map of one scan; a folder for several.",
+@click.command(
+    "map", cls=Command, epilog="Example:  qspace-nd map patient.nii.gz -o novelty.nii.gz"
 )
+@scans
+@scan_reading
 @model_folder("The model that `qspace-nd fit` wrote.")
-@click.option(
+@option(
     "--score",
     "scores",
+    heading=NOVELTY,
     multiple=True,
-    default=["latent-distance"],
+    default=[DEFAULT_SCORE],
     show_default=True,
     metavar="NAME",
     help="Novelty score, see `qspace-nd scores`; may be repeated, or be all.",
 )
-@click.option(
+@option(
     "--neighbours",
+    heading=NOVELTY,
     type=click.IntRange(min=1),
     metavar="K",
     help="Take the mean distance to the K nearest healthy voxels.  [default: the model's: 10, what "
     "--tune chose, or 1 with --preset paper]",
 )
-@click.option(
+@option(
     "--search",
-    type=click.Choice(["exact", "approximate"]),
-    default="exact",
+    heading=NOVELTY,
+    type=click.Choice(SEARCHES),
+    default=EXACT,
     show_default=True,
     help="Look for the nearest voxels everywhere, or in likely places alone; the JSON file then "
     "says what share of them was found.",
 )
-@click.option(
+@option(
     "--smooth",
+    heading=NOVELTY,
     type=click.FloatRange(min=0, min_open=True),
     metavar="MM",
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )
-@memory_limit
-@scan_reading
-@common
+@option(
+    "-o",
+    "--output",
+    heading=OUTPUT,
+    type=PATH,
+    default=DEFAULT_MAP,
+    show_default=True,
+    help="The map of one scan; a folder for several.",
+)
+@overwriting
+@machine
+@talking
 def command(
     scans: FindScans,
     output: Path,
@@ -72,11 +87,9 @@ def command(
     neighbours: int | None,
     search: str,
     smooth: float | None,
-    memory: int | None,
     options: Any,
+    machine: Any,
     force: bool,
-    device: str,
-    seed: int,
     progress: Progress,
 ) -> None:
     """Write novelty maps of patients' scans: the higher, the less like healthy tissue.
@@ -84,20 +97,17 @@ def command(
     Beside each map lie the mask that was used and a JSON file that says how the map was made.
     """
     from qspace_nd.scores.catalogue import CATALOGUE
-    from qspace_nd.workflows.fit import map_scans
+    from qspace_nd.workflows.map import map_scans
+    from qspace_nd.workflows.settings import MapSettings
 
     chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
     map_scans(
         scans(),
         model,
         output,
-        scores=chosen,
-        neighbours=neighbours,
-        approximate=search == "approximate",
-        smooth=smooth,
+        MapSettings(chosen, neighbours, search, smooth),
         options=options,
-        memory=memory,
-        device=device,
+        machine=machine,
         force=force,
         progress=progress,
     )

@@ -1,15 +1,27 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how the help shows them: under headings.
+
+An option stands in a command only if the command makes use of it:
+
+    talking         -q, -v      every command; passes on `progress`, the bars to show
+    overwriting     --force     those that write; `force`
+    threads         --nthreads  those that compute
+    machine         --nthreads, --device and --memory, of those that use a model; `machine`
+    chance          --seed      those that draw chances; `seed`
+"""
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from qspace_nd.diffusion.matching import MAX_ANGLE
+from qspace_nd.layouts.derivatives import MODEL
+from qspace_nd.system.machine import DEVICES
 
 if TYPE_CHECKING:
     from qspace_nd.layouts.bids import Dataset
@@ -18,45 +30,144 @@ Function = Callable[..., Any]
 FindScans = Callable[..., list[Path]]
 """Finds the scans that are named: (healthy=False) -> paths."""
 
-DEFAULT_MODEL = Path("qspace-nd-model")
+DEFAULT_MODEL = Path(MODEL)
 DEFAULT_MAP = Path("novelty.nii.gz")
 
 PATH = click.Path(path_type=Path)
 
+HEADINGS = SCANS, MAPS, COHORT, NETWORK, NOVELTY, OUTPUT, MACHINE, TALK = (
+    "Scans",
+    "Maps and lesions",
+    "Cohort",
+    "Model",
+    "Novelty",
+    "Output",
+    "Machine",
+    "Messages",
+)
+"""What options stand under in the help, in this order."""
 
-def common(function: Function) -> Function:
-    """Add what every command has; pass the set up `progress`, `force`, `device` and `seed` on."""
+_WIDEST = 24  # of a column of names: a longer name stands on a line of its own
 
-    @click.option(
-        "-q", "--quiet", is_flag=True, help="Say nothing but results, warnings and errors."
-    )
-    @click.option("-v", "--verbose", count=True, help="Say more; -vv more still.")
-    @click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist.")
-    @click.option(
-        "--nthreads",
-        type=click.IntRange(min=1),
-        envvar="SLURM_CPUS_PER_TASK",
-        callback=_limit_threads,
-        expose_value=False,
-        help="Threads to use.  [default: SLURM_CPUS_PER_TASK, or all cores]",
-    )
-    @click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where networks run, and on cuda distances of all pairs.",
-    )
-    @click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all chance."
+
+class Option(click.Option):
+    """An option that the help shows under a heading."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+    def get_help_extra(self, context: click.Context) -> Any:
+        """Leave out the range of a number, which says in symbols what everybody expects."""
+        return {
+            key: told for key, told in super().get_help_extra(context).items() if key != "range"
+        }
+
+
+class Command(click.Command):
+    """A command whose help shows its options under headings."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each heading, with columns of one width."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+        for param in self.get_params(context):
+            record = param.get_help_record(context)
+            if record is not None and not isinstance(param, click.Argument):
+                sections[getattr(param, "heading", TALK)].append(record)
+        names = [name for rows in sections.values() for name, _ in rows]
+        width = max(len(name) for name in names if len(name) <= _WIDEST)
+        for heading, rows in sections.items():
+            if rows:
+                with formatter.section(heading):
+                    padded = [(name.ljust(width), help) for name, help in rows]
+                    formatter.write_dl(padded, col_max=width)
+
+
+def option(*names: str, heading: str, **settings: Any) -> Callable[[Function], Function]:
+    """Add an option under a heading; the rest is `click.option`."""
+    return click.option(*names, cls=Option, heading=heading, **settings)
+
+
+def talking(function: Function) -> Function:
+    """Add -q and -v; what is logged is printed as they ask; pass on `progress`."""
+
+    @option("-q", "--quiet", heading=TALK, is_flag=True, help="Only warnings, errors and results.")
+    @option(
+        "-v",
+        "--verbose",
+        heading=TALK,
+        count=True,
+        help="Say more: how long steps take, for instance; -vv: where an error arose, too.",
     )
     @functools.wraps(function)
     def command(*, quiet: bool, verbose: int, **options: Any) -> None:
-        from qspace_nd.cli.console import open_progress
+        from qspace_nd.cli.console import listening
 
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("qspace_nd").setLevel(max(10, 30 - 10 * verbose))
-        function(progress=open_progress(quiet=quiet), **options)
+        with listening(quiet=quiet, verbose=verbose) as progress:
+            function(progress=progress, **options)
+
+    return command
+
+
+def overwriting(function: Function) -> Function:
+    """Add --force; pass on `force`."""
+    return option(
+        "-f", "--force", heading=OUTPUT, is_flag=True, help="Overwrite outputs that exist."
+    )(function)
+
+
+def chance(heading: str) -> Callable[[Function], Function]:
+    """Add --seed; pass on `seed`."""
+    return option(
+        "--seed",
+        heading=heading,
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Of all chance.",
+    )
+
+
+def threads(function: Function) -> Function:
+    """Add --nthreads; pass on `nthreads`, None where it is not given."""
+    return option(
+        "--nthreads",
+        heading=MACHINE,
+        type=click.IntRange(min=1),
+        metavar="N",
+        envvar="SLURM_CPUS_PER_TASK",
+        callback=_limit_threads,
+        help="Threads to use.  [default: SLURM_CPUS_PER_TASK, or all cores]",
+    )(function)
+
+
+def machine(function: Function) -> Function:
+    """Add what of the machine may be used; pass on `machine`, a `Machine`."""
+
+    @threads
+    @option(
+        "--device",
+        heading=MACHINE,
+        type=click.Choice(DEVICES),
+        default=DEVICES[0],
+        show_default=True,
+        help="Where networks run, and on cuda distances of all pairs.",
+    )
+    @option(
+        "--memory",
+        heading=MACHINE,
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="The most memory to use, in 10^9 bytes; with less, more is done in blocks.  "
+        "[default: three quarters of what the machine, the container or Slurm's job has left]",
+    )
+    @functools.wraps(function)
+    def command(*, nthreads: int | None, device: str, memory: float | None, **options: Any) -> None:
+        from qspace_nd.system.machine import Machine
+
+        most = None if memory is None else round(memory * 1e9)
+        function(machine=Machine(device, most, nthreads), **options)
 
     return command
 
@@ -64,20 +175,36 @@ def common(function: Function) -> Function:
 def scan_reading(function: Function) -> Function:
     """Add how scans are found, accepted and read, as `options`, a `ScanOptions`."""
 
-    @click.option(
-        "--mask", type=PATH, help="Brain mask of the scan, in place of the one beside it."
+    @option(
+        "--mask",
+        heading=SCANS,
+        type=PATH,
+        help="Brain mask of the scan, in place of the one beside it.",
     )
-    @click.option("--bval", type=PATH, help="b-values of the scan, in place of the file beside it.")
-    @click.option("--bvec", type=PATH, help="b-vectors of the scan, likewise (FSL's convention).")
-    @click.option(
+    @option(
+        "--bval",
+        heading=SCANS,
+        type=PATH,
+        help="b-values of the scan, in place of the file beside it.",
+    )
+    @option(
+        "--bvec",
+        heading=SCANS,
+        type=PATH,
+        help="b-vectors of the scan, likewise (FSL's convention).",
+    )
+    @option(
         "--max-angle",
+        heading=SCANS,
         type=click.FloatRange(0, 90),
-        default=5.0,
+        default=MAX_ANGLE,
         show_default=True,
-        help="Degrees that a gradient direction may differ from the model's.",
+        metavar="DEGREES",
+        help="How far a gradient direction may lie from the model's.",
     )
-    @click.option(
+    @option(
         "--gradients",
+        heading=SCANS,
         type=click.Choice(["auto", "resample", "strict"]),
         default="auto",
         show_default=True,
@@ -85,8 +212,9 @@ def scan_reading(function: Function) -> Function:
         "takes noise off and brings other directions to the model's. resample: the same, or refuse "
         "the scan. strict: take scans as they are, and refuse other directions.",
     )
-    @click.option(
+    @option(
         "--ignore-nonfinite",
+        heading=SCANS,
         is_flag=True,
         help="Leave voxels with NaN or infinity out, rather than refuse the scan.",
     )
@@ -109,80 +237,80 @@ def scan_reading(function: Function) -> Function:
     return command
 
 
-def memory_limit(function: Function) -> Function:
-    """Add --memory, passed on in bytes; None where it is not given."""
-
-    def to_bytes(context: click.Context, option: click.Parameter, gb: float | None) -> int | None:
-        return None if gb is None else round(gb * 1e9)
-
-    return click.option(
-        "--memory",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="GB",
-        callback=to_bytes,
-        help="The most memory to use, in 10^9 bytes; with less, more is done in blocks.  "
-        "[default: three quarters of what the machine, the container or Slurm's job has left]",
-    )(function)
-
-
 def model_folder(help: str) -> Callable[[Function], Function]:
     """Add --model, the folder of the model."""
-    return click.option(
-        "--model", type=PATH, default=DEFAULT_MODEL, show_default=True, help=help, metavar="FOLDER"
+    return option(
+        "--model",
+        heading=NETWORK,
+        type=PATH,
+        default=DEFAULT_MODEL,
+        show_default=True,
+        help=help,
+        metavar="FOLDER",
     )
 
 
-def dataset_selection(function: Function) -> Function:
+def dataset_selection(heading: str) -> Callable[[Function], Function]:
     """Add --bids and whom of the dataset is meant; pass on `dataset`, None without --bids."""
 
-    @click.option(
-        "--bids",
-        type=PATH,
-        metavar="DIR",
-        help="BIDS dataset, raw or derivative (QSIPrep's for instance), of which participants and "
-        "scans are chosen by the next two options.",
-    )
-    @click.option(
-        "--participant-label",
-        "--participant_label",
-        "participants",
-        multiple=True,
-        metavar="LABEL",
-        help="Participant, with or without sub-; may be repeated.  [default: all]",
-    )
-    @click.option(
-        "--where",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Participants by a column of participants.tsv, as group=control, or scans by an "
-        "entity of their names, as ses=01; may be repeated.",
-    )
-    @functools.wraps(function)
-    def command(
-        *,
-        bids: Path | None,
-        participants: tuple[str, ...],
-        where: tuple[str, ...],
-        **options: Any,
-    ) -> None:
-        if bids is None and (participants or where):
-            option = "--participant-label" if participants else "--where"
-            raise click.UsageError(f"{option} chooses from a BIDS dataset; name it with --bids.")
-        dataset = None
-        if bids is not None:
-            from qspace_nd.layouts.bids import Dataset
+    def decorate(function: Function) -> Function:
+        @option(
+            "--bids",
+            heading=heading,
+            type=PATH,
+            metavar="DIR",
+            help="BIDS dataset, raw or derivative (QSIPrep's for instance), of which participants "
+            "and scans are chosen by the next two options.",
+        )
+        @option(
+            "--participant-label",
+            "participants",
+            heading=heading,
+            multiple=True,
+            metavar="LABEL",
+            help="Participant, with or without sub-; may be repeated.  [default: all]",
+        )
+        @option(
+            "--where",
+            heading=heading,
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Participants by a column of participants.tsv, as group=control, or scans by an "
+            "entity of their names, as ses=01; may be repeated.",
+        )
+        @functools.wraps(function)
+        def command(
+            *,
+            bids: Path | None,
+            participants: tuple[str, ...],
+            where: tuple[str, ...],
+            **options: Any,
+        ) -> None:
+            function(dataset=_choose(bids, participants, where), **options)
 
-            dataset = Dataset(bids, participants, where)
-        function(dataset=dataset, **options)
+        return command
 
-    return command
+    return decorate
+
+
+def _choose(
+    bids: Path | None, participants: tuple[str, ...], where: tuple[str, ...]
+) -> Dataset | None:
+    if bids is None:
+        if participants or where:
+            named = "--participant-label" if participants else "--where"
+            raise click.UsageError(f"{named} chooses from a BIDS dataset; name it with --bids.")
+        return None
+    from qspace_nd.layouts.bids import Dataset
+
+    return Dataset(bids, participants, where)
 
 
 def scans(function: Function) -> Function:
     """Add SCANS, and --bids in their place; pass on `scans`, which finds them, as `FindScans`."""
 
     @click.argument("scans", type=PATH, nargs=-1)
-    @dataset_selection
+    @dataset_selection(SCANS)
     @functools.wraps(function)
     def command(*, scans: tuple[Path, ...], dataset: Dataset | None, **options: Any) -> None:
         if bool(scans) == (dataset is not None):
@@ -202,13 +330,16 @@ def scans(function: Function) -> Function:
     return command
 
 
-def _limit_threads(context: click.Context, option: click.Parameter, threads: int | None) -> None:
+def _limit_threads(
+    context: click.Context, option: click.Parameter, threads: int | None
+) -> int | None:
     """Let every library use so many threads, or as many as there are cores.
 
     The libraries read the environment when they are loaded: this must come before any of them.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads or _cores())
+    return threads
 
 
 def _cores() -> int:

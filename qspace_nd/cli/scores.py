@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from qspace_nd.cli.options import common
+from qspace_nd.cli.options import Command, talking
 from qspace_nd.progress import Progress
 
 _PLAIN_WIDTH = 140  # where there is no terminal: wide enough for every row
 
 
-@click.command("scores", epilog="Example:  qspace-nd scores")
-@common
-def command(force: bool, device: str, seed: int, progress: Progress) -> None:
+@click.command("scores", cls=Command, epilog="Example:  qspace-nd scores")
+@talking
+def command(progress: Progress) -> None:
     """List every novelty score: its name, its symbol in the paper, its equation, what it costs."""
     from rich.console import Console
     from rich.table import Table

@@ -2,44 +2,102 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
-from qspace_nd.cli.options import PATH, common
+from qspace_nd.cli.options import (
+    COHORT,
+    PATH,
+    Command,
+    chance,
+    option,
+    overwriting,
+    talking,
+    threads,
+)
 from qspace_nd.progress import Progress
 
+LAYOUTS = ("bids", "flat")
+LESIONS = ("demyelinating", "restricted", "mild-t2")
 
-@click.command("simulate", epilog="Example:  qspace-nd simulate cohort --layout flat")
+_log = logging.getLogger(__name__)
+
+
+@click.command("simulate", cls=Command, epilog="Example:  qspace-nd simulate cohort --layout flat")
 @click.argument("folder", type=PATH)
-@click.option("--controls", type=click.IntRange(min=0), default=6, show_default=True)
-@click.option("--patients", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option(
+@option(
+    "--controls",
+    heading=COHORT,
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=6,
+    show_default=True,
+    help="How many healthy people.",
+)
+@option(
+    "--patients",
+    heading=COHORT,
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="How many people with lesions.",
+)
+@option(
     "--layout",
-    type=click.Choice(["bids", "flat"]),
-    default="bids",
+    heading=COHORT,
+    type=click.Choice(LAYOUTS),
+    default=LAYOUTS[0],
     show_default=True,
     help="A BIDS dataset, or healthy/*.nii.gz with patient.nii.gz and lesions.nii.gz.",
 )
-@click.option("--voxel-size", type=float, default=3.0, show_default=True, help="In mm.")
-@click.option("--bval", type=PATH, help="b-values in s/mm².  [default: 6 b=0 and 40 at b=1200]")
-@click.option("--bvec", type=PATH, help="b-vectors for --bval, in FSL's format.")
-@click.option(
+@option(
+    "--voxel-size",
+    heading=COHORT,
+    type=float,
+    default=3.0,
+    show_default=True,
+    metavar="MM",
+    help="Length of a voxel's edges.",
+)
+@option(
+    "--bval",
+    heading=COHORT,
+    type=PATH,
+    help="b-values in s/mm².  [default: 6 b=0 and 40 at b=1200]",
+)
+@option("--bvec", heading=COHORT, type=PATH, help="b-vectors for --bval, in FSL's format.")
+@option(
     "--lesion-masks",
+    heading=COHORT,
     type=PATH,
     multiple=True,
     help="Lesion mask in MNI space to take the shapes from; may be repeated.  [default: drawn]",
 )
-@click.option(
+@option(
     "--lesion",
     "kind",
-    type=click.Choice(["demyelinating", "restricted", "mild-t2"]),
-    default="demyelinating",
+    heading=COHORT,
+    type=click.Choice(LESIONS),
+    default=LESIONS[0],
     show_default=True,
     help="What lesions do to the tissue.",
 )
-@click.option("--snr", type=float, default=20.0, show_default=True, help="Of white matter at b=0.")
-@common
+@option(
+    "--snr",
+    heading=COHORT,
+    type=float,
+    default=20.0,
+    show_default=True,
+    metavar="RATIO",
+    help="Signal-to-noise ratio of white matter at b=0.",
+)
+@overwriting
+@threads
+@chance(COHORT)
+@talking
 def command(
     folder: Path,
     controls: int,
@@ -52,7 +110,7 @@ def command(
     kind: str,
     snr: float,
     force: bool,
-    device: str,
+    nthreads: int | None,
     seed: int,
     progress: Progress,
 ) -> None:
@@ -80,7 +138,7 @@ def command(
         force=force,
         progress=progress,
     )
-    progress.say(
+    _log.info(
         f"Scans of controls: {len(cohort.controls)}; of patients: {len(cohort.patients)}; "
         f"all are in {folder}/"
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import torch
-from threadpoolctl import threadpool_limits
+from typing import TYPE_CHECKING
 
 from qspace_nd.errors import ArrayError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What a device may be called; "auto" is a GPU where PyTorch finds one."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Machine:
     Attributes
     ----------
     device : str
-        "auto", "cpu", "cuda" or "mps", for the network; on "cuda" all pairs are compared there too.
+        One of `DEVICES`, for the network; on "cuda" all pairs are compared there too.
     memory : int or None
         Bytes that the process may use; None for three quarters of what is available.
     threads : int or None
@@ -36,6 +40,9 @@ class Machine:
         if self.threads is None:
             yield
             return
+        import torch
+        from threadpoolctl import threadpool_limits
+
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -53,6 +60,8 @@ def find_device(name: str) -> torch.device:
     ArrayError
         PyTorch finds no such device.
     """
+    import torch
+
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next((device for device, found in present.items() if found), "cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,13 @@ from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store
-from qspace_nd.progress import SILENT, Progress
+from qspace_nd.progress import Progress, watcher
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckedScan:
     """What was found in one scan.
 
     Attributes
@@ -49,12 +52,23 @@ class Report:
 
 def check_scans(
     paths: Iterable[str | Path],
-    model: Path | None = None,
+    model: str | Path | None = None,
     *,
     options: ScanOptions = DEFAULT_OPTIONS,
-    progress: Progress = SILENT,
-) -> list[Report]:
+    progress: Progress | bool = False,
+) -> list[CheckedScan]:
     """Check scans, each beside the model in a folder or else beside the first scan in order.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Scans, or folders of them.
+    model : str or Path, optional
+        Its folder.
+    options : ScanOptions
+        How scans are found, accepted and read.
+    progress : Progress or bool
+        True to show bars.
 
     Raises
     ------
@@ -62,28 +76,31 @@ def check_scans(
         No scan was found, or the model cannot be read.
     """
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    protocol = None if model is None else protocol_of(store.read_acquisition(model))
-    reports = []
-    for files in found:
-        report, scan = _check(files, protocol, options, progress)
-        reports.append(report)
-        if protocol is None and scan is not None:
-            protocol = common_protocol([scan], options)
-    return reports
+    protocol = None if model is None else protocol_of(store.read_acquisition(Path(model)))
+    checked = []
+    with watcher(progress).task("Reading scans", len(found)) as task:
+        for files in found:
+            task.advance(0, note=files.name)
+            one, protocol = _check(files, protocol, options)
+            checked.append(one)
+            task.advance()
+    return checked
 
 
 def _check(
-    files: ScanFiles, protocol: Protocol | None, options: ScanOptions, progress: Progress
-) -> tuple[Report, Scan | None]:
-    report = Report(files.image)
+    files: ScanFiles, protocol: Protocol | None, options: ScanOptions
+) -> tuple[CheckedScan, Protocol | None]:
+    """Check a scan, beside its own protocol where there is none yet; give that for the next."""
+    checked = CheckedScan(files.image)
     try:
         scan = open_scan(files)
-        report = replace(report, facts=_header_facts(scan), warnings=scan.warnings)
-        voxels = read_scan(scan, protocol or common_protocol([scan], options), options, progress)
+        checked = replace(checked, facts=_header_facts(scan), warnings=scan.warnings)
+        common = protocol or common_protocol([scan], options)
+        voxels = read_scan(scan, common, options)
     except InputError as error:
-        return replace(report, problem=str(error)), None
-    facts = (*report.facts, _voxel_fact(voxels))
-    return replace(report, facts=facts, warnings=scan.warnings + voxels.warnings), scan
+        return replace(checked, problem=str(error)), protocol
+    facts = (*checked.facts, _voxel_fact(voxels))
+    return replace(checked, facts=facts, warnings=scan.warnings + voxels.warnings), common
 
 
 def _header_facts(scan: Scan) -> tuple[str, ...]:

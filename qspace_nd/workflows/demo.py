@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from qspace_nd.evaluation.metrics import Result
 from qspace_nd.layouts.maps import MapFiles
+from qspace_nd.layouts.names import DESCRIPTION
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.store import require_new
-from qspace_nd.progress import SILENT, Progress
+from qspace_nd.progress import Progress, watcher
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.system.machine import Machine
 from qspace_nd.system.writing import require_writable
-from qspace_nd.workflows.fit import evaluate_maps, fit_scans, map_scans
+from qspace_nd.workflows.evaluate import evaluate_maps
+from qspace_nd.workflows.fit import fit_scans
+from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.settings import MapSettings
 
 CONTROLS, PATIENTS = 6, 2
 VOXEL_SIZE = 3.0  # mm
@@ -50,9 +57,9 @@ def run_demo(
     folder: Path,
     *,
     seed: int = 0,
-    device: str = "auto",
+    machine: Machine = Machine(),
     force: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress | bool = False,
 ) -> Demo:
     """Simulate a cohort in `folder`, fit, map the patients, evaluate.
 
@@ -61,17 +68,10 @@ def run_demo(
     OutputError
         Something of an earlier demo is there and `force` is not set.
     """
+    watching = watcher(progress)
     cohort_folder, model_folder = folder / "cohort", folder / "model"
     maps_folder, evaluation_folder = folder / "maps", folder / "eval"
-    require_writable(
-        [
-            cohort_folder / "dataset_description.json",
-            maps_folder / "dataset_description.json",
-            evaluation_folder / "eval.json",
-        ],
-        force=force,
-    )
-    require_new(model_folder, force=force)
+    _require_new([cohort_folder, maps_folder], model_folder, evaluation_folder, force=force)
     cohort = simulate_cohort(
         cohort_folder,
         controls=CONTROLS,
@@ -79,24 +79,24 @@ def run_demo(
         voxel_size=VOXEL_SIZE,
         seed=seed,
         force=force,
-        progress=progress,
+        progress=watching,
     )
-    model = NoveltyModel(seed=seed, device=device)
-    fit_scans(cohort.controls, model, model_folder, force=force, progress=progress)
-    maps = map_scans(
-        cohort.patients,
-        model_folder,
-        maps_folder,
-        scores=[BASELINE_SCORE, DEFAULT_SCORE],
-        device=device,
-        force=force,
-        progress=progress,
-    )
+    how: dict[str, Any] = {"machine": machine, "force": force, "progress": watching}
+    fit_scans(cohort.controls, NoveltyModel(seed=seed), model_folder, **how)
+    settings = MapSettings((BASELINE_SCORE, DEFAULT_SCORE))
+    maps = map_scans(cohort.patients, model_folder, maps_folder, settings, **how)
     evaluation = evaluate_maps(
         [path for files in maps for path in files.maps.values()],
         cohort.labels,
         evaluation_folder,
         force=force,
-        progress=progress,
+        progress=watching,
     )
     return Demo(cohort_folder, model_folder, maps, evaluation_folder, evaluation.results)
+
+
+def _require_new(datasets: Iterable[Path], model: Path, evaluation: Path, *, force: bool) -> None:
+    """Check, before any work, that no earlier demo is there."""
+    described = [dataset / DESCRIPTION for dataset in datasets]
+    require_writable([*described, evaluation / "eval.json"], force=force)
+    require_new(model, force=force)

@@ -1,4 +1,4 @@
-"""Mapping many scans: what is done is skipped, and one that fails does not stop the others.
+"""The jobs of `map`, one a scan: what is done is skipped, and one that fails stops no other.
 
 Every image that is written carries a stamp in its header, a hash of all that it was made of: the
 scan's files, the model and the settings. A map appears whole and last, so one with the right stamp
@@ -10,50 +10,100 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
+from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.nifti import read_description
-from qspace_nd.imaging.protocol import Bridge
+from qspace_nd.imaging.protocol import Protocol, ScanOptions, protocol_of
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
-from qspace_nd.progress import SILENT, Progress
+from qspace_nd.model import store
+from qspace_nd.network.recipes import PRESETS
 from qspace_nd.system.hashing import hash_of_file
 from qspace_nd.system.writing import require_writable
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFacts:
+    """What a model's index alone says of it.
+
+    Attributes
+    ----------
+    folder : Path
+        The model's, absolute: a job may be done by a process that works elsewhere.
+    digest : str
+        The model's hash.
+    neighbours : int
+        The nearest healthy voxels that it takes the mean distance to, unless asked otherwise.
+    acquisition : Acquisition
+        Of the scans that it was fitted on.
+    """
+
+    folder: Path
+    digest: str
+    neighbours: int
+    acquisition: Acquisition
+
+    @property
+    def protocol(self) -> Protocol:
+        """What a scan is brought to."""
+        return protocol_of(self.acquisition)
+
+    @staticmethod
+    def read(folder: Path) -> ModelFacts:
+        """Read the index of the model in `folder`.
+
+        Raises
+        ------
+        InputError
+            There is no model, or it was fitted on arrays.
+        """
+        index = store.read_index(folder)
+        settings = index["settings"]
+        own = settings.get("neighbours")  # None for the preset's, as models of before have
+        neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
+        acquisition = store.read_acquisition(folder)
+        return ModelFacts(folder.absolute(), index["hash"], neighbours, acquisition)
 
 
 @dataclass(frozen=True, eq=False)
 class MapJob:
-    """One scan to be mapped.
+    """One scan to be mapped: all of it can be pickled, and sent to another process.
 
     Attributes
     ----------
     scan : Scan
-    bridge : Bridge
-        How its volumes become the model's channels.
+    model : ModelFacts
     files : MapFiles
         Where the maps go.
-    settings : dict
+    options : ScanOptions
+        How the scan is read.
+    facts : dict
         Whatever else decides what the maps show: the model and so on, as sidecars name them.
     smooth : float or None
         mm, of the smoothed maps.
     """
 
     scan: Scan
-    bridge: Bridge
+    model: ModelFacts
     files: MapFiles
-    settings: dict[str, Any]
+    options: ScanOptions
+    facts: dict[str, Any]
     smooth: float | None = None
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """All that the maps are made of; reads the scan's files, as they are, packed or not."""
-        return {**self.settings, "SourceHash": hash_of_files(self.scan.files)}
+        return {**self.facts, "SourceHash": hash_of_files(self.scan.files)}
 
     def stamp(self, fwhm: float | None = None) -> str:
         """What an image made by this recipe, smoothed or not, has in its header (79 bytes)."""
@@ -119,9 +169,7 @@ class Outstanding:
     refused: list[str]
 
 
-def outstanding(
-    jobs: Sequence[MapJob], *, resume: bool, force: bool, progress: Progress = SILENT
-) -> Outstanding:
+def outstanding(jobs: Sequence[MapJob], *, resume: bool, force: bool) -> Outstanding:
     """Choose the jobs that are to be done, all if `force`; without `resume` nothing may be there.
 
     Raises
@@ -141,7 +189,7 @@ def outstanding(
         raise OutputError(refused[0])
     done = len(jobs) - len(left) - len(refused)
     if done:
-        progress.say(
+        _log.info(
             f"{done} of {len(jobs)} scans are mapped already, by the same model and settings, and "
             f"are skipped"
         )
@@ -150,10 +198,24 @@ def outstanding(
     return Outstanding(left, refused)
 
 
-def do_each(
-    left: Outstanding, work: Callable[[MapJob], None], of: int, progress: Progress = SILENT
-) -> None:
-    """Do jobs one after another, of a run of `of` scans.
+@dataclass(frozen=True)
+class Ended:
+    """A job that is over, and what it failed by, if it did."""
+
+    job: MapJob
+    error: QspaceError | None = None
+
+
+def finish(left: Outstanding, ended: Iterable[Ended], of: int) -> None:
+    """Wait for the jobs of a run of `of` scans, and tell at the end what could not be done.
+
+    Parameters
+    ----------
+    left : Outstanding
+        What is to be done.
+    ended : iterable of Ended
+        Its jobs, in any order, as a runner gives them.
+    of : int
 
     Raises
     ------
@@ -164,15 +226,14 @@ def do_each(
     """
     failures = list(left.refused)
     for message in failures:
-        progress.warn(message)
-    for job in left.jobs:
-        try:
-            work(job)
-        except QspaceError as error:
-            if of == 1:
-                raise
-            progress.warn(str(error))
-            failures.append(str(error))
+        _log.warning(message)
+    for one in ended:
+        if one.error is None:
+            continue
+        if of == 1:
+            raise one.error
+        _log.warning(str(one.error))
+        failures.append(str(one.error))
     if failures:
         rest = (
             "the maps of the others are there, and are skipped when the command is run again"

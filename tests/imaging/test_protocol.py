@@ -26,7 +26,9 @@ from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.simulation.cohort import Simulation, simulate_cohort
 from qspace_nd.simulation.head import standard_table
-from qspace_nd.workflows.fit import fit_scans, map_scans
+from qspace_nd.workflows.fit import fit_scans
+from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import Run, tree_of
 
 TABLE = standard_table(unweighted=2, directions=20)
@@ -138,7 +140,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def map_of(scan: str, model: str, output: Path, **options: Any) -> np.ndarray:
     reading = ScanOptions(**options)
     (files,) = map_scans(
-        [scan], Path(model), output, scores=BASELINE, neighbours=1, options=reading
+        [scan], Path(model), output, MapSettings(BASELINE, neighbours=1), options=reading
     )
     return read_volume(files.maps["input-distance"])[0]
 

@@ -15,7 +15,7 @@ from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.head import standard_table
-from qspace_nd.workflows.fit import add_scans
+from qspace_nd.workflows.add import add_scans
 from tests.conftest import Run, tree_of
 
 MODEL = "qspace-nd-model"

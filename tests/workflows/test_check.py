@@ -10,7 +10,7 @@ import pytest
 
 from qspace_nd.errors import InputError, ModelError
 from qspace_nd.imaging.protocol import ScanOptions
-from qspace_nd.workflows.check import Report, check_scans
+from qspace_nd.workflows.check import CheckedScan, check_scans
 
 SCANS = ["healthy/control-01.nii.gz", "healthy/control-02.nii.gz", "patient.nii.gz"]
 
@@ -83,4 +83,4 @@ def test_no_scan_and_no_model_are_errors(folder: Path) -> None:
 
 
 def test_a_report_without_a_problem_has_no_line_of_one() -> None:
-    assert Report(Path("x"), facts=("a",), warnings=("b",)).lines() == ["a", "Warning: b"]
+    assert CheckedScan(Path("x"), facts=("a",), warnings=("b",)).lines() == ["a", "Warning: b"]

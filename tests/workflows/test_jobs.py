@@ -311,7 +311,9 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(place: Path) -> None:
     code = """
         import hashlib, os, shutil, signal, sys
         from pathlib import Path
-        from qspace_nd.workflows.fit import map_scans  # once: children start with what is imported
+        # Once: children start with what is imported.
+        from qspace_nd.workflows.map import map_scans
+        from qspace_nd.workflows.settings import MapSettings
 
         def mapped(last):
             child = os.fork()
@@ -326,7 +328,7 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(place: Path) -> None:
                 globals().update(left=last)
                 os.fsync = fsync
                 scans = sorted(Path("cohort").glob("sub-patient0[12]/dwi/*_dwi.nii.gz"))
-                map_scans(scans, Path("qspace-nd-model"), Path("maps"), scores=["recon-error"])
+                map_scans(scans, Path("qspace-nd-model"), Path("maps"), MapSettings("recon-error"))
                 os._exit(0)
             _, status = os.waitpid(child, 0)
             if os.WIFSIGNALED(status):

@@ -1,0 +1,99 @@
+"""Adding healthy scans to the reference of a model that is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qspace_nd.errors import ScanError, counted
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.protocol import (
+    DEFAULT_OPTIONS,
+    ScanOptions,
+    bring_to,
+    open_scans,
+    protocol_of,
+)
+from qspace_nd.model import store
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import as_part
+from qspace_nd.progress import Progress, watcher
+from qspace_nd.system.machine import Machine
+from qspace_nd.system.scratch import Scratch
+from qspace_nd.workflows.healthy_scans import (
+    KeptScan,
+    keep_scans,
+    normalise,
+    save_computed_masks,
+    warn_of,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def add_scans(
+    paths: Iterable[str | Path],
+    folder: str | Path,
+    *,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    machine: Machine = Machine(),
+    progress: Progress | bool = False,
+) -> None:
+    """Add healthy scans to the reference of the model in `folder`.
+
+    Its network and its channel means stay as they are, and what is in the folder is not written
+    again but for `model.json`, last: until then the model is the old one.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Scans, or folders of them.
+    folder : str or Path
+        Of the model.
+    options : ScanOptions
+        How scans are found, accepted and read.
+    machine : Machine
+        Its device and its threads are used.
+    progress : Progress or bool
+        True to show bars.
+
+    Raises
+    ------
+    InputError
+        A scan is in the model already, or does not fit its protocol; nothing was written.
+    """
+    folder, watching = Path(folder), watcher(progress)
+    acquisition = store.read_acquisition(folder)
+    protocol = protocol_of(acquisition)
+    scans = open_scans(paths, options)
+    for scan in scans:
+        bring_to(scan, protocol, options)  # before the first is read, which takes a while
+    with machine.limited(), Scratch(folder) as scratch:
+        network = NoveltyModel.load(folder, machine.device).network_
+        kept = keep_scans(scans, protocol, options, scratch, watching)
+        _require_new(kept, acquisition, folder)
+        warn_of(kept)
+        normalise(kept, acquisition.channel_means, scratch)
+        parts = [as_part(one.healthy, network) for one in kept]
+        added = tuple(one.identity for one in kept)
+        acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
+        store.add(folder, parts, acquisition, watching)
+        save_computed_masks(kept, folder)
+    _log.info(
+        f"Added {sum(scan.voxels for scan in added):,} voxels of {counted(len(added), 'scan')}: "
+        f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
+        f"{counted(len(acquisition.scans), 'scan')} now"
+    )
+
+
+def _require_new(kept: Sequence[KeptScan], acquisition: Acquisition, folder: Path) -> None:
+    known = {scan.digest: scan for scan in acquisition.scans}
+    for one in kept:
+        same = known.get(one.identity.digest)
+        if same is not None:
+            raise ScanError(
+                f"{one.scan.files.image} is in the model in {folder} already, as {same.name} "
+                f"of the subject {same.subject}; add scans that are not."
+            )

@@ -1,0 +1,247 @@
+"""Comparing novelty maps with lesion labels, from files to tables and figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from qspace_nd.arrays import Bools, Float32
+from qspace_nd.errors import InputError, LabelError, ScanError
+from qspace_nd.evaluation.curves import roc_plot
+from qspace_nd.evaluation.histograms import histograms
+from qspace_nd.evaluation.metrics import Case, Result, evaluate
+from qspace_nd.evaluation.slices import slices
+from qspace_nd.evaluation.tables import to_json, to_tsv
+from qspace_nd.imaging.grid import Grid, require_same_grid
+from qspace_nd.imaging.masks import read_mask
+from qspace_nd.imaging.nifti import read_volume
+from qspace_nd.imaging.scans import open_scan
+from qspace_nd.imaging.voxels import read_voxels
+from qspace_nd.layouts.maps import MapRecord
+from qspace_nd.layouts.names import stem
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.scans import find_scans
+from qspace_nd.progress import Progress, watcher
+from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
+from qspace_nd.system.writing import require_writable, write_text
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_maps` found and where it lies.
+
+    Attributes
+    ----------
+    results : list of Result
+        One for each map and region.
+    files : list of Path
+        The tables and figures.
+    """
+
+    results: list[Result]
+    files: list[Path]
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """The maps of one scan, and the files that they are evaluated by."""
+
+    name: str
+    maps: list[MapRecord]
+    labels: Path
+    mask: Path
+    within: Path | None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a patient's slices are drawn of."""
+
+    case: Case
+    grid: Grid
+    background: Float32 | None  # (X, Y, Z)
+
+
+def evaluate_maps(
+    maps: Sequence[str | Path],
+    labels: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    masks: Sequence[str | Path] = (),
+    within: Sequence[str | Path] = (),
+    force: bool = False,
+    progress: Progress | bool = False,
+) -> Evaluation:
+    """Compare novelty maps with lesion labels; write tables and figures to `folder`.
+
+    Parameters
+    ----------
+    maps, labels : sequence of str or Path
+        Files or folders; see `qspace_nd.layouts.pairing.pair`.
+    folder : str or Path
+        For eval.json, eval.tsv, roc.png, histograms.png and slices of each patient.
+    masks : sequence of str or Path
+        Voxels to evaluate, in place of the masks beside the maps.
+    within : sequence of str or Path
+        A region, white matter for example, that is evaluated beside the whole mask.
+    force : bool
+        Replace files that exist.
+    progress : Progress or bool
+        True to show bars.
+
+    Raises
+    ------
+    InputError
+        Something does not fit together, or an output exists; nothing was written.
+    """
+    folder = Path(folder)
+    patients = _pair(*(list(map(Path, paths)) for paths in (maps, labels, masks, within)))
+    figures = [folder / f"slices_{patient.name}.png" for patient in patients]
+    files = [folder / name for name in ("eval.json", "eval.tsv", "roc.png", "histograms.png")]
+    require_writable([*files, *figures], force=force)
+    results: list[Result] = []
+    shown: list[_Shown] = []
+    number = sum(len(patient.maps) for patient in patients)
+    with watcher(progress).task("Evaluating maps", number) as task:
+        for patient in patients:
+            cases, grid = _cases(patient)
+            for case in cases:
+                results += _results(case, patient, grid)
+                task.advance(note=patient.name)
+            shown.append(_choose_shown(cases, patient, grid))
+    write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
+    write_text(files[1], to_tsv(results))
+    roc_plot(files[2], results)
+    histograms(files[3], results)
+    for path, one in zip(figures, shown, strict=True):
+        slices(path, one.case, one.grid.affine, one.background)
+    return Evaluation(results, [*files, *figures])
+
+
+# --- What belongs together
+
+
+def _pair(
+    maps: Sequence[Path],
+    labels: Sequence[Path],
+    masks: Sequence[Path],
+    within: Sequence[Path],
+) -> list[_Patient]:
+    """Find the files that each patient's maps are evaluated by."""
+    groups = group_by_patient(find_maps(maps), CATALOGUE)
+    label_paths = pair(groups, labels, "--labels")
+    mask_paths = pair(groups, masks, "--mask") if masks else [_own_mask(group) for group in groups]
+    regions = pair(groups, within, "--within") if within else [None] * len(groups)
+    found = zip(_distinct_names(groups), groups, label_paths, mask_paths, regions, strict=True)
+    return [_Patient(*files) for files in found]
+
+
+def _own_mask(records: Sequence[MapRecord]) -> Path:
+    mask = records[0].mask
+    if mask is None:
+        raise ScanError(
+            f"The mask of {records[0].path} is not beside it; name the voxels to evaluate with "
+            f"--mask."
+        )
+    return mask
+
+
+def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
+    """Name each patient, by the map's file where two would be called the same."""
+    names = [records[0].patient for records in patients]
+    return [
+        name if names.count(name) == 1 else stem(records[0].path)
+        for name, records in zip(names, patients, strict=True)
+    ]
+
+
+# --- One patient
+
+
+def _cases(patient: _Patient) -> tuple[list[Case], Grid]:
+    """Read a patient's maps and labels."""
+    _, grid = read_volume(patient.maps[0].path)
+    mask = read_mask(patient.mask, grid)
+    lesion = _read_labels(patient.labels, grid, mask)
+    cases = [_case(record, patient.name, grid, lesion, mask) for record in patient.maps]
+    outside = int((lesion & ~mask).sum())
+    if outside:
+        _log.warning(
+            f"{patient.labels} marks {outside} lesion voxels outside the mask {patient.mask}; "
+            f"they are not evaluated."
+        )
+    return cases, grid
+
+
+def _case(record: MapRecord, patient: str, grid: Grid, lesion: Bools, mask: Bools) -> Case:
+    novelty, found = read_volume(record.path)
+    require_same_grid(record.path, found, grid)
+    nonfinite = int((~np.isfinite(novelty[mask])).sum())
+    if nonfinite:
+        raise ScanError(
+            f"{record.path} holds NaN or infinity in {nonfinite} voxels of its mask; map the scan "
+            f"again, or name a mask without them with --mask."
+        )
+    latents = None if record.score == BASELINE_SCORE else record.latents  # it uses none
+    return Case(patient, record.score, novelty, lesion, mask, latents=latents)
+
+
+def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
+    values, found = read_volume(path)
+    require_same_grid(path, found, grid)
+    nonfinite = int((~np.isfinite(values)).sum())
+    if nonfinite:
+        raise LabelError(f"{path} holds NaN or infinity in {nonfinite} voxels; give 0 and 1.")
+    lesion = np.asarray(values > 0)
+    if not lesion[mask].any():
+        raise LabelError(
+            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it; give "
+            f"labels with at least one above 0 there."
+        )
+    if lesion[mask].all():
+        raise LabelError(
+            f"{path} marks every voxel of the mask as lesion; give labels in which healthy tissue "
+            f"is 0."
+        )
+    return lesion
+
+
+def _results(case: Case, patient: _Patient, grid: Grid) -> Iterator[Result]:
+    """Evaluate a map in its mask, and in the region, where one is named."""
+    voxel_volume = float(abs(np.linalg.det(grid.affine[:3, :3])))  # mm³
+    yield evaluate(case, voxel_volume)
+    if patient.within is not None:
+        region = case.mask & read_mask(patient.within, grid)
+        yield evaluate(replace(case, mask=region, region="within"), voxel_volume)
+
+
+# --- Figures
+
+
+def _choose_shown(cases: Sequence[Case], patient: _Patient, grid: Grid) -> _Shown:
+    """The default score's map, or else the first, over the scan that it was made of."""
+    best = next((case for case in cases if case.score == DEFAULT_SCORE), cases[0])
+    return _Shown(best, grid, _background(patient.maps[0].scan, patient.mask, grid))
+
+
+def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:
+    """The mean b=0 volume of the scan that a map was made of, None where it is not at hand."""
+    if scan is None:
+        return None
+    try:
+        opened = open_scan(replace(find_scans([scan])[0], mask=mask))
+        if not opened.grid.same_as(grid):
+            return None
+        voxels = read_voxels(opened, ignore_nonfinite=True)
+    except InputError:  # the figure does without
+        return None
+    shown = slice(None) if opened.gradients is None else opened.gradients.b0
+    return voxels.fill(voxels.values[:, shown].mean(axis=1))

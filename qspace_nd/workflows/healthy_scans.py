@@ -1,0 +1,115 @@
+"""What `fit` and `add` share: healthy scans, read one at a time, their voxels kept on the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from qspace_nd.arrays import Float32
+from qspace_nd.diffusion.normalise import divide_by_channel_means
+from qspace_nd.errors import ScanError
+from qspace_nd.imaging.acquisition import HealthyScan
+from qspace_nd.imaging.nifti import write_volume
+from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
+from qspace_nd.imaging.scans import Scan
+from qspace_nd.model.rows import Healthy
+from qspace_nd.progress import Progress, timed
+from qspace_nd.system.scratch import Scratch, ScratchArray
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeptScan:
+    """A healthy scan that was read, its voxels and its mask on the disk.
+
+    Attributes
+    ----------
+    scan : Scan
+    identity : HealthyScan
+    values : (n, C) ScratchArray
+        The voxels, divided by the scan's mean.
+    mask : (X, Y, Z) ScratchArray
+    computed_mask : bool
+        Whether the scan came without a mask.
+    warnings : tuple of str
+    """
+
+    scan: Scan
+    identity: HealthyScan
+    values: ScratchArray
+    mask: ScratchArray
+    computed_mask: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def healthy(self) -> Healthy:
+        """Its voxels as a model takes them."""
+        return Healthy(self.identity.subject, self.values)
+
+
+def keep_scans(
+    scans: Sequence[Scan],
+    protocol: Protocol,
+    options: ScanOptions,
+    scratch: Scratch,
+    progress: Progress,
+) -> list[KeptScan]:
+    """Read scans into a protocol's channels, of which one at a time is in memory.
+
+    Raises
+    ------
+    InputError
+        One cannot be used, or two are the same.
+    """
+    kept: dict[str, KeptScan] = {}
+    with timed("Reading scans"), progress.task("Reading scans", len(scans)) as task:
+        for scan in scans:
+            task.advance(0, note=scan.files.name)
+            one = _keep(scan, protocol, options, scratch)
+            other = kept.setdefault(one.identity.digest, one)
+            if other is not one:
+                raise ScanError(
+                    f"{scan.files.image} holds the same scan as {other.scan.files.image}; give "
+                    f"each scan once."
+                )
+            task.advance()
+    return list(kept.values())
+
+
+def _keep(scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch) -> KeptScan:
+    voxels = read_scan(scan, protocol, options)
+    return KeptScan(
+        scan,
+        HealthyScan(scan.files.name, scan.files.subject, voxels.digest, len(voxels.values)),
+        scratch.keep(voxels.values),
+        scratch.keep(voxels.mask),
+        voxels.computed_mask,
+        voxels.warnings,
+    )
+
+
+def normalise(kept: Iterable[KeptScan], means: Float32, scratch: Scratch) -> None:
+    """Divide the channels of scans by `means` (C,), on the disk."""
+    for one in kept:
+        scratch.change(one.values, partial(divide_by_channel_means, means=means))
+
+
+def warn_of(kept: Iterable[KeptScan]) -> None:
+    """Tell what a user should look at in the scans: after what would refuse them was looked for."""
+    for one in kept:
+        for warning in (*one.scan.warnings, *one.warnings):
+            _log.warning(warning)
+
+
+def save_computed_masks(kept: Iterable[KeptScan], folder: Path) -> None:
+    """Save the masks that had to be computed in the model's folder, never beside the scans."""
+    for one in kept:
+        if one.computed_mask:
+            path = folder / "masks" / f"{one.scan.files.name}_mask.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            write_volume(path, one.mask[:], one.scan.grid)
+            _log.info(f"{one.scan.files.image} had no brain mask; the one computed is {path}")

@@ -1,0 +1,126 @@
+"""Novelty maps of many scans, from files to files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from qspace_nd._version import __version__
+from qspace_nd.errors import OutputError
+from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
+from qspace_nd.imaging.scans import Scan
+from qspace_nd.layouts.derivatives import require_own
+from qspace_nd.layouts.maps import MapFiles, name_maps, names_a_file
+from qspace_nd.progress import Progress, watcher
+from qspace_nd.system.machine import Machine
+from qspace_nd.system.writing import require_writable
+from qspace_nd.workflows.jobs import MapJob, ModelFacts, finish, outstanding
+from qspace_nd.workflows.map_one import load_model, map_one
+from qspace_nd.workflows.runners import Runner, in_turn
+from qspace_nd.workflows.settings import MapSettings
+
+
+def map_scans(
+    paths: Iterable[str | Path],
+    folder: str | Path,
+    output: str | Path,
+    settings: MapSettings = MapSettings(),
+    *,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    machine: Machine = Machine(),
+    runner: Runner = in_turn,
+    force: bool = False,
+    progress: Progress | bool = False,
+) -> list[MapFiles]:
+    """Write the novelty maps of scans by the model in `folder`.
+
+    Where `output` is a folder, scans that are mapped there already, from the same files by the same
+    model, settings and version, are skipped, and one of several scans that fails while it is read
+    or mapped, or whose maps were made otherwise, is reported when the others are done.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Scans, or folders of them.
+    folder, output : str or Path
+        Of the model; and where to write to (see `qspace_nd.layouts.maps.name_maps`).
+    settings : MapSettings
+        What the maps show.
+    options : ScanOptions
+        How scans are found, accepted and read.
+    machine : Machine
+    runner : Runner
+        What does the jobs.
+    force : bool
+        Replace files that exist, and map again what is mapped already.
+    progress : Progress or bool
+        True to show bars.
+
+    Returns
+    -------
+    list of MapFiles
+        Of every scan, those that were skipped too.
+
+    Raises
+    ------
+    InputError
+        A scan's header or gradients, the model or the output is wrong; nothing was written.
+    WorkError
+        Some of several scans could not be mapped; the others were.
+    """
+    model, output, watching = ModelFacts.read(Path(folder)), Path(output), watcher(progress)
+    scans = open_scans(paths, options)
+    outputs = name_maps([scan.files for scan in scans], output, settings.scores)
+    jobs = [
+        _job(scan, model, files, settings, options)
+        for scan, files in zip(scans, outputs, strict=True)
+    ]
+    resume = not names_a_file(output)
+    _require_free([job.files for job in jobs], scans, force=force or resume)
+    left = outstanding(jobs, resume=resume, force=force)
+    if left.jobs:
+        # What is wrong with it is told before any work.
+        load_model(model, machine.device).check_reference(settings.scores)
+    work = partial(map_one, settings=settings, machine=machine)
+    finish(left, runner(work, left.jobs, watching), len(jobs))
+    return [job.files for job in jobs]
+
+
+def _job(
+    scan: Scan, model: ModelFacts, files: MapFiles, settings: MapSettings, options: ScanOptions
+) -> MapJob:
+    """Plan the maps of a scan, which is refused where it does not fit the model."""
+    protocol = model.protocol
+    resampled = bring_to(scan, protocol, options).transform is not None
+    files = files if settings.smooth is None else files.with_smoothed()
+    facts = {
+        "Model": model.digest,
+        **settings.facts(model.neighbours),
+        "Features": protocol.features,
+        "Resampled": resampled and protocol.features == RAW,
+        "IgnoreNonfinite": options.ignore_nonfinite,
+        "SoftwareVersion": __version__,
+    }
+    files = files.with_residual() if resampled else files
+    return MapJob(scan, model, files, options, facts, settings.smooth)
+
+
+def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan], *, force: bool) -> None:
+    """Check that all can be written, and no scan, mask or gradient file would be overwritten.
+
+    Nor a dataset of scans mixed with maps.
+    """
+    for dataset in dict.fromkeys(one.dataset for one in outputs if one.dataset is not None):
+        require_own(dataset)
+    files = [scan.files for scan in scans]
+    read = {path for one in files for path in (one.image, one.mask, one.bval, one.bvec) if path}
+    inputs = {path.resolve() for path in read}
+    written = [path for one in outputs for path in one.paths()]
+    for path in written:
+        if path.resolve() in inputs:
+            raise OutputError(
+                f"{path} would be overwritten by the output, but it is an input; name another "
+                f"output with -o."
+            )
+    require_writable(written, force=force)

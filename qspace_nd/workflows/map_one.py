@@ -1,0 +1,181 @@
+"""Mapping one patient's scan: a job that any process can do, as all it takes can be pickled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qspace_nd.arrays import Float32
+from qspace_nd.diffusion.normalise import divide_by_channel_means
+from qspace_nd.errors import ModelError
+from qspace_nd.imaging.nifti import write_volume
+from qspace_nd.imaging.protocol import read_scan
+from qspace_nd.imaging.smoothing import smooth_inside
+from qspace_nd.imaging.voxels import Voxels
+from qspace_nd.layouts.derivatives import describe, uri_of
+from qspace_nd.layouts.maps import write_sidecar
+from qspace_nd.model import store
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.system.machine import Machine
+from qspace_nd.workflows.jobs import MapJob, ModelFacts
+from qspace_nd.workflows.settings import MapSettings
+
+RESIDUAL = (
+    "Root mean square residual of the diffusion-weighted volumes after the fit of each shell in "
+    "spherical harmonics, as a share of the voxel's b=0 signal"
+)
+"""What the quality map beside a resampled scan's novelty maps shows."""
+MASK = "Voxels with a novelty: the brain, where the scan has signal"
+"""What the mask beside novelty maps shows."""
+
+_log = logging.getLogger(__name__)
+_kept: dict[tuple[Path, str, str], NoveltyModel] = {}  # the last model that was read
+
+
+def map_one(
+    job: MapJob,
+    settings: MapSettings,
+    machine: Machine = Machine(),
+    progress: Progress = SILENT,
+) -> None:
+    """Write the novelty maps of one scan.
+
+    A process reads the model for its first job, and keeps it for those that follow.
+
+    Parameters
+    ----------
+    job : MapJob
+        The scan, the model and where the maps go.
+    settings : MapSettings
+        What they show; `job.facts` are of the same.
+    machine : Machine
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        The scan's signal or the model cannot be used.
+    WorkError
+        A file could not be written.
+    """
+    with machine.limited(), timed(f"Mapping {job.scan.files.image}"):
+        model = load_model(job.model, machine.device)
+        voxels = _read(job, progress)
+        subject = job.model.acquisition.subject_of(voxels.digest)
+        if subject is not None:
+            _log.info(
+                f"{job.scan.files.image} is one of the healthy scans of the model: the voxels of "
+                f"its subject, {subject}, are left out of the reference"
+            )
+        how: dict[str, Any] = {
+            "leave_out": subject,
+            "neighbours": settings.neighbours,
+            "memory": machine.memory,
+        }
+        novelties = model.novelties(
+            voxels.values,
+            settings.scores,
+            approximate=settings.approximate,
+            progress=progress,
+            **how,
+        )
+        measured = settings.scores if settings.approximate else ()
+        recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
+        if job.files.dataset is not None:
+            describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
+        found = {"Latents": model.latents, "LeftOut": subject}
+        _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
+    for path in (*job.files.maps.values(), *job.files.smoothed.values()):
+        _log.info(f"Wrote {path}")
+
+
+def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
+    """Read a model, or give it as it was read before in this process.
+
+    Raises
+    ------
+    ModelError
+        It cannot be read, or is another than `facts` were read of.
+    """
+    key = (facts.folder, facts.digest, device)
+    if key not in _kept:
+        _kept.clear()  # the memory of the last is free before the next is read
+        with timed("Reading the model"):
+            model = NoveltyModel.load(facts.folder, device)
+        if store.read_index(facts.folder)["hash"] != facts.digest:
+            raise ModelError(
+                f"The model in {facts.folder} was replaced by another meanwhile; map the scans "
+                f"again."
+            )
+        _kept[key] = model
+    return _kept[key]
+
+
+def _read(job: MapJob, progress: Progress) -> Voxels:
+    """Read a scan as the model takes it, and tell what a user should look at in it."""
+    voxels = read_scan(job.scan, job.model.protocol, job.options, progress)
+    for warning in (*job.scan.warnings, *voxels.warnings):
+        _log.warning(warning)
+    divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
+    return voxels
+
+
+def _facts(
+    job: MapJob, voxels: Voxels, found: Mapping[str, Any], recalls: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """What the sidecar of each score's map says."""
+    return {
+        name: {
+            **MapSettings.facts_of(name),
+            "Patient": job.scan.files.name,
+            **_recipe(job),
+            **found,
+            "Mask": job.files.mask.name,
+            "MaskComputed": voxels.computed_mask,
+            "Voxels": len(voxels.values),
+            "SourceDigest": voxels.digest,
+            **({"Recall": recalls[name]} if name in recalls else {}),
+        }
+        for name in job.files.maps
+    }
+
+
+def _recipe(job: MapJob) -> dict[str, Any]:
+    """What the maps are made of, as the sidecars of all of them say it."""
+    if job.files.dataset is None:
+        return job.recipe
+    # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
+    return {**job.recipe, "SpatialReference": uri_of(job.scan.files.image, job.files.mask)}
+
+
+def _write(
+    job: MapJob,
+    voxels: Voxels,
+    novelties: Mapping[str, Float32],
+    facts: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write a scan's sidecars, mask and maps; the maps last: each has all it needs."""
+    files, grid, stamp, sources = job.files, job.scan.grid, job.stamp(), [job.scan.files.image]
+    maps = {name: voxels.fill(novelties[name]) for name in files.maps}
+    if files.dataset is not None:
+        about = {"Type": "Brain", "Description": MASK, **_recipe(job)}
+        write_sidecar(files.mask, about, sources)
+    for name, path in files.maps.items():
+        write_sidecar(path, facts[name], sources)
+        if job.smooth is not None:
+            smoothed = {**facts[name], "SmoothingFWHM": job.smooth}
+            write_sidecar(files.smoothed[name], smoothed, sources)
+    if files.residual is not None and voxels.residual is not None:
+        about = {"Description": RESIDUAL, **_recipe(job)}
+        write_sidecar(files.residual, about, sources)
+        write_volume(files.residual, voxels.fill(voxels.residual), grid, stamp)
+    write_volume(files.mask, voxels.mask, grid, stamp)
+    if job.smooth is not None:
+        for name, path in files.smoothed.items():
+            values = smooth_inside(maps[name], voxels.mask, grid.voxel_sizes, job.smooth)
+            write_volume(path, values, grid, job.stamp(job.smooth))
+    for name, path in files.maps.items():
+        write_volume(path, maps[name], grid, stamp)

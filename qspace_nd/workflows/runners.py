@@ -1,0 +1,42 @@
+"""What does the jobs of `map`: here one after another, in this process.
+
+A runner takes the work and the jobs, and gives each job back when it is over; in which order and
+where it is done is the runner's own matter. `work` and the jobs can be pickled, so that a runner
+may send them to other processes or machines; the listener cannot, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from qspace_nd.errors import QspaceError
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.workflows.jobs import Ended, MapJob
+
+
+class Work(Protocol):
+    """Does a job; raises a `QspaceError` where it cannot be done."""
+
+    def __call__(self, job: MapJob, /, *, progress: Progress = SILENT) -> object:
+        """Do it, and tell `progress` how far it has come."""
+
+
+class Runner(Protocol):
+    """Does jobs, and gives each back when it is over."""
+
+    def __call__(
+        self, work: Work, jobs: Sequence[MapJob], progress: Progress, /
+    ) -> Iterator[Ended]:
+        """Do `work` with each of `jobs`; one that fails stops no other."""
+
+
+def in_turn(work: Work, jobs: Sequence[MapJob], progress: Progress = SILENT) -> Iterator[Ended]:
+    """Do jobs one after another; whoever stops asking for the next leaves it undone."""
+    for job in jobs:
+        try:
+            work(job, progress=progress)
+        except QspaceError as error:
+            yield Ended(job, error)
+        else:
+            yield Ended(job)

@@ -1,0 +1,187 @@
+"""The options: each does something, is found under a heading, and has its owner's default."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from qspace_nd.cli import COMMANDS, cli
+from qspace_nd.cli.options import DEFAULT_MODEL, HEADINGS, TALK, Option
+from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT, ScanOptions
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.network.recipes import PRESETS
+from qspace_nd.scores.names import DEFAULT_SCORE
+from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.simulation.files import LAYOUTS
+from qspace_nd.simulation.lesions import LESION_KINDS
+from qspace_nd.system.machine import DEVICES, Machine
+from qspace_nd.workflows.settings import SEARCHES, MapSettings
+from tests.conftest import Run
+
+ALL = {"-q", "-v"}
+"""What every command has, beside -h."""
+SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory"}
+USED = {
+    "fit": SHARED,
+    "map": SHARED - {"--seed"},
+    "eval": ALL | {"-f"},
+    "check": ALL | {"--nthreads"},
+    "bids": SHARED,
+    "scores": ALL,
+    "simulate": ALL | {"-f", "--seed", "--nthreads"},
+    "demo": SHARED,
+}
+
+
+def command_of(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)  # type: ignore[attr-defined]
+    assert isinstance(command, click.Command)
+    return command
+
+
+def options_of(name: str) -> list[Option]:
+    return [param for param in command_of(name).params if isinstance(param, Option)]
+
+
+def option_of(name: str, param: str) -> Option:
+    return next(option for option in options_of(name) if option.name == param)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_shared_options_that_it_makes_use_of(name: str) -> None:
+    assert {option.opts[0] for option in options_of(name)} & SHARED == USED[name]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_stands_under_a_heading_and_says_what_it_does(name: str) -> None:
+    command = command_of(name)
+    assert [*options_of(name)] == [p for p in command.params if not isinstance(p, click.Argument)]
+    for option in options_of(name):
+        assert option.heading in HEADINGS
+        assert option.help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_help_fits_the_terminal(
+    name: str, columns: int, call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = call(f"{name} -h", tmp_path).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    shown = [line[:-1] for line in lines if line and line[0] != " " and line[-1] == ":"]
+    assert shown == [heading for heading in HEADINGS if heading in shown]
+    assert shown[-1] == TALK
+    assert not [line for line in lines if "RANGE" in line or "_" in line.split("[default")[0]]
+
+
+def test_words_may_be_joined_by_underscores_as_bids_apps_do(prepared: Path, call: Run) -> None:
+    for word in ("--max-angle", "--max_angle"):
+        outcome = call(f"check patient.nii.gz {word} 91", prepared)
+        assert (outcome.status, "Invalid value for '--max-angle'" in outcome.stderr) == (2, True)
+
+
+# --- Defaults and choices are those of the code that owns them
+
+
+def defaults_of(function: Any) -> dict[str, Any]:
+    return {name: one.default for name, one in inspect.signature(function).parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "default"),
+    [
+        ("fit", "validation", defaults_of(NoveltyModel)["validation"]),
+        ("fit", "preset", defaults_of(NoveltyModel)["preset"]),
+        ("fit", "latents", tuple(defaults_of(NoveltyModel)[one] for one in ("latents", "hidden"))),
+        ("fit", "seed", defaults_of(NoveltyModel)["seed"]),
+        ("fit", "epochs", defaults_of(NoveltyModel)["epochs"]),
+        ("fit", "features", RAW),
+        ("fit", "max_angle", ScanOptions().max_angle),
+        ("fit", "gradients", ScanOptions().gradients),
+        ("fit", "ignore_nonfinite", ScanOptions().ignore_nonfinite),
+        ("fit", "device", Machine().device),
+        ("fit", "memory", Machine().memory),
+        ("fit", "nthreads", Machine().threads),
+        ("map", "scores", (DEFAULT_SCORE,)),
+        ("map", "neighbours", MapSettings().neighbours),
+        ("map", "search", MapSettings().search),
+        ("map", "smooth", MapSettings().smooth),
+        *(
+            ("simulate", param, defaults_of(simulate_cohort)[param])
+            for param in ("controls", "patients", "voxel_size", "layout", "kind", "snr", "seed")
+        ),
+    ],
+)
+def test_defaults(name: str, param: str, default: Any) -> None:
+    context = command_of(name).make_context(name, [], resilient_parsing=True)
+    assert context.params[param] == default
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "choices"),
+    [
+        ("fit", "features", [RAW, ROTATION_INVARIANT]),
+        ("fit", "preset", list(PRESETS)),
+        ("fit", "device", list(DEVICES)),
+        ("map", "search", list(SEARCHES)),
+        ("simulate", "layout", list(LAYOUTS)),
+        ("simulate", "kind", list(LESION_KINDS)),
+    ],
+)
+def test_choices(name: str, param: str, choices: list[str]) -> None:
+    kind = option_of(name, param).type
+    assert isinstance(kind, click.Choice)
+    assert list(kind.choices) == choices
+
+
+def test_what_the_help_says_of_presets_is_so() -> None:
+    default, paper = PRESETS["default"], PRESETS["paper"]
+    help_of = {param: option_of("fit", param).help or "" for param in ("kl_weight", "model")}
+    assert (
+        f"[default: {default.kl_weight:g}; {paper.kl_weight:g} with --preset paper]"
+        in (help_of["kl_weight"])
+    )
+    neighbours = option_of("map", "neighbours").help or ""
+    assert f"the model's: {default.neighbours}," in neighbours
+    assert f"or {paper.neighbours} with --preset paper" in neighbours
+    assert option_of("fit", "model").default == DEFAULT_MODEL == option_of("map", "model").default
+
+
+# --- What they do
+
+
+@pytest.mark.parametrize(("given", "threads"), [("--nthreads 3", 3), ("", os.cpu_count())])
+def test_threads_are_limited_before_any_library_is_loaded(
+    given: str, threads: int, prepared: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    assert call(f"check patient.nii.gz {given}", prepared).status == 0
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        assert os.environ[name] == str(threads)
+
+
+def test_slurm_says_how_many_threads_there_are(
+    prepared: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
+    assert call("check patient.nii.gz", prepared).status == 0
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_the_machine_reaches_the_work(
+    prepared: Path, tmp_path: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qspace_nd.workflows import map as mapping
+
+    given = []
+    monkeypatch.setattr(mapping, "map_scans", lambda *_, machine, **__: given.append(machine))
+    line = "map patient.nii.gz --device cpu --memory 1.5 --nthreads 2"
+    assert call(f"{line} -o {tmp_path}/map.nii.gz", prepared).status == 0
+    assert given == [Machine("cpu", 1_500_000_000, 2)]
