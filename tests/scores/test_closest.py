@@ -26,7 +26,7 @@ from qspace_nd.scores.closest import (
 )
 from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Views
-from tests.scores.test_catalogue import CHANNELS, LATENTS, signals
+from tests.scores.conftest import CHANNELS, LATENTS, Novelties, signals
 
 Values = NDArray[np.float64]
 BOXES = {"free": math.inf, "bounded": 10.0}
@@ -34,30 +34,29 @@ OBJECTIVES = {"error": ERROR, "likelihood": LIKELIHOOD}
 
 
 @pytest.fixture(scope="module")
-def network() -> VectorVAE:
+def network(trained: NoveltyModel) -> VAE:
     """A small network, trained to be useful."""
-    model = NoveltyModel(latents=LATENTS, hidden=(24, 12), epochs=400, seed=5, device="cpu")
-    return model.fit(signals(1500, seed=0), groups=np.repeat(["a", "b", "c"], 500)).network_
+    return trained.network_
 
 
 @pytest.fixture(scope="module")
-def voxels(network: VectorVAE) -> Views:
+def mixed(network: VAE) -> Views:
     """500 voxels, half of them novel."""
     novel = signals(250, seed=2) + np.random.default_rng(3).normal(size=(250, CHANNELS)) * 0.2
     x = np.concatenate([signals(250, seed=1), novel]).astype(np.float32)
     return Views(network, torch.from_numpy(x))
 
 
-def found(voxels: Views, objective: Objective, bound: float) -> tuple[Values, torch.Tensor]:
+def found(mixed: Views, objective: Objective, bound: float) -> tuple[Values, torch.Tensor]:
     """The objective where the search ends, and the latents there."""
-    z = closest_latents(voxels.network, voxels.x, voxels.q_bar, objective, bound)
-    return objective.distance(voxels.decode(z), voxels.x), z
+    z = closest_latents(mixed.network, mixed.x, mixed.q_bar, objective, bound)
+    return objective.distance(mixed.decode(z), mixed.x), z
 
 
 class Decoder:
     """The objectives and their gradients in float64, written out: scipy's search is slow enough."""
 
-    def __init__(self, network: VectorVAE) -> None:
+    def __init__(self, network: VAE) -> None:
         self.layers = [
             (layer.weight.double().numpy(), layer.bias.double().numpy())
             for layer in network.decoder
@@ -90,15 +89,15 @@ class Decoder:
         return value, gradient
 
 
-def by_scipy(voxels: Views, kind: str, bound: float) -> Values:
+def by_scipy(mixed: Views, kind: str, bound: float) -> Values:
     """The objective where scipy's search from qm(x) ends."""
-    decoder = Decoder(voxels.network)
-    start = voxels.q_bar.clamp(-bound, bound).double().numpy()
+    decoder = Decoder(mixed.network)
+    start = mixed.q_bar.clamp(-bound, bound).double().numpy()
     options = {"jac": True, "method": "L-BFGS-B", "bounds": [(-bound, bound)] * LATENTS}
     return np.array(
         [
             minimize(decoder.value, z, args=(x, kind), **options).fun
-            for z, x in zip(start, voxels.x.double().numpy(), strict=True)
+            for z, x in zip(start, mixed.x.double().numpy(), strict=True)
         ]
     )
 
@@ -113,9 +112,9 @@ def by_scipy(voxels: Views, kind: str, bound: float) -> Values:
     ],
 )
 def test_the_closest_sample_is_as_close_as_that_of_scipy(
-    kind: str, box: str, number: int, voxels: Views
+    kind: str, box: str, number: int, mixed: Views
 ) -> None:
-    some = Views(voxels.network, voxels.x[:: len(voxels) // number])
+    some = Views(mixed.network, mixed.x[:: len(mixed) // number])
     name = f"generated-{kind}" + ("-bounded" if box == "bounded" else "")
     ours = CATALOGUE[name].score(some, Reference([Part("nobody", lambda: some)]))
     theirs = by_scipy(some, kind, BOXES[box])
@@ -125,21 +124,21 @@ def test_the_closest_sample_is_as_close_as_that_of_scipy(
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
-def test_the_search_never_ends_higher_than_it_began(kind: str, voxels: Views) -> None:
-    ours, _ = found(voxels, OBJECTIVES[kind], math.inf)
-    began = OBJECTIVES[kind].distance(voxels.p, voxels.x)
+def test_the_search_never_ends_higher_than_it_began(kind: str, mixed: Views) -> None:
+    ours, _ = found(mixed, OBJECTIVES[kind], math.inf)
+    began = OBJECTIVES[kind].distance(mixed.p, mixed.x)
     assert (ours <= began + 1e-6 * np.abs(began)).all()
 
 
 @pytest.mark.parametrize("bound", [0.5, 10.0])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-def test_a_bounded_search_stays_in_its_box(kind: str, bound: float, voxels: Views) -> None:
-    _, z = found(voxels, OBJECTIVES[kind], bound)
+def test_a_bounded_search_stays_in_its_box(kind: str, bound: float, mixed: Views) -> None:
+    _, z = found(mixed, OBJECTIVES[kind], bound)
     assert (z.abs() <= bound).all()
     assert bound == 10.0 or (z.abs() == bound).any()
 
 
-def test_a_voxel_that_the_decoder_makes_is_found(network: VectorVAE) -> None:
+def test_a_voxel_that_the_decoder_makes_is_found(network: VAE) -> None:
     z = torch.randn(300, LATENTS, generator=torch.Generator().manual_seed(0))
     x = Views(network, torch.empty(300, CHANNELS)).decode(z).mean
     distance, _ = found(Views(network, x), ERROR, math.inf)
@@ -147,22 +146,22 @@ def test_a_voxel_that_the_decoder_makes_is_found(network: VectorVAE) -> None:
     assert (distance < 1e-2).mean() > 0.95
 
 
-def test_each_voxel_is_searched_for_by_itself(voxels: Views) -> None:
-    _, together = found(voxels, LIKELIHOOD, 10.0)
+def test_each_voxel_is_searched_for_by_itself(mixed: Views) -> None:
+    _, together = found(mixed, LIKELIHOOD, 10.0)
     order = torch.randperm(500, generator=torch.Generator().manual_seed(0))
-    _, moved = found(Views(voxels.network, voxels.x[order]), LIKELIHOOD, 10.0)
+    _, moved = found(Views(mixed.network, mixed.x[order]), LIKELIHOOD, 10.0)
     assert torch.equal(moved, together[order])
-    _, alone = found(voxels[321:322], LIKELIHOOD, 10.0)
+    _, alone = found(mixed[321:322], LIKELIHOOD, 10.0)
     assert torch.equal(alone, together[321:322])
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1e4])
-def test_the_unit_of_the_signal_does_not_matter(unit: float, voxels: Views) -> None:
-    network = copy.deepcopy(voxels.network)
+def test_the_unit_of_the_signal_does_not_matter(unit: float, mixed: Views) -> None:
+    network = copy.deepcopy(mixed.network)
     network.shift *= unit
     network.scale *= unit
-    ours, _ = found(Views(network, unit * voxels.x), ERROR, 10.0)
-    expected, _ = found(voxels, ERROR, 10.0)
+    ours, _ = found(Views(network, unit * mixed.x), ERROR, 10.0)
+    expected, _ = found(mixed, ERROR, 10.0)
     assert ours.mean() / unit == pytest.approx(expected.mean(), rel=1e-4)
 
 
@@ -199,7 +198,7 @@ def test_slopes_are_those_of_automatic_differentiation(
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
-def test_the_gradient_is_that_of_the_objective(kind: str, network: VectorVAE) -> None:
+def test_the_gradient_is_that_of_the_objective(kind: str, network: VAE) -> None:
     x = torch.from_numpy(signals(20, seed=4))
     z = torch.randn(20, LATENTS, generator=torch.Generator().manual_seed(0)).requires_grad_()
     p = network.decode(z)
@@ -213,7 +212,7 @@ def test_the_gradient_is_that_of_the_objective(kind: str, network: VectorVAE) ->
     torch.testing.assert_close(expansion.gradient.float(), expected, atol=1e-3, rtol=1e-4)
 
 
-def test_far_voxels_and_starts_end_the_search_finite(network: VectorVAE) -> None:
+def test_far_voxels_and_starts_end_the_search_finite(network: VAE) -> None:
     x = torch.full((3, CHANNELS), 1e6) * torch.tensor([[1.0], [-1.0], [0.0]])
     start = torch.tensor([[1e6], [-1e6], [0.0]]).expand(3, LATENTS)
     for objective in OBJECTIVES.values():
@@ -221,3 +220,20 @@ def test_far_voxels_and_starts_end_the_search_finite(network: VectorVAE) -> None
             z = closest_latents(network, x, start, objective, bound)
             p = Views(network, x).decode(z)
             assert np.isfinite(objective.distance(p, x)).all()
+
+
+# Laws between scores.
+
+
+@pytest.mark.parametrize("kind", ["error", "likelihood"])
+def test_the_closest_generated_sample_is_at_most_as_far_as_the_reconstruction(
+    kind: str, novelties: Novelties
+) -> None:
+    assert (novelties[f"generated-{kind}"] <= novelties[f"recon-{kind}"]).all()
+
+
+@pytest.mark.parametrize("kind", ["error", "likelihood"])
+def test_what_all_latents_generate_is_at_most_as_far_as_what_the_box_does(
+    kind: str, novelties: Novelties
+) -> None:
+    assert (novelties[f"generated-{kind}"] <= novelties[f"generated-{kind}-bounded"]).all()

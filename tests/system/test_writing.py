@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import OutputError, WorkError
-from qspace_nd.system.writing import replacing, require_writable
+from qspace_nd.system.writing import replacing, require_writable, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -154,6 +154,17 @@ except WorkError as error:
     assert "could not be written (File too large)" in run_python(code, old).stdout
     assert old.read_text() == "old"
     assert names(old.parent) == ["map.nii.gz"]
+
+
+# --- write_text
+
+
+def test_text_is_written_in_utf_8_and_whole(old: Path) -> None:
+    write_text(old, "N x-p̄(q̄)\n")
+    assert old.read_bytes() == "N x-p̄(q̄)\n".encode()
+    assert names(old.parent) == [old.name]
+    with pytest.raises(WorkError, match="could not be written"):
+        write_text(old / "below", "")
 
 
 # --- require_writable
