@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -17,38 +16,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from qspace_nd import NoveltyModel
-from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
+from qspace_nd import NoveltyModel, progress
+from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.progress import Task
 from qspace_nd.scores import scoring
 from qspace_nd.scores.reference import Reference
 from qspace_nd.searching.nearest import NearestNeighbours
-from qspace_nd.system.machine import find_device
-
-SUBJECTS = ("ann", "bob", "cid", "dee")
-ROWS, CHANNELS = 400, 7
-TINY: dict[str, Any] = {"latents": 2, "hidden": (8, 4), "epochs": 3, "neighbours": 1}
-
-
-def voxels(rows: int = ROWS, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    signal = rng.normal(size=(rows, 2)) @ np.random.default_rng(0).normal(size=(2, CHANNELS))
-    return (1 + 0.1 * signal + 0.02 * rng.normal(size=(rows, CHANNELS))).astype(np.float32)
-
-
-GROUPS = np.repeat(SUBJECTS, ROWS // len(SUBJECTS))
-
-
-@pytest.fixture(scope="module")
-def model() -> NoveltyModel:
-    return NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
-
-
-def same(a: NoveltyModel, b: NoveltyModel) -> bool:
-    ours, theirs = a.network_.state_dict(), b.network_.state_dict()
-    return all(torch.equal(ours[name], theirs[name]) for name in ours)
-
+from tests.model.conftest import CHANNELS, GROUPS, ROWS, SUBJECTS, TINY, images, same, voxels
 
 # --- Conventions of scikit-learn
 
@@ -250,40 +224,6 @@ def test_an_unknown_score_is_refused(model: NoveltyModel) -> None:
         model.novelty(voxels(), "nearest")
 
 
-@pytest.mark.parametrize(
-    ("preset", "widths"), [("default", [256, 128, 64]), ("paper", [64, 32, 16])]
-)
-def test_the_preset_decides_the_widths(preset: str, widths: list[int]) -> None:
-    model = NoveltyModel(latents=8, epochs=1, preset=preset).fit(voxels())
-    assert model.network_.settings["hidden"] == widths
-
-
-@pytest.mark.parametrize("hidden", [[5], (5,), np.array([5])])
-def test_any_list_of_widths_is_taken(hidden: Any) -> None:
-    model = NoveltyModel(latents=3, hidden=hidden, epochs=1).fit(voxels())
-    assert model.network_.settings["hidden"] == [5]
-    assert same(model, NoveltyModel(latents=3, hidden=[5], epochs=1).fit(voxels()))
-
-
-def test_epochs_are_the_most_passes_that_training_takes() -> None:
-    x = voxels(10_000)
-    held_out = NoveltyModel(latents=2, hidden=(4,), epochs=3, validation=0.1).fit(x)
-    assert held_out.history_.steps == 3 * (9000 // PRESETS["default"].batch_size)
-    few = NoveltyModel(latents=2, hidden=(4,), epochs=5).fit(x[:100])
-    assert few.history_.steps == 5
-
-
-def test_the_kl_weight_is_the_presets_by_default() -> None:
-    plain = NoveltyModel(**TINY).fit(voxels())
-    assert same(plain, NoveltyModel(**TINY, kl_weight=0.01).fit(voxels()))
-    assert not same(plain, NoveltyModel(**TINY, kl_weight=1.0).fit(voxels()))
-
-
-def test_the_preset_of_the_paper_has_its_non_linearity() -> None:
-    model = NoveltyModel(**TINY, preset="paper").fit(voxels())
-    assert model.network_.settings["activation"] == "relu"
-
-
 # --- Chance, chunks, threads
 
 
@@ -343,61 +283,44 @@ def test_no_voxels_have_no_novelty(model: NoveltyModel) -> None:
     assert model.encode(np.empty((0, CHANNELS))).mean.shape == (0, 2)
 
 
+class Listener:
+    """A listener that counts, by task, what is announced and what is done."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[int]] = {}
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        self.name = name
+        self.told[name] = [total, 0]
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.told[self.name][1] += steps
+
+
 def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
-    told: dict[str, list[int]] = {}
-
-    class Listener:
-        @contextmanager
-        def task(self, name: str, total: int) -> Iterator[Task]:
-            self.name = name
-            told[name] = [total, 0]
-            yield self
-
-        def advance(self, steps: int = 1, note: str = "") -> None:
-            told[self.name][1] += steps
-
-        def say(self, message: str) -> None:
-            raise AssertionError(message)
-
-        warn = say
-
-    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS, progress=Listener())
-    model.novelties(voxels(50), ["latent-distance", "input-distance"], progress=Listener())
-    assert told == {
+    listener: Any = Listener()
+    NoveltyModel(**TINY).fit(voxels(), groups=GROUPS, progress=listener)
+    model.novelties(voxels(50), ["latent-distance", "input-distance"], progress=listener)
+    assert listener.told == {
         "Training": [3, 3],
         "Encoding the healthy reference": [4, 4],
         "Scoring voxels": [100, 100],
     }
 
 
+def test_bars_are_shown_where_a_caller_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    monkeypatch.setattr(progress, "bars", lambda: listener)
+    model = NoveltyModel(**TINY).fit(voxels())
+    model.novelty(voxels(5))
+    assert listener.told == {}
+    NoveltyModel(**TINY).fit(voxels(), progress=True).novelty(voxels(5), progress=True)
+    assert listener.told.keys() == {"Training", "Encoding the healthy reference", "Scoring voxels"}
+
+
 # --- Subjects
-
-
-@pytest.mark.parametrize(
-    "groups",
-    [
-        GROUPS.tolist(),
-        np.array(GROUPS, dtype=object),
-        np.repeat([4, 5, 6, 7], 100),
-        np.repeat([1.0, 2.0, 3.0, 4.0], 100),
-        np.repeat(["a", "b", "c", "d"], 100).astype("S1"),
-    ],
-)
-def test_groups_may_be_any_labels(groups: Any, model: NoveltyModel) -> None:
-    assert same(NoveltyModel(**TINY).fit(voxels(), groups=groups), model)
-
-
-def test_numbers_and_their_text_are_the_same_subject() -> None:
-    groups = np.array([1, "1", 2, "2"] * 100, dtype=object)
-    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
-    assert sorted(part.subject for part in model.reference_.parts) == ["1", "2"]
-
-
-def test_rows_of_a_subject_need_not_lie_together() -> None:
-    groups = np.array(list("abcd") * 100)
-    model = NoveltyModel(**TINY).fit(voxels(), groups=groups)
-    assert [len(part.views) for part in model.reference_.parts] == [100] * 4
-    np.testing.assert_array_equal(model.reference_.parts[2].views.x, voxels()[groups == "c"])
 
 
 def test_a_subject_is_left_out_of_its_own_reference(model: NoveltyModel) -> None:
@@ -446,52 +369,19 @@ def test_two_voxels_are_enough(rows: int) -> None:
 # --- Wrong arrays
 
 
-def with_value(value: float) -> np.ndarray:
-    x = voxels()
-    x[3, 1] = x[3, 2] = x[7, 0] = value
-    return x
-
-
 @pytest.mark.parametrize(
-    ("x", "sentence"),
+    ("x", "groups", "sentence"),
     [
-        (with_value(math.nan), "X holds NaN or infinity in 2 of 400 rows; remove them"),
-        (with_value(-math.inf), "X holds NaN or infinity in 2 of 400 rows"),
-        (np.where(np.eye(9) > 0, 1e300, 1.0), "X holds NaN or infinity in 9 of 9 rows"),
-        ([["a", "b"], ["c", "d"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
-        ([["1", "2"], ["3", "4"]], r"X is not an array of numbers \(it holds str\d+ values\)"),
-        (np.array([["a", 2], [3, 4]], dtype=object), "X is not an array of numbers .*'a'"),
-        (np.ones((4, 2), complex), r"X is not an array of numbers \(it holds complex128 values\)"),
-        (csr_array(np.eye(4)), r"X is sparse, which is not supported; give X.toarray\(\)"),
-        ([[1.0, 2.0], [3.0]], "X is not an array of numbers"),
-        ([[None, 1.0], [2.0, 3.0]], "X "),
-        (np.ones(5), r"X has shape \(5,\); an array of rows and columns is wanted"),
-        (np.ones((4, 3, 2)), r"X has shape \(4, 3, 2\); .* images \(n, planes, height, width\)"),
-        (np.ones((4, 1, 0, 2)), r"X has shape \(4, 1, 0, 2\)"),
-        (np.ones((1, 1, 4, 4)), r"X has shape \(1, 1, 4, 4\); a model needs at least 2"),
-        (np.full((3, 1, 4, 4), np.nan), "X holds NaN or infinity in 3 of 3 rows"),
-        (3.0, r"X has shape \(\)"),
-        (np.ones((5, 0)), r"X has shape \(5, 0\)"),
-        (np.ones((1, 5)), r"X has shape \(1, 5\); a model needs at least 2"),
-        (np.ones((0, 5)), r"X has shape \(0, 5\); a model needs at least 2"),
+        (np.full((9, 3), math.nan), None, "X holds NaN or infinity in 9 of 9 rows; remove them"),
+        (np.ones((1, 1, 4, 4)), None, r"X has shape \(1, 1, 4, 4\); a model needs at least 2"),
+        (np.ones((1, 5)), None, r"X has shape \(1, 5\); a model needs at least 2"),
+        (np.ones((0, 5)), None, r"X has shape \(0, 5\); a model needs at least 2"),
+        (np.ones((9, 5)), ["a"] * 8, r"groups has shape \(8,\); one label for each of 9 rows"),
     ],
 )
-def test_a_wrong_array_is_refused(x: Any, sentence: str) -> None:
+def test_wrong_arrays_are_refused_when_fitting(x: Any, groups: Any, sentence: str) -> None:
     with pytest.raises(ArrayError, match=sentence):
-        NoveltyModel(**TINY).fit(x)
-
-
-@pytest.mark.parametrize(
-    ("groups", "sentence"),
-    [
-        (["a"] * 399, r"groups has shape \(399,\); one label for each of 400 rows"),
-        (np.ones((400, 1)), r"groups has shape \(400, 1\)"),
-        ("ann", r"groups has shape \(\)"),
-    ],
-)
-def test_wrong_groups_are_refused(groups: Any, sentence: str) -> None:
-    with pytest.raises(ArrayError, match=sentence):
-        NoveltyModel(**TINY).fit(voxels(), groups=groups)
+        NoveltyModel(**TINY).fit(x, groups=groups)
 
 
 def test_other_columns_than_those_of_fitting_are_refused(model: NoveltyModel) -> None:
@@ -503,66 +393,14 @@ def test_other_columns_than_those_of_fitting_are_refused(model: NoveltyModel) ->
         model.decode([[math.nan, 0.0]])
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        (
-            {"latents": 5, "hidden": None, "preset": "paper"},
-            "The preset paper knows no hidden widths for 5 latents, only for 8, 16",
-        ),
-        ({"latents": 0}, "latents is 0; 1 or more is wanted"),
-        ({"hidden": (8, 0)}, r"hidden is \(8, 0\); widths of 1 or more"),
-        ({"epochs": 0}, "epochs is 0; 1 or more"),
-        ({"kl_weight": -1.0}, r"kl_weight is -1\.0; 0\.0 or more"),
-        ({"kl_weight": math.nan}, "kl_weight is nan"),
-        ({"seed": -1}, "seed is -1; 0 or more"),
-        ({"validation": 0.0}, r"validation is 0\.0; a share between 0 and 1"),
-        ({"validation": 1.0}, r"validation is 1\.0"),
-        ({"preset": "mine"}, "No preset is called 'mine', only default, paper"),
-        ({"device": "tpu"}, "PyTorch finds no device 'tpu'"),
-    ],
-)
-def test_a_setting_out_of_range_is_refused_when_fitting(
-    settings: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ArrayError, match=sentence):
-        NoveltyModel(**(TINY | settings)).fit(voxels())
-
-
 def test_a_failed_refit_keeps_what_was_learnt(model: NoveltyModel) -> None:
     again = NoveltyModel(**TINY).fit(voxels(), groups=GROUPS)
     with pytest.raises(ArrayError):
-        again.fit(with_value(math.nan))
+        again.fit(np.full((2, CHANNELS), math.nan))
     assert same(again, model)
 
 
-@pytest.mark.parametrize(
-    "convert",
-    [
-        lambda x: x.astype(np.float64),
-        lambda x: x.tolist(),
-        np.asfortranarray,
-        torch.from_numpy,
-        lambda x: np.repeat(x, 2, axis=0)[::2],
-    ],
-)
-def test_arrays_of_any_kind_are_taken(model: NoveltyModel, convert: Any) -> None:
-    x = voxels(30, seed=1)
-    np.testing.assert_array_equal(model.novelty(convert(x)), model.novelty(x))
-
-
-def test_arrays_that_may_not_be_written_to_are_taken(model: NoveltyModel, tmp_path: Path) -> None:
-    x = voxels(30, seed=1)
-    np.save(tmp_path / "x.npy", x)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    np.testing.assert_array_equal(model.novelty(mapped), model.novelty(x))
-
-
 # --- Images
-
-
-def images(rows: int = 60, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((rows, 1, 6, 5), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -584,17 +422,6 @@ def test_an_image_of_the_reference_has_no_novelty(of_images: NoveltyModel) -> No
     assert (of_images.decision_function(images(9, seed=1)) > 0).all()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_images_have_recipes_of_their_own(preset: str) -> None:
-    recipe = IMAGE_PRESETS[preset]
-    one = NoveltyModel(latents=2, epochs=1, preset=preset).fit(images())
-    weight = recipe.kl_weight
-    assert same(
-        one, NoveltyModel(latents=2, epochs=1, preset=preset, kl_weight=weight).fit(images())
-    )
-    assert one.network_.settings["hidden"] == list(recipe.hidden)
-
-
 @pytest.mark.parametrize("x", [images()[:, :, :5], images().reshape(60, 30)])
 def test_other_images_than_those_of_fitting_are_refused(
     of_images: NoveltyModel, x: np.ndarray
@@ -610,15 +437,24 @@ def test_vectors_are_wanted_where_vectors_were_fitted(model: NoveltyModel) -> No
         model.novelty(images())
 
 
-# --- Devices
+# --- What lies on the disk
 
 
-def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert find_device("auto") == torch.device("cpu")
-    with pytest.raises(ArrayError, match="PyTorch finds no device 'cuda' on this machine"):
-        find_device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert find_device("auto") == find_device("cuda") == torch.device("cuda")
-    assert find_device("cpu") == torch.device("cpu")
+def test_damage_is_found_before_it_is_looked_at_and_only_in_what_scores_look_at(
+    model: NoveltyModel, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model")
+    path = next((tmp_path / "model" / "reference").iterdir())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # a signal, which lie last
+    path.write_bytes(data)
+    loaded = NoveltyModel.load(tmp_path / "model")
+    loaded.check_reference(["latent-distance", "recon-error", "output-density"])
+    for score in ("input-distance", "output-input-distance"):
+        with pytest.raises(ModelError, match=f"{path.name} was altered"):
+            loaded.check_reference(["recon-error", score])
+    assert (loaded.novelty(voxels()) == 0).all()
+    with pytest.raises(ModelError, match=f"{path.name} was altered"):
+        loaded.novelty(voxels(), "input-distance")
+    with pytest.raises(InputError, match="There is no score 'nearest'"):
+        loaded.check_reference(["nearest"])

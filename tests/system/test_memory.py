@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import subprocess
 import sys
@@ -11,12 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.model.rows import Healthy
-from qspace_nd.progress import SILENT
-from qspace_nd.scores import reference
 from qspace_nd.system import memory
 from qspace_nd.system.memory import GB
 from tests.conftest import PROGRAM, Run
@@ -132,46 +126,3 @@ def test_no_memory_is_wrong_usage(prepared: Path, call: Run) -> None:
     outcome = call("map patient.nii.gz -o map.nii.gz --memory 0", prepared)
     assert outcome.status == 2
     assert "Invalid value for '--memory'" in outcome.stderr
-
-
-def test_fit_says_where_memory_does_not_hold_the_voxels_that_training_would_look_at() -> None:
-    x = np.random.default_rng(0).normal(1.0, 0.1, (5000, 5)).astype(np.float32)
-    scans = [Healthy("ann", x[:2000]), Healthy("bob", x[2000:])]
-    warned: list[str] = []
-
-    class Heard(type(SILENT)):  # type: ignore[misc]
-        def warn(self, message: str) -> None:
-            warned.append(message)
-
-    model = NoveltyModel(latents=2, hidden=(4,), epochs=1)
-    model.fit_parts(scans, memory=1, progress=Heard())
-    (sentence,) = warned
-    assert re.match(r"Memory holds 1,024 of the [23],000 voxels that training would", sentence)
-    assert len(model.reference_) == 5000
-
-
-def test_memory_does_not_change_the_model_where_it_suffices() -> None:
-    x = np.random.default_rng(0).normal(1.0, 0.1, (3000, 5)).astype(np.float32)
-    scans = [Healthy("ann", x[:2000]), Healthy("bob", x[2000:])]
-    models = [
-        NoveltyModel(latents=2, hidden=(4,), epochs=1).fit_parts(scans, memory=memory)
-        for memory in (4 * GB, 40 * GB)
-    ]
-    for ours, theirs in zip(*(m.network_.state_dict().values() for m in models), strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def test_a_search_that_is_built_is_used_again_whatever_memory_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    x = np.random.default_rng(0).normal(1.0, 0.1, (500, 5)).astype(np.float32)
-    model = NoveltyModel(latents=2, hidden=(4,), epochs=1).fit(x)
-    monkeypatch.setattr(reference, "ROWS", 100)
-    first = model.novelty(x[:10] + 1)
-
-    def fail(*arguments: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr(reference.Reference, "points", fail)
-    again = model.novelties(x[:10] + 1, ["latent-distance"], memory=1)["latent-distance"]
-    np.testing.assert_array_equal(first, again)
