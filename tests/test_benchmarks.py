@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -282,3 +283,30 @@ def test_half_of_the_inliers_of_a_table_are_learnt_from():
     assert sorted([*train[:, 0], *test[:, 0]]) == x[:, 0].tolist()
     np.testing.assert_array_equal(novel, test[:, 0] % 5 == 0)
     assert novel.sum() == 5
+
+
+# --- two checkouts
+
+
+def test_images_are_the_same_to_the_last_bit_or_said_to_differ(tmp_path):
+    from same_maps import difference
+
+    def write(name, values, affine, code=1):
+        image = nib.Nifti1Image(values, affine)
+        image.set_sform(affine, code)
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+        return tmp_path / f"{name}.nii.gz"
+
+    values = np.array([[[0.0, 1.0, np.nan]]], np.float32)
+    one = write("one", values, np.eye(4))
+    assert difference(one, write("same", values.copy(), np.eye(4))) == ""
+    other = values.copy()
+    other[0, 0, 1] = np.nextafter(other[0, 0, 1], 2)
+    assert difference(one, write("other", other, np.eye(4))) == "largest difference 1.19e-07"
+    moved = write("moved", values, np.diag([1, 1, 2, 1.0]))
+    coded = write("coded", values, np.eye(4), code=2)
+    assert difference(one, moved) == difference(one, coded) == "another affine or header code"
+    assert difference(one, tmp_path / "absent.nii.gz") == "is made by one alone"
+    assert "float32 (1, 1, 3) and float64" in difference(
+        one, write("wide", values.astype(float), np.eye(4))
+    )
