@@ -16,7 +16,7 @@ from qspace_nd.errors import ArrayError
 from qspace_nd.model import fitting
 from qspace_nd.model.fitting import fit_network, recipe_of, widths_of
 from qspace_nd.model.rows import Healthy
-from qspace_nd.network.training import IMAGE_PRESETS, PRESETS
+from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
 from qspace_nd.progress import SILENT
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.memory import GB
