@@ -329,7 +329,7 @@ def map_scans(
 
     def work(job: MapJob) -> None:
         image = job.scan.files.image
-        voxels = read_scan(job.scan, protocol, options, progress)
+        voxels = read_scan(job.scan, protocol, options, progress, residual=True)
         _warn_of(voxels, progress)
         divide_by_channel_means(voxels.values, acquisition.channel_means)
         subject = acquisition.subject_of(voxels.digest)
