@@ -15,7 +15,7 @@ from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
 from qspace_nd import gaussian
-from qspace_nd.diffusion import alteration, harmonics, invariants, resampling
+from qspace_nd.diffusion import alteration, harmonics, invariants, products, resampling
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.normalise import channel_means
 from qspace_nd.diffusion.resampling import Resampling
@@ -51,7 +51,7 @@ NETWORK = (gaussian, vae, rows, fitting, objective, dense, compiling, recipes, t
 TUNING = (alteration, tuning)
 """What the choice of settings depends on."""
 
-HARMONICS = (harmonics, resampling, invariants)
+HARMONICS = (harmonics, products, resampling, invariants)
 """What a fit in spherical harmonics depends on."""
 
 

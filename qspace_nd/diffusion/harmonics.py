@@ -19,6 +19,7 @@ import numpy as np
 
 from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.products import multiply
 from qspace_nd.errors import GradientError
 
 MAX_ORDER = 8
@@ -29,6 +30,7 @@ MAX_ERROR = 0.03
 _PENALTY = 0.006 / 60  # λ: Descoteaux's 0.006 at his 60 directions
 _FIBRE = (1.7e-3, 0.3e-3)  # mm²/s along and across a typical fibre
 _CHUNK = 65_536  # voxels fitted at once
+_ROWS_AT_ONCE = 4096  # whose residuals fit the cache
 
 
 def harmonics(order: int, directions: Float64) -> Float64:
@@ -136,16 +138,22 @@ class ShellFits:
 
         (N,); 0 where there is nothing at b=0.
         """
-        residual = np.empty(len(values), np.float32)
-        fitted = [(shell.volumes, shell.at(shell.directions)) for shell in self.shells]
-        weighted = sum(len(volumes) for volumes, _ in fitted)
-        for rows, part in chunks(values):
-            squares = sum(
-                np.square(part[:, v] - part[:, v] @ matrix.T).sum(axis=1) for v, matrix in fitted
-            )
-            b0 = part[:, self.b0].mean(axis=1)
-            rms = np.sqrt(squares / weighted)
-            residual[rows] = np.divide(rms, b0, out=np.zeros_like(rms), where=b0 > 0)
+        # One matrix gives the residuals of all weighted volumes and, last, the mean at b=0.
+        weighted = [volume for shell in self.shells for volume in shell.volumes]
+        matrix = np.zeros((values.shape[1], values.shape[1]))
+        for shell in self.shells:
+            fit = shell.at(shell.directions)
+            matrix[np.ix_(shell.volumes, shell.volumes)] = np.eye(len(fit)) - fit
+        matrix = matrix[[*weighted, self.b0[0]]]
+        matrix[-1, self.b0] = 1 / len(self.b0)
+        residual = np.zeros(len(values), np.float32)
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            part = values[start : start + _ROWS_AT_ONCE]
+            found = np.empty((len(part), len(matrix)), np.float32)
+            multiply(part, matrix, found)
+            left, b0 = found[:, :-1], found[:, -1]
+            rms = np.sqrt(np.einsum("ij,ij->i", left, left) / np.float32(len(weighted)))
+            np.divide(rms, b0, out=residual[start : start + len(part)], where=b0 > 0)
         return residual
 
 

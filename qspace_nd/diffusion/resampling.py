@@ -18,6 +18,7 @@ from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
 from qspace_nd.diffusion.normalise import divide_by_scan_mean
+from qspace_nd.diffusion.products import multiply
 from qspace_nd.errors import GradientError
 
 B_RANGE = 0.10
@@ -68,6 +69,7 @@ class Resampling:
         matched = match_shells(model, scan, name)
         self.fits = matched.scan
         b0, *weighted = matched.model
+        self._b0 = b0[0]  # each channel at b=0 is the mean of the scan's volumes there
         self.matrix = np.zeros((len(model.bvals), len(scan.bvals)))
         self.matrix[np.ix_(b0, self.fits.b0)] = 1 / len(self.fits.b0)
         self._exponent = np.zeros(len(model.bvals))
@@ -75,14 +77,17 @@ class Resampling:
             self.matrix[np.ix_(channels, shell.volumes)] = shell.at(model.directions[channels])
             self._exponent[channels] = model.bvals[channels] / shell.b - 1
 
-    def __call__(self, values: Float32) -> Float32:
-        """Bring voxels (n, C') to the model's channels (n, C), divided by the mean over all."""
-        resampled = np.empty((len(values), len(self.matrix)), np.float32)
-        for rows, part in chunks(values):
-            signal = part @ self.matrix.T
-            if self._exponent.any():
-                signal *= carried(signal, part[:, self.fits.b0].mean(axis=1), self._exponent)
-            resampled[rows] = signal
+    def __call__(self, values: Float32, *, overwrite: bool = False) -> Float32:
+        """Bring voxels (n, C') to the model's channels (n, C), divided by the mean over all.
+
+        If `overwrite`, the result takes the place of `values` where C is C'.
+        """
+        overwrite &= values.shape[1] == len(self.matrix)
+        resampled = values if overwrite else np.empty((len(values), len(self.matrix)), np.float32)
+        multiply(values, self.matrix, resampled)
+        if self._exponent.any():
+            for rows, signal in chunks(resampled):
+                resampled[rows] *= carried(signal, signal[:, self._b0], self._exponent)
         divide_by_scan_mean(resampled)
         return resampled
 

@@ -100,6 +100,19 @@ class Bridge:
     transform: Resampling | RotationInvariants | None = None
     mixed: bool = False
 
+    def channels(self, values: Float32) -> Float32:
+        """Bring voxels (n, C') to channels (n, C), divided by the scan's mean, maybe in place."""
+        if self.transform is None:
+            divide_by_scan_mean(values)
+            return values
+        if isinstance(self.transform, Resampling):
+            return self.transform(values, overwrite=True)
+        return self.transform(values)
+
+    def residual(self, values: Float32) -> Float32 | None:
+        """The residual (n,) of the fit to voxels (n, C'), None where nothing is fitted."""
+        return None if self.transform is None else self.transform.fits.residual(values)
+
 
 def protocol_of(acquisition: Acquisition) -> Protocol:
     """The protocol of the scans that a model was fitted on."""
@@ -213,8 +226,13 @@ def read_scan(
     protocol: Protocol,
     options: ScanOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
+    *,
+    residual: bool = False,
 ) -> Voxels:
     """Read a scan's voxels in the protocol's channels, divided by the scan's mean.
+
+    Where `residual`, that of the fit in spherical harmonics is computed too, if there is one: of
+    the volumes, which are let go of here, so that a scan is never held twice.
 
     Raises
     ------
@@ -225,9 +243,6 @@ def read_scan(
     voxels = read_voxels(
         scan, order=bridge.order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
     )
-    if bridge.transform is None:
-        divide_by_scan_mean(voxels.values)
-        return voxels
     mixing = (
         f"{scan.files.image} is resampled in spherical harmonics to the gradient directions of "
         f"scans that were not resampled; maps are most accurate where all are: fit with "
@@ -235,8 +250,8 @@ def read_scan(
     )
     return replace(
         voxels,
-        values=bridge.transform(voxels.values),
-        residual=bridge.transform.fits.residual(voxels.values),
+        residual=bridge.residual(voxels.values) if residual else None,
+        values=bridge.channels(voxels.values),  # after the residual, whose volumes it overwrites
         warnings=(*voxels.warnings, mixing) if bridge.mixed else voxels.warnings,
     )
 

@@ -40,7 +40,7 @@ class Voxels:
         Whether the mask was computed, there being none.
     warnings : tuple of str
     residual : (n,) float32 ndarray or None
-        Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where there was one.
+        Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where it was asked for.
     """
 
     values: Float32

@@ -116,7 +116,8 @@ def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
 
 def _read(job: MapJob, progress: Progress) -> Voxels:
     """Read a scan as the model takes it, and tell what a user should look at in it."""
-    voxels = read_scan(job.scan, job.model.protocol, job.options, progress)
+    protocol, options = job.model.protocol, job.options
+    voxels = read_scan(job.scan, protocol, options, progress, residual=True)
     for warning in (*job.scan.warnings, *voxels.warnings):
         _log.warning(warning)
     divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)

@@ -69,6 +69,34 @@ def test_the_residual_is_a_share_of_b0_and_0_where_there_is_none() -> None:
     assert 0.1 < noisy <= 0.2
 
 
+def noisy(table: GradientTable, number: int = 2000) -> np.ndarray:
+    """Voxels with noise, in the numbers that a scanner stores."""
+    noise = np.random.default_rng(0).normal(scale=0.05, size=(number, len(table.bvals)))
+    return (700 * (voxels(table, number) + noise)).astype(np.float32)
+
+
+def test_the_residual_is_that_of_double_precision_but_for_a_millionth_of_b0() -> None:
+    table = joined(spread(30, 700), spread(40, 2000))
+    fits, signal = fit_shells(table, "s"), noisy(table)
+    exact = signal.astype(np.float64)
+    squares = 0
+    for shell in fits.shells:
+        fitted = exact[:, shell.volumes] @ shell.at(shell.directions).T
+        squares = squares + np.square(exact[:, shell.volumes] - fitted).sum(axis=1)
+    expected = np.sqrt(squares / 70) / exact[:, fits.b0].mean(axis=1)
+    np.testing.assert_allclose(fits.residual(signal), expected, rtol=0, atol=1e-6)
+
+
+def test_the_residual_of_a_voxel_is_the_same_in_any_company() -> None:
+    table = spread(40)
+    fits, signal = fit_shells(table, "s"), noisy(table, 9000)
+    whole = fits.residual(signal)
+    order = np.random.default_rng(0).permutation(9000)
+    np.testing.assert_array_equal(fits.residual(signal[order]), whole[order])
+    for rows in (slice(0, 1), slice(3, 4100), slice(4095, 8193)):
+        np.testing.assert_array_equal(fits.residual(signal[rows]), whole[rows])
+
+
 def test_many_directions_in_one_plane_are_too_unevenly_spread() -> None:
     angles = np.arange(40) * np.pi / 40
     flat = np.stack([np.cos(angles), np.sin(angles), np.zeros(40)], axis=1)

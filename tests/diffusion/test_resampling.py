@@ -77,6 +77,28 @@ def test_b_values_within_the_range_are_carried_as_if_the_signal_fell_exponential
     assert np.isfinite(Resampling(model, scan, "s")(signal - 1)).all()
 
 
+def test_resampling_is_that_of_double_precision_but_for_rounding() -> None:
+    model, scan = joined(spread(30, 700), spread(40, 2000)), spread(40, 730)
+    scan = joined(scan, spread(40, 2000, seed=3))  # of one shell b is carried, of the other not
+    resampling, signal = Resampling(model, scan, "s"), 700 * voxels(scan)
+    exact = signal.astype(np.float64) @ resampling.matrix.T
+    b0 = signal[:, resampling.fits.b0].mean(axis=1, dtype=np.float64)[:, None]
+    share = np.where((model.bvals > 600) & (model.bvals < 800), 700 / 730 - 1, 0)
+    exact *= (exact / b0).clip(0.01, 1) ** share
+    np.testing.assert_allclose(resampling(signal), scaled(exact), rtol=0, atol=2e-6)
+
+
+def test_the_result_takes_the_place_of_the_voxels_where_it_may() -> None:
+    model, scan = spread(40), spread(40, 1230, seed=1)
+    signal = voxels(scan)
+    expected = Resampling(model, scan, "s")(signal)
+    found = Resampling(model, scan, "s")(signal, overwrite=True)
+    assert found is signal
+    np.testing.assert_array_equal(found, expected)
+    fewer = Resampling(model, spread(30), "s")(voxels(spread(30)), overwrite=True)
+    assert fewer.shape == (300, 43)
+
+
 # --- Refusals
 
 MODEL = spread(40)

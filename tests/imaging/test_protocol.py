@@ -15,13 +15,22 @@ from scipy.spatial.transform import Rotation
 
 from qspace_nd.diffusion.fsl import write_gradients
 from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.harmonics import fit_shells
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, ScanError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.nifti import read_volume, write_scan
-from qspace_nd.imaging.protocol import ROTATION_INVARIANT, ScanOptions, bring_to, common_protocol
+from qspace_nd.imaging.protocol import (
+    ROTATION_INVARIANT,
+    ScanOptions,
+    bring_to,
+    common_protocol,
+    open_scans,
+    read_scan,
+)
 from qspace_nd.imaging.scans import Scan
+from qspace_nd.imaging.voxels import read_voxels
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.simulation.cohort import Simulation, simulate_cohort
@@ -102,6 +111,20 @@ def test_a_scan_is_brought_to_a_model_as_the_model_is() -> None:
     assert isinstance(bring_to(scan_of(OWN), features).transform, RotationInvariants)
     wide = bring_to(scan_of(OWN), plain, ScanOptions(gradients="strict", max_angle=90.0))
     assert wide.transform is None
+
+
+def test_the_residual_is_computed_where_it_is_asked_for(study: Path) -> None:
+    (scan,) = open_scans([study / "own.nii.gz"], STRICT)
+    resampled, plain = (common_protocol([scan], options) for options in (ScanOptions(), STRICT))
+    volumes = read_voxels(scan).values
+    asked, not_asked = (read_scan(scan, resampled, residual=ask) for ask in (True, False))
+    assert not_asked.residual is None
+    assert asked.residual is not None
+    np.testing.assert_array_equal(asked.values, not_asked.values)
+    assert scan.gradients is not None
+    fits = fit_shells(scan.gradients, "own")
+    np.testing.assert_array_equal(asked.residual, fits.residual(volumes))
+    assert read_scan(scan, plain, STRICT, residual=True).residual is None
 
 
 # --- From files to maps
