@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from qspace_nd.arrays import Bools, Float64
-from qspace_nd.diffusion import gradients, normalise
+from qspace_nd.diffusion import fsl, gradients, normalise
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.simulation import anatomy, cohort, head, lesions
@@ -46,7 +46,7 @@ LEAST_LESION_VOLUME = 10_000.0
 LEAST_LESION_VOXELS = 100
 """Lesion voxels that every patient must have."""
 
-SIMULATOR = (anatomy, gradients, lesions, normalise, head, cohort)
+SIMULATOR = (anatomy, fsl, gradients, lesions, normalise, head, cohort)
 """What the voxels of a cohort depend on."""
 
 LesionMask = tuple[Bools, Float64]
