@@ -100,31 +100,34 @@ def call_installed(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def main_of_installed() -> Callable[[], None]:
-    """What the installed `qspace-nd` calls."""
+def call_here(line: str, folder: Path) -> int:
+    """Run what the installed `qspace-nd` calls, in this process: no time goes into imports."""
     (script,) = metadata.entry_points(group="console_scripts", name="qspace-nd")
-    main: Callable[[], None] = script.load()
-    return main
+    main = script.load()
+    words, environment = sys.argv, dict(os.environ)
+    handler = signal.getsignal(signal.SIGTERM)
+    sys.argv = ["qspace-nd", *words_of(line, folder)]
+    try:
+        with chdir(folder), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = words
+        signal.signal(signal.SIGTERM, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
 
 
 @pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run what the installed `qspace-nd` calls, in this process: no time goes into imports."""
-    main = main_of_installed()
-    environment, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+def call(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process, and hear what it says."""
 
     def run(line: str, folder: Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["qspace-nd", *words_of(line, folder)])
         capfd.readouterr()
-        with chdir(folder), pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, *capfd.readouterr())
+        return Outcome(call_here(line, folder), *capfd.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-    os.environ.clear()
-    os.environ.update(environment)
+    return run
 
 
 def tree_of(folder: Path) -> dict[str, tuple[int, str] | None]:

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import Run, call_installed, tree_of
+from tests.conftest import Run, call_here, tree_of
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 PATIENTS = ("patient01", "patient02", "patient03")
@@ -34,8 +34,7 @@ def errors_of(folder: Path) -> list[dict[str, Any]]:
 
 def lines(folder: Path, *commands: str) -> None:
     for line in commands:
-        outcome = call_installed(f"{line} -q", folder)
-        assert outcome.status == 0, outcome.stderr
+        assert call_here(f"{line} -q", folder) == 0
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, call_installed
+from tests.conftest import Run
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
 
@@ -33,10 +33,8 @@ def test_tuning_tries_what_is_not_given_and_keeps_the_best(
     assert {key: str(settings[key.replace("-", "_")]) for key in best} == best
 
 
-def test_the_log_without_a_terminal_is_plain_text(folder: Path) -> None:
-    outcome = call_installed(
-        "fit healthy/*.nii.gz --latents 16,4 --epochs 60 --model new-model", folder
-    )
+def test_the_log_without_a_terminal_is_plain_text(folder: Path, call: Run) -> None:
+    outcome = call("fit healthy/*.nii.gz --latents 16,4 --epochs 60 --model new-model", folder)
     assert outcome.status == 0
     assert outcome.stdout == ""
     assert not CONTROL_CHARACTERS.search(outcome.stderr)

@@ -20,6 +20,8 @@ from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.files import LAYOUTS
 from qspace_nd.simulation.lesions import LESION_KINDS
 from qspace_nd.system.machine import DEVICES, Machine
+from qspace_nd.workflows import check as checking
+from qspace_nd.workflows import map as mapping
 from qspace_nd.workflows.settings import SEARCHES, MapSettings
 from tests.conftest import Run
 
@@ -156,30 +158,31 @@ def test_what_the_help_says_of_presets_is_so() -> None:
 # --- What they do
 
 
-@pytest.mark.parametrize(("given", "threads"), [("--nthreads 3", 3), ("", os.cpu_count())])
+@pytest.mark.parametrize(
+    ("given", "slurm", "threads"), [("--nthreads 3", "5", 3), ("", "5", 5), ("", "", 7)]
+)
 def test_threads_are_limited_before_any_library_is_loaded(
-    given: str, threads: int, prepared: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+    given: str,
+    slurm: str,
+    threads: int,
+    prepared: Path,
+    call: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    limits = []
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7), raising=False)
+    monkeypatch.setattr(
+        checking, "check_scans", lambda *_, **__: limits.extend(map(os.environ.get, names)) or []
+    )
     assert call(f"check patient.nii.gz {given}", prepared).status == 0
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        assert os.environ[name] == str(threads)
-
-
-def test_slurm_says_how_many_threads_there_are(
-    prepared: Path, call: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
-    assert call("check patient.nii.gz", prepared).status == 0
-    assert os.environ["OMP_NUM_THREADS"] == "5"
+    assert limits == [str(threads)] * 3
 
 
 def test_the_machine_reaches_the_work(
     prepared: Path, tmp_path: Path, call: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qspace_nd.workflows import map as mapping
-
     given = []
     monkeypatch.setattr(mapping, "map_scans", lambda *_, machine, **__: given.append(machine))
     line = "map patient.nii.gz --device cpu --memory 1.5 --nthreads 2"

@@ -132,11 +132,11 @@ def full_disk(size: int) -> Callable[[], None]:
     ("line", "size"),
     [
         (
-            "fit healthy/*.nii.gz --latents 16,4 --epochs 60 --seed 3 --force",
+            "fit healthy/*.nii.gz --latents 16,4 --epochs 1 --seed 3 --force",
             1_000,
         ),  # at the weights
         (
-            "fit healthy/*.nii.gz --latents 16,4 --epochs 60 --seed 3 --force",
+            "fit healthy/*.nii.gz --latents 16,4 --epochs 1 --seed 3 --force",
             100_000,
         ),  # at the reference
         ("map patient.nii.gz --force", 4_000),

@@ -13,10 +13,8 @@ import pytest
 
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.simulation.cohort import simulate_cohort
-from qspace_nd.simulation.head import standard_table
 from qspace_nd.workflows.add import add_scans
-from tests.conftest import Run, tree_of
+from tests.conftest import Run, tiny_cohort, tree_of
 
 MODEL = "qspace-nd-model"
 
@@ -25,10 +23,7 @@ MODEL = "qspace-nd-model"
 def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two more controls, of the same protocol as the prepared ones."""
     folder = tmp_path_factory.mktemp("others")
-    table = standard_table(unweighted=2, directions=12)
-    simulate_cohort(
-        folder, controls=2, patients=0, layout="flat", voxel_size=8, table=table, seed=5
-    )
+    tiny_cohort(folder, controls=2, patients=0, layout="flat", seed=5)
     return folder / "healthy"
 
 
