@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qspace_nd.errors import LabelError, ScanError, counted
 from qspace_nd.layouts.maps import MapRecord, read_record
-from qspace_nd.layouts.names import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
+from qspace_nd.layouts.names import IMAGE_SUFFIXES, identity, parse_entities, stem
 
 # What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.
 _OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
@@ -72,7 +72,13 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
     if both_bids:
         return [_only([f for f in files if _same_scan(f, m[0])], m[0], option) for m in patients]
     if from_folder and len(patients) > 1:
-        return [_only([f for f in files if _named_for(f, m[0])], m[0], option) for m in patients]
+        names = [_patient_name(maps[0]) for maps in patients]
+        owners = [_owner(file, names) for file in files]
+        theirs = [
+            [file for file, owner in zip(files, owners, strict=True) if owner == name]
+            for name in names
+        ]
+        return [_only(own, maps[0], option) for own, maps in zip(theirs, patients, strict=True)]
     if len(files) != len(patients):
         raise LabelError(
             f"There are maps of {counted(len(patients), 'patient')} but "
@@ -107,14 +113,22 @@ def _images(path: Path, *patterns: str) -> list[Path]:
 
 def _same_scan(file: Path, record: MapRecord) -> bool:
     """Whether a label is of a map's scan; one without a session or run serves all of them."""
-    entities, wanted = parse_entities(file), parse_entities(record.path)
-    return all(entities[key] == wanted.get(key) for key in IDENTITY if key in entities)
+    return identity(parse_entities(file)).items() <= parse_entities(record.path).items()
 
 
-def _named_for(file: Path, record: MapRecord) -> bool:
-    """Whether the patient's name stands in the file's name, not within a longer word or number."""
-    name = re.sub(r"_?(novelty|dwi)$", "", record.patient)
-    return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", file.name) is not None
+def _patient_name(record: MapRecord) -> str:
+    return re.sub(r"_?(novelty|dwi)$", "", record.patient)
+
+
+def _owner(file: Path, names: Iterable[str]) -> str | None:
+    """Give the longest of the patients' names that stands in a file's name as whole words."""
+    word = r"[^\W_]"
+    found = (
+        name
+        for name in names
+        if re.search(rf"(?<!{word}){re.escape(name)}(?!{word})", file.name) is not None
+    )
+    return max(found, key=len, default=None)
 
 
 def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:

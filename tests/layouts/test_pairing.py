@@ -135,6 +135,27 @@ def test_a_folder_is_searched_for_the_patients_names_as_whole_words(tmp_path: Pa
     assert pair(patients, [tmp_path / "labels"], "--labels") == labels
 
 
+def test_a_label_is_of_the_patient_with_the_longest_name_in_it(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "HC_1_novelty.nii.gz", "HC_1_2_novelty.nii.gz"))
+    (longer,) = touch(tmp_path / "labels", "HC_1_2_lesions.nii.gz")
+    with pytest.raises(LabelError, match=r"HC_1_novelty.nii.gz one image .*, found: none"):
+        pair(patients, [tmp_path / "labels"], "--labels")
+    (shorter,) = touch(tmp_path / "labels", "HC_1_lesions.nii.gz")
+    assert pair(patients, [tmp_path / "labels"], "--labels") == [shorter, longer]
+
+
+def test_words_of_other_letters_are_words(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "M_novelty.nii.gz", "Mü_novelty.nii.gz"))
+    labels = touch(tmp_path / "labels", "M_lesions.nii.gz", "Mü_lesions.nii.gz")
+    assert pair(patients, [tmp_path / "labels"], "--labels") == labels
+
+
+def test_all_that_tells_scans_apart_tells_their_labels_apart(tmp_path: Path) -> None:
+    maps = touch(tmp_path, *(f"sub-1_rec-{r}_param-x_dwimap.nii.gz" for r in ("a", "b")))
+    labels = touch(tmp_path, *(f"sub-1_rec-{r}_label-lesion_mask.nii.gz" for r in ("b", "a")))
+    assert pair(patients_of(*maps), labels, "--labels") == labels[::-1]
+
+
 def test_two_labels_of_one_patient_are_refused_by_name(tmp_path: Path) -> None:
     patients = patients_of(*bids_maps(tmp_path, "01"))
     touch(tmp_path / "l", "sub-01_desc-lesion_mask.nii.gz", "sub-01_label-lesion_mask.nii.gz")
