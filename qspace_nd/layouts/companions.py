@@ -112,8 +112,9 @@ class Folders(dict[Path, Folder]):
         return self.setdefault(path, Folder(path))
 
 
-def describe_scan(image: Path, folders: Folders) -> ScanFiles:
+def describe_scan(image: Path, folders: Folders | None = None) -> ScanFiles:
     """Find what belongs to a scan, and whose it is, by the names of files around it."""
+    folders = Folders() if folders is None else folders
     entities = _scan_entities(image)
     subject, name = _whose(image, entities)
     return ScanFiles(

@@ -15,7 +15,14 @@ from qspace_nd.errors import InputError, ScanError
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.derivatives import locate, uri_of
 from qspace_nd.layouts.facts import is_name, read_facts
-from qspace_nd.layouts.names import IMAGE_SUFFIXES, ending, identity, parse_entities, stem
+from qspace_nd.layouts.names import (
+    IMAGE_SUFFIXES,
+    ending,
+    identity,
+    parse_entities,
+    require_here,
+    stem,
+)
 from qspace_nd.system.writing import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.
@@ -150,9 +157,10 @@ def read_sidecar(image: Path) -> dict[str, Any]:
     Raises
     ------
     ScanError
-        The file is not a JSON object.
+        The file is not a JSON object, or not here.
     """
     path = sidecar_path(image)
+    require_here([path])
     if not path.is_file():
         return {}
     try:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+from qspace_nd.errors import ScanError, counted
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ DESCRIPTION = "dataset_description.json"
 """What lies in the root of a BIDS dataset."""
 PARTICIPANTS = "participants.tsv"
 """The table of a dataset's participants."""
+NOT_SOURCES = ("derivatives", "sourcedata")
+"""Folders of a dataset in which other files than its scans lie."""
 DESCRIBING = frozenset(
     ("desc", "label", "space", "res", "den", "hemi", "atlas", "seg", "model", "param")
 )
@@ -30,7 +34,6 @@ _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
 _SUFFIX = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # no number alone: `sub-HC_01` is no subject `HC`
 _SESSION = re.compile(r"ses-[A-Za-z0-9+]+")
 _DATATYPES = ("dwi", "anat", "fmap", "func", "perf")
-_NOT_SOURCES = ("derivatives", "sourcedata")  # folders of what is no scan of a dataset
 _MASK = re.compile(r"(^|.*[_.-])mask", re.IGNORECASE)
 _NOT_A_SCAN = re.compile(
     # Maps and references that QSIPrep, FSL, MRtrix and this program write, anatomical images, and
@@ -161,16 +164,33 @@ def is_absent(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Give the files of a dataset, hidden ones, derivatives and sources left out.
+def require_here(paths: Iterable[Path]) -> None:
+    """Check that no path is a link to content that is not here.
+
+    Raises
+    ------
+    ScanError
+        Some are.
+    """
+    absent = [path for path in paths if is_absent(path)]
+    if absent:
+        others = f", and {counted(len(absent) - 1, 'other')} with it" if len(absent) > 1 else ""
+        raise ScanError(
+            f"{absent[0]} is a link to content that is not here{others}; expected the file itself: "
+            f"fetch it, with `datalad get` for instance."
+        )
+
+
+def files_below(folder: Path, without: Collection[str] = NOT_SOURCES) -> Iterator[Path]:
+    """Give the files in a folder and below, but hidden ones and those in folders of `without`.
 
     Links to folders are followed, but not to a folder that they lie in. What cannot be read is
     passed over with a warning.
     """
-    yield from _files_below(folder, frozenset())
+    yield from _files_below(folder, without, frozenset())
 
 
-def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+def _files_below(folder: Path, without: Collection[str], above: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -180,9 +200,9 @@ def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         _log.warning(f"{folder} cannot be read ({error.strerror or error}), and is passed over.")
         return
     for path, is_folder in found:
-        if path.name.startswith(".") or (is_folder and path.name in _NOT_SOURCES):
+        if path.name.startswith(".") or (is_folder and path.name in without):
             continue
         if is_folder:
-            yield from _files_below(path, above | {real})
+            yield from _files_below(path, without, above | {real})
         else:
             yield path

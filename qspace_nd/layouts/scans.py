@@ -27,10 +27,10 @@ from qspace_nd.layouts.names import (
     dataset_root,
     files_below,
     identity,
-    is_absent,
     is_image,
     is_mask,
     is_scan,
+    require_here,
     says,
     stem,
     subject_folder,
@@ -82,7 +82,8 @@ def find_scans(
         replace(scan, bval=bval or scan.bval, bvec=bvec or scan.bvec, mask=mask or scan.mask)
         for scan in (describe_scan(image, folders) for image in chosen)
     ]
-    _require_here(described)
+    files = (path for scan in described for path in (scan.image, scan.bval, scan.bvec, scan.mask))
+    require_here(path for path in files if path is not None)
     scans = _without_references(described)
     for note in _notes(images, repeated, scans):
         _log.info(note)
@@ -121,8 +122,7 @@ def _images(path: Path) -> Iterable[Path]:
         raise ScanError(
             f"{path} cannot be read ({error.strerror or error}); check it and its permissions."
         ) from error
-    if is_absent(path):
-        raise _absent([path])
+    require_here([path])
     if not there:
         hint = "no file matches this pattern" if set("*?[") & set(path.name) else "check the path"
         raise ScanError(f"{path} does not exist; expected a NIfTI file or a folder: {hint}.")
@@ -162,11 +162,11 @@ def _of_folder(folder: Path, images: list[Path]) -> list[Path]:
     kept = finished(scans)
     if not kept:  # neither has a dataset's name: which stage is meant, is not told by it
         return images
-    over = [image for image in scans if image not in kept]
+    over = {*scans} - {*kept}
     if over:
         _log.info(
             f"Passed over in {folder}, as phase images or other stages of preprocessing: "
-            f"{_names(over)}."
+            f"{_names(sorted(over))}."
         )
     return [image for image in images if image not in over]
 
@@ -199,7 +199,7 @@ def _one_stage_each(images: Sequence[Path]) -> list[Path]:
         Which stage is meant cannot be told.
     """
     magnitudes = [image for image in images if says(image, "part") in _WANTED["part"]] or images
-    over = [image for image in images if image not in magnitudes]
+    over = {*images} - {*magnitudes}
     scans: dict[object, list[Path]] = defaultdict(list)
     for image in magnitudes:
         scans[_which_scan(image)].append(image)
@@ -211,11 +211,11 @@ def _one_stage_each(images: Sequence[Path]) -> list[Path]:
                 f"{kept[0]} and {kept[1].name} are two stages or parts of one scan by their names; "
                 f"expected one image of each scan: name the one to read."
             )
-        over += [image for image in versions if image not in kept]
+        over |= {*versions} - {*kept}
     if over:
         _log.info(
             f"Passed over, as phase images or other stages of scans that are there too: "
-            f"{_names(over)}."
+            f"{_names(sorted(over))}."
         )
     return [image for image in images if image not in over]
 
@@ -274,22 +274,6 @@ def _require_printable(path: Path) -> None:
         ) from None
 
 
-def _require_here(scans: Iterable[ScanFiles]) -> None:
-    """Check that no scan, nor what belongs to it, is a link to content that is not here."""
-    files = (path for scan in scans for path in (scan.image, scan.bval, scan.bvec, scan.mask))
-    absent = [path for path in files if path is not None and is_absent(path)]
-    if absent:
-        raise _absent(absent)
-
-
-def _absent(paths: Sequence[Path]) -> ScanError:
-    others = f", and {counted(len(paths) - 1, 'other')} with it" if len(paths) > 1 else ""
-    return ScanError(
-        f"{paths[0]} is a link to content that is not here{others}; expected the file itself: "
-        f"fetch it, with `datalad get` for instance."
-    )
-
-
 # --- Scans that serve the others
 
 
@@ -299,16 +283,16 @@ def _without_references(scans: list[ScanFiles]) -> list[ScanFiles]:
     lengths = [len(table) for table in tables if max(table, default=0) > _B0_LIMIT]
     shortest = min(lengths, default=0)
     over = [
-        scan
+        scan.image
         for scan, table in zip(scans, tables, strict=False)
         if len(table) < shortest and table and all(0 <= b <= _B0_LIMIT for b in table)
     ]
     if over:
         _log.info(
             f"Passed over, as they hold b=0 volumes alone, which serve to correct distortions: "
-            f"{_names([scan.image for scan in over])}."
+            f"{_names(over)}."
         )
-    return [scan for scan in scans if scan not in over]
+    return [scan for scan in scans if scan.image not in over]
 
 
 def _b_values(scan: ScanFiles) -> list[float]:
@@ -341,10 +325,6 @@ def _notes(
         subjects = list(dict.fromkeys(scan.subject for scan in scans))
         whose = counted(len(subjects), "subject")
         yield f"{counted(len(scans), 'scan')} of {whose}: {listed(subjects, 20)}."
-
-
-def _doubtful_subjects(scans: Sequence[ScanFiles]) -> Iterator[str]:
-    """What a user may see otherwise: who is one person, and who several."""
     nearly = [scan for scan in scans if _is_nearly_bids(scan)]
     if nearly:
         subjects = list(dict.fromkeys(scan.subject for scan in nearly))
@@ -353,6 +333,10 @@ def _doubtful_subjects(scans: Sequence[ScanFiles]) -> Iterator[str]:
             f"plain ones: {_names([scan.image for scan in nearly])}, of "
             f"{counted(len(subjects), 'subject')}: {listed(subjects)}."
         )
+
+
+def _doubtful_subjects(scans: Sequence[ScanFiles]) -> Iterator[str]:
+    """What a user may see otherwise: who is one person, and who several."""
     people: dict[str, list[ScanFiles]] = defaultdict(list)
     for scan in scans:
         people[scan.subject].append(scan)
