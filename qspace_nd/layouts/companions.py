@@ -8,7 +8,7 @@ whose own name tells nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from qspace_nd.layouts.names import (
     absolute,
     dataset_root,
     in_datatype_folder,
+    is_file_or_absent,
     is_image,
     is_scan,
     parse_entities,
@@ -119,13 +120,17 @@ def describe_scan(image: Path, folders: Folders | None = None) -> ScanFiles:
     subject, name = _whose(image, entities)
     return ScanFiles(
         image=image,
-        bval=next(_gradients(image, entities, "bval", folders), None),
-        bvec=next(_gradients(image, entities, "bvec", folders), None),
-        mask=next(_masks(image, entities, folders), None),
+        bval=_first(_gradients(image, entities, "bval", folders)),
+        bvec=_first(_gradients(image, entities, "bvec", folders)),
+        mask=_first(_masks(image, entities, folders)),
         subject=subject,
         name=name,
         entities=entities,
     )
+
+
+def _first(candidates: Iterable[Path]) -> Path | None:
+    return next(filter(is_file_or_absent, candidates), None)
 
 
 def rotated_bvecs(image: Path) -> Path:

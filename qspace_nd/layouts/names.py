@@ -164,6 +164,11 @@ def is_absent(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
+def is_file_or_absent(path: Path) -> bool:
+    """Whether a path is a file, or a link to what is not here: no folder, pipe or device."""
+    return path.is_file() or is_absent(path)
+
+
 def require_here(paths: Iterable[Path]) -> None:
     """Check that no path is a link to content that is not here.
 
@@ -204,5 +209,5 @@ def _files_below(folder: Path, without: Collection[str], above: frozenset[str]) 
             continue
         if is_folder:
             yield from _files_below(path, without, above | {real})
-        else:
+        elif is_file_or_absent(path):
             yield path

@@ -131,6 +131,8 @@ def _images(path: Path) -> Iterable[Path]:
             f"{path} is not a NIfTI file by its name; expected .nii.gz or .nii: name the images "
             "only, their .bval, .bvec and masks are found beside them."
         )
+    if not path.is_file():
+        raise ScanError(f"{path} is no file but a pipe or device; expected a NIfTI file: write it.")
     return [path]
 
 

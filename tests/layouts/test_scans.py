@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -225,6 +226,15 @@ def test_whose_scans_they_are_is_told(
 ) -> None:
     find_scans(touch(tmp_path, *files))
     assert any(re.search(says, message) for message in heard.messages), heard.messages
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    touch(tmp_path, "c1.nii.gz", "c1.bval/x", "c1_mask.nii.gz/x")
+    os.mkfifo(tmp_path / "c2.nii.gz")
+    (scan,) = find_scans([tmp_path])
+    assert (scan.name, scan.bval, scan.mask) == ("c1", None, None)
+    with pytest.raises(ScanError, match=r"c2.nii.gz is no file but a pipe or device"):
+        find_scans([tmp_path / "c2.nii.gz"])
 
 
 def test_names_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
