@@ -5,29 +5,35 @@ What belongs to a scan is found beside it as it is for any other file (`companio
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from qspace_nd.errors import InputError, LabelError, ScanError, listed
+from qspace_nd.errors import InputError, LabelError, ScanError, counted, listed
+from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.maps import MapRecord
-from qspace_nd.layouts.names import DESCRIPTION, IMAGE_SUFFIXES, parse_entities
+from qspace_nd.layouts.names import (
+    DESCRIPTION,
+    PARTICIPANTS,
+    files_below,
+    is_image,
+    is_subject,
+    parse_entities,
+    parse_name,
+    stem,
+)
 from qspace_nd.layouts.pairing import lesions_among
+from qspace_nd.layouts.participants import GROUP, UNKNOWN, Participants, read_participants
+from qspace_nd.layouts.scans import finished
 
 _log = logging.getLogger(__name__)
 
 ENTITIES = ("ses", "task", "acq", "rec", "dir", "run", "echo", "part", "space", "desc")
 """What a name may say of a scan, and `where` may ask for, beside the participants' columns."""
 
-_PARTICIPANTS = "participants.tsv"
-_GROUP = "group"
 _NAMED = 12  # choices that a message names
 
 
@@ -62,8 +68,9 @@ class Dataset:
         ScanError
             There is none, or none of a participant who was named.
         """
-        images = [image for image in self._images("dwi") if self._is_usable(image)]
-        found = [image for image in images if self.holds(image)]
+        images = [image for image in self._images("dwi") if self.holds(image)]
+        found = finished(images, self._conditions)
+        self._tell_of_other_names()
         with_scans = {parse_entities(image)["sub"] for image in found}
         without = [f"sub-{label}" for label in self._chosen if label not in with_scans]
         conditions = f" where {' and '.join(self.where)}" if self.where else ""
@@ -83,19 +90,28 @@ class Dataset:
         Raises
         ------
         InputError
-            The participants are of several groups, and none was chosen.
+            Nobody was chosen, and not everybody is known to be healthy: the participants are of
+            several groups, or the group of some is not known.
         """
         scans = self.scans()
-        subjects = {parse_entities(scan)["sub"] for scan in scans}
-        groups = Counter(self._table.get(label, {}).get(_GROUP) for label in sorted(subjects))
-        people_chosen = self.participants or self._columns & {*self._conditions}
-        if len(groups) > 1 and not people_chosen:
-            sizes = ", ".join(f"{group or 'n/a'} ({size})" for group, size in groups.items())
+        if self.participants or any(map(self._conditions.__contains__, self._groupings)):
+            return scans
+        labels = sorted({parse_entities(scan)["sub"] for scan in scans})
+        doubt = self._table.doubt(labels)
+        if doubt is not None:
+            why, condition = doubt
+            where = f"--where {condition} for instance, or with " if condition else ""
             raise InputError(
-                f"{self.folder} has participants of several groups: {sizes}; a model is fitted on "
-                f"healthy people: name their group, with --where {_GROUP}={next(iter(groups))} for "
-                f"instance."
+                f"{self.folder} {why}; a model is fitted on healthy people: choose them, with "
+                f"{where}--participant-label, or, if all of them are healthy, name the folder "
+                f"itself without --bids."
             )
+        everybody = f"all {counted(len(labels), 'participant')} of {self.folder}"
+        if self._groupings:
+            group = self._table.value(labels[0], self._groupings[0])
+            _log.info(f"Taken as healthy: {everybody}, of the group {group}.")
+        else:
+            _log.warning(f"Taken as healthy: {everybody}, as none was chosen and no group is told.")
         return scans
 
     def lesions(self) -> list[Path]:
@@ -138,9 +154,9 @@ class Dataset:
     def holds(self, image: Path) -> bool:
         """Whether an image, or a map made of it, is of a participant and a scan that are meant."""
         entities = parse_entities(image)
-        asked = {key: v for key, v in self._conditions.items() if key not in self._columns}
+        asked = {key: v for key, v in self._conditions.items() if not self._table.has(key)}
         return entities.get("sub") in self._chosen and all(
-            entities.get(key) in values for key, values in asked.items()
+            entities.get(key, UNKNOWN) in values for key, values in asked.items()
         )
 
     # --- Participants
@@ -148,7 +164,11 @@ class Dataset:
     @cached_property
     def _chosen(self) -> list[str]:
         """The labels of the participants that are meant, sorted."""
-        everybody = sorted({*self._layout.get_subjects(), *self._table})
+        images = self._files(self.folder)
+        subjects = {entities["sub"] for entities in map(parse_entities, images) if entities}
+        folders = {path.name for path in self.folder.iterdir() if is_subject(path.name)}
+        subjects |= {name.removeprefix("sub-") for name in folders} | {*self._table.labels}
+        everybody = sorted(subjects)
         named = [label.removeprefix("sub-") for label in self.participants]
         unknown = [label for label in named if label not in everybody]
         if unknown:
@@ -158,10 +178,11 @@ class Dataset:
             )
         chosen = [label for label in everybody if not named or label in named]
         for key, values in self._conditions.items():
-            if key in self._columns:
-                there = {self._table.get(label, {}).get(key) or "n/a" for label in everybody}
-                self._require_known(f"participant with {key}", values, there)
-                chosen = [c for c in chosen if (self._table.get(c, {}).get(key) or "n/a") in values]
+            if self._table.has(key):
+                told = {label: self._table.value(label, key) for label in everybody}
+                self._require_known(f"participant with {key}", values, told.values())
+                wanted = set(map(str.casefold, values))
+                chosen = [label for label in chosen if told[label].casefold() in wanted]
         if not chosen:
             raise InputError(
                 f"{self.folder} has no participant that is both named and has "
@@ -170,9 +191,9 @@ class Dataset:
         return chosen
 
     def _require_known(self, what: str, values: Iterable[str], there: Iterable[str]) -> None:
-        there = sorted(there)
+        there = sorted(set(there))
         for value in values:
-            if value not in there:
+            if value.casefold() not in map(str.casefold, there):
                 raise InputError(
                     f"{self.folder} has no {what}={value}; choose among {listed(there, _NAMED)}."
                 )
@@ -184,98 +205,63 @@ class Dataset:
             key, equals, value = condition.partition("=")
             if not (key and equals and value):
                 raise InputError(
-                    f"--where {condition!r} is no condition; give KEY=VALUE, {_GROUP}=control for "
+                    f"--where {condition!r} is no condition; give KEY=VALUE, {GROUP}=control for "
                     f"instance."
                 )
-            if key not in self._columns and key not in ENTITIES:
-                table = self._table_path
-                columns = f"no {_PARTICIPANTS}" if table is None else f"no column {key} in {table}"
+            columns = [name for name in self._table.columns if name.casefold() == key.casefold()]
+            if not columns and key not in ENTITIES:
+                table = self._table.path
+                absent = f"no {PARTICIPANTS}" if table is None else f"no column {key} in {table}"
                 raise InputError(
-                    f"--where {condition} cannot be told: there is {columns}, and {key} is no "
+                    f"--where {condition} cannot be told: there is {absent}, and {key} is no "
                     f"entity of a scan's name; choose among "
-                    f"{listed((*sorted(self._columns), *ENTITIES), _NAMED)}."
+                    f"{listed((*sorted(self._table.columns), *ENTITIES), _NAMED)}."
                 )
-            conditions.setdefault(key, []).append(value)
+            conditions.setdefault(next(iter(columns), key), []).append(value)
         return conditions
 
     @cached_property
-    def _table_path(self) -> Path | None:
-        """The participants' table: of a derivative dataset perhaps that of the raw one around."""
-        folder = self.folder.absolute()
-        around = [folder.parents[1]] if folder.parent.name == "derivatives" else []
-        tables = (place / _PARTICIPANTS for place in (folder, *around))
-        return next((table for table in tables if table.is_file()), None)
+    def _table(self) -> Participants:
+        _require_dataset(self.folder)
+        return read_participants(self.folder)
 
     @cached_property
-    def _table(self) -> dict[str, dict[str, str]]:
-        """The row of each participant, by label; empty where there is no table."""
-        path = self._table_path
-        if path is None:
-            return {}
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-        except (OSError, ValueError, csv.Error) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); expected a table in UTF-8, its columns divided "
-                f"by tabs."
-            ) from error
-        if any("participant_id" not in row for row in rows):
-            raise InputError(
-                f"{path} has no column participant_id; expected one, with sub-01 and so on."
-            )
-        return {str(row["participant_id"]).removeprefix("sub-"): row for row in rows}
-
-    @cached_property
-    def _columns(self) -> set[str]:
-        rows = self._table.values()
-        return {key for row in rows for key in row if key and key != "participant_id"}
+    def _groupings(self) -> list[str]:
+        return self._table.groupings()
 
     # --- Files
 
     def _images(self, *suffixes: str, derivatives: bool = False) -> list[Path]:
-        layout = self._with_derivatives if derivatives else self._layout
-        names = layout.get(
-            suffix=list(suffixes), extension=list(IMAGE_SUFFIXES), return_type="filename"
-        )
-        start = self.folder.absolute()
-        # As the folder was named: messages and sidecars are to say what the user said.
-        return sorted(self.folder / Path(name).relative_to(start) for name in map(str, names))
+        """The subjects' images of these suffixes, by name; hidden files and sources left out."""
+        _require_dataset(self.folder)
+        described = self.folder.glob(f"derivatives/*/{DESCRIPTION}")
+        folders = [self.folder, *sorted(path.parent for path in described if derivatives)]
+        images = chain.from_iterable(map(self._files, folders))
+        return [image for image in images if parse_entities(image) and _suffix(image) in suffixes]
 
-    def _is_usable(self, image: Path) -> bool:
-        """Whether it is what was preprocessed, of a derivative, and no phase image."""
-        entities, asked = parse_entities(image), self._conditions
-        wanted = {"desc": (None, "preproc"), "part": (None, "mag")}
-        return all(key in asked or entities.get(key) in values for key, values in wanted.items())
+    def _files(self, folder: Path) -> list[Path]:
+        if folder not in self._listed:
+            self._listed[folder] = [path for path in files_below(folder) if is_image(path)]
+        return self._listed[folder]
 
     @cached_property
-    def _layout(self) -> Any:
-        return _index(self.folder, derivatives=False)
+    def _listed(self) -> dict[Path, list[Path]]:
+        return {}
 
-    @cached_property
-    def _with_derivatives(self) -> Any:
-        return _index(self.folder, derivatives=True)
-
-
-def _index(folder: Path, *, derivatives: bool) -> Any:
-    """The dataset's files, indexed by pybids, which takes its time to be imported."""
-    _require_dataset(folder)
-    from bids import BIDSLayout
-    from bids.exceptions import PyBIDSError
-    from bids.layout import BIDSLayoutIndexer
-
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
-    with warnings.catch_warnings(action="ignore"):  # of derivatives that are none, and its own age
-        try:
-            return BIDSLayout(
-                folder.absolute(), derivatives=derivatives, validate=False, indexer=indexer
+    def _tell_of_other_names(self) -> None:
+        """Warn of scans that are not found, as their names are not those of a dataset."""
+        scans = [path for path in self._files(self.folder) if stem(path).endswith("_dwi")]
+        names = [path.name for path in scans if not parse_entities(path)]
+        if names:
+            _log.warning(
+                f"Passed over in {self.folder}, as these are no BIDS names, with a hyphen or an "
+                f"underscore in a label for instance: {listed(names)}."
             )
-        except (PyBIDSError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{folder} cannot be read as a BIDS dataset ({reason}); give the scans themselves "
-                f"instead of --bids."
-            ) from error
+
+
+def _suffix(image: Path) -> str:
+    parsed = parse_name(stem(image))
+    return "" if parsed is None else parsed.suffix
 
 
 def _require_dataset(folder: Path) -> None:
@@ -284,12 +270,11 @@ def _require_dataset(folder: Path) -> None:
     if folder.is_dir():
         what = f"has no {DESCRIPTION}"
     if path.is_file():
-        what = f"has a {DESCRIPTION} that is no JSON object"
         try:
-            if isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
-                return
-        except (ValueError, OSError):
-            pass
+            read_facts(path)
+            return
+        except ValueError as error:
+            what = f"has a {DESCRIPTION} that is no JSON object ({error})"
     raise InputError(
         f"{folder} is not a BIDS dataset, as it {what}; name its root, or give the scans "
         f"themselves instead of --bids."

@@ -16,6 +16,7 @@ from typing import Any
 
 from qspace_nd._version import __version__
 from qspace_nd.errors import OutputError
+from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.names import DESCRIPTION, dataset_root
 from qspace_nd.system.writing import replacing
 
@@ -67,7 +68,7 @@ def describe(dataset: Path, sources: Iterable[Path] = ()) -> None:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": _NAME, "Version": __version__}],
         }
-        links: dict[str, str] = dict(facts.get("DatasetLinks", {}))
+        links = _links_of(facts)
         roots = (dataset_root(source) for source in sources)
         for root in dict.fromkeys(root for root in roots if root is not None):
             place = _relative(root, dataset)
@@ -111,8 +112,14 @@ def locate(source: str, image: Path) -> Path | None:
 
 
 def _links(dataset: Path) -> dict[str, str]:
-    description = _read(dataset / DESCRIPTION) or {}
-    return dict(description.get("DatasetLinks", {}))
+    return _links_of(_read(dataset / DESCRIPTION) or {})
+
+
+def _links_of(description: dict[str, Any]) -> dict[str, str]:
+    """Give the links that are some: a name and a place, both text."""
+    links = description.get("DatasetLinks")
+    items = links.items() if isinstance(links, dict) else ()
+    return {name: place for name, place in items if isinstance(place, str) and "\0" not in place}
 
 
 def _is_ours(description: dict[str, Any]) -> bool:
@@ -136,8 +143,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        return read_facts(path)
+    except ValueError:
         return {}
 
 

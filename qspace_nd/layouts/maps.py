@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,19 @@ from typing import Any
 from qspace_nd.errors import InputError, ScanError
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.derivatives import locate, uri_of
-from qspace_nd.layouts.names import IDENTITY, IMAGE_SUFFIXES, ending, parse_entities, stem
+from qspace_nd.layouts.facts import is_name, read_facts
+from qspace_nd.layouts.names import (
+    IMAGE_SUFFIXES,
+    ending,
+    identity,
+    parse_entities,
+    require_here,
+    stem,
+)
 from qspace_nd.system.writing import replacing
 
 # Entities that tell a derivative from its source, in their place in a BIDS name.
 _OWN_ENTITIES = ("model", "param", "desc")
-# Entities that a patient's name is made of.
-_NAMING = (*IDENTITY, "space")
 
 
 @dataclass(frozen=True)
@@ -148,14 +157,15 @@ def read_sidecar(image: Path) -> dict[str, Any]:
     Raises
     ------
     ScanError
-        The file is not JSON.
+        The file is not a JSON object, or not here.
     """
     path = sidecar_path(image)
+    require_here([path])
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return read_facts(path)
+    except ValueError as error:
         raise ScanError(f"{path} is not a JSON sidecar ({error}); map the scan again.") from error
 
 
@@ -165,23 +175,56 @@ def read_record(path: Path) -> MapRecord:
     Raises
     ------
     ScanError
-        Its sidecar is not JSON.
+        Its sidecar is not JSON, or has facts of another kind than `map` writes.
     """
     facts = read_sidecar(path)
+    _require_kinds(path, facts)
     sources = [locate(source, path) for source in facts.get("Sources") or []]
     entities = parse_entities(path)
-    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in _NAMING)
-    score, fwhm = facts.get("Score", stem(path)), facts.get("SmoothingFWHM")
+    kept = identity(entities).keys() | ({"space"} & entities.keys())
+    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in kept)
+    score, fwhm = facts.get("Score") or stem(path), facts.get("SmoothingFWHM")
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{ending(path)}")
     return MapRecord(
         path=path,
         score=score if fwhm is None else f"{score}, {fwhm:g} mm",
         patient=named or facts.get("Patient") or stem(path),
-        source=str(next(filter(None, sources), path).resolve()),
-        scan=next((source for source in sources if source and source.is_file()), None),
+        source=os.path.realpath(next(filter(None, sources), path)),
+        scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
     )
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "Sources": (
+        "a list of paths",
+        lambda v: isinstance(v, list) and all(isinstance(s, str) and "\0" not in s for s in v),
+    ),
+    "Score": ("a name", is_name),
+    "Patient": ("a name", is_name),
+    "Mask": ("the name of a file beside it", is_name),
+    "Latents": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
+    "SmoothingFWHM": ("a number", lambda v: type(v) in (int, float) and 0 < v < 1e6),
+}
+"""What the facts that are made use of may be, in words and as a test."""
+
+
+def _require_kinds(image: Path, facts: Mapping[str, Any]) -> None:
+    for key, (kind, is_kind) in _KINDS.items():
+        value = facts.get(key)
+        if value is not None and not is_kind(value):
+            found = reprlib.repr(value)
+            raise ScanError(
+                f"{sidecar_path(image)} has as {key} {found}; expected {kind}: correct it, or map "
+                f"the scan again."
+            )
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long for one
+        return path.is_file()
+    return False
 
 
 def _name_plain(folder: Path, name: str, suffix: str, scores: Sequence[str]) -> MapFiles:
@@ -218,4 +261,5 @@ def _camel_case(score: str) -> str:
 
 def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, "utf-8", "backslashreplace")  # names that are not UTF-8

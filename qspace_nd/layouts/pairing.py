@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from qspace_nd.errors import LabelError, ScanError, counted
 from qspace_nd.layouts.maps import MapRecord, read_record
-from qspace_nd.layouts.names import IDENTITY, IMAGE_SUFFIXES, parse_entities, stem
+from qspace_nd.layouts.names import (
+    IMAGE_SUFFIXES,
+    files_below,
+    identity,
+    is_image,
+    parse_entities,
+    require_here,
+    stem,
+)
 
 # What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.
 _OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
@@ -71,14 +80,28 @@ def pair(patients: Sequence[Sequence[MapRecord]], paths: Sequence[Path], option:
     )
     if both_bids:
         return [_only([f for f in files if _same_scan(f, m[0])], m[0], option) for m in patients]
-    if from_folder and len(patients) > 1:
-        return [_only([f for f in files if _named_for(f, m[0])], m[0], option) for m in patients]
+    names = [_patient_name(maps[0]) for maps in patients]
+    owners = [_owner(file, names) for file in files]
+    # Files that are named one by one are in order, but not against what their names say.
+    all_named = len({*names}) == len(names) and sorted(filter(None, owners)) == sorted(names)
+    if len(patients) > 1 and (from_folder or all_named):
+        theirs = [
+            [file for file, owner in zip(files, owners, strict=True) if owner == name]
+            for name in names
+        ]
+        return [_only(own, maps[0], option) for own, maps in zip(theirs, patients, strict=True)]
     if len(files) != len(patients):
         raise LabelError(
             f"There are maps of {counted(len(patients), 'patient')} but "
             f"{counted(len(files), 'file')} for {option}; give {option} once for each patient, in "
             f"the order of the maps, or name a folder."
         )
+    for file, owner, name in zip(files, owners, names, strict=True):
+        if owner not in (name, None):
+            raise LabelError(
+                f"{file} would be of {name} by its place, but is of {owner} by its name; give "
+                f"{option} in the order of the maps."
+            )
     return files
 
 
@@ -90,14 +113,9 @@ def lesions_among(files: Sequence[Path]) -> list[Path]:
 
 def _images(path: Path, *patterns: str) -> list[Path]:
     if path.is_dir():
-        found = {
-            image
-            for pattern in patterns
-            for suffix in IMAGE_SUFFIXES
-            for image in path.rglob(pattern + suffix)
-            if not image.name.startswith(".")
-        }
-        return sorted(found)
+        images = filter(is_image, files_below(path, without=()))
+        return sorted(i for i in images if any(fnmatchcase(stem(i), p) for p in patterns))
+    require_here([path])
     if not path.is_file():
         raise ScanError(f"{path} does not exist; name a NIfTI file or a folder of them.")
     if not path.name.lower().endswith(IMAGE_SUFFIXES):
@@ -107,14 +125,27 @@ def _images(path: Path, *patterns: str) -> list[Path]:
 
 def _same_scan(file: Path, record: MapRecord) -> bool:
     """Whether a label is of a map's scan; one without a session or run serves all of them."""
-    entities, wanted = parse_entities(file), parse_entities(record.path)
-    return all(entities[key] == wanted.get(key) for key in IDENTITY if key in entities)
+    return identity(parse_entities(file)).items() <= parse_entities(record.path).items()
 
 
-def _named_for(file: Path, record: MapRecord) -> bool:
-    """Whether the patient's name stands in the file's name, not within a longer word or number."""
-    name = re.sub(r"_?(novelty|dwi)$", "", record.patient)
-    return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", file.name) is not None
+def _patient_name(record: MapRecord) -> str:
+    return re.sub(r"_?(novelty|dwi)$", "", record.patient)
+
+
+def _owner(file: Path, names: Iterable[str]) -> str | None:
+    """Give the longest of the patients' names that stands in a file's name as whole words.
+
+    None where there is none, or several as long.
+    """
+    word = r"[^\W_]"
+    found = [
+        name
+        for name in dict.fromkeys(names)
+        if name and re.search(rf"(?<!{word}){re.escape(name)}(?!{word})", file.name) is not None
+    ]
+    longest = max(map(len, found), default=0)
+    found = [name for name in found if len(name) == longest]
+    return found[0] if len(found) == 1 else None
 
 
 def _only(files: Sequence[Path], record: MapRecord, option: str) -> Path:

@@ -120,7 +120,10 @@ def test_participants_without_a_scan_are_told(
 def test_a_dataset_without_a_table_of_participants_is_read(folder: Path) -> None:
     (folder / "participants.tsv").unlink()
     assert names(Dataset(folder, ["03"])) == ["sub-03_acq-multi"]
-    assert len(Dataset(folder).healthy_scans()) == 4
+    with pytest.raises(
+        InputError, match=r"ds has no participants.tsv that says who is healthy; a "
+    ):
+        Dataset(folder).healthy_scans()
 
 
 @pytest.mark.parametrize("start", ["\ufeff", ""])
@@ -134,13 +137,66 @@ def test_healthy_scans_are_of_one_group_or_of_those_that_are_named(folder: Path)
     with pytest.raises(
         InputError,
         match=r"has participants of several groups: control \(2\), patient \(1\); a model is "
-        r"fitted on healthy people: name their group, with --where group=control",
+        r"fitted on healthy people: choose them, with --where group=control for instance, or ",
     ):
         Dataset(folder).healthy_scans()
     with pytest.raises(InputError, match="participants of several groups"):
         Dataset(folder / QSIPREP, where=["space=ACPC"]).healthy_scans()  # scans, not people
     assert len(Dataset(folder, where=["group=control"]).healthy_scans()) == 3
     assert len(Dataset(folder, ["01", "03"]).healthy_scans()) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "subjects"),
+    [
+        (["GROUP=Control"], {"01", "02"}),
+        (["dir=n/a"], {"01", "03"}),
+        (["group=control", "dir=AP"], {"02"}),
+    ],
+)
+def test_conditions_are_read_as_they_are_meant(
+    where: list[str], subjects: set[str], folder: Path
+) -> None:
+    assert {name[4:6] for name in names(Dataset(folder, where=where))} == subjects
+
+
+def test_a_condition_that_is_not_the_group_leaves_who_is_healthy_open(folder: Path) -> None:
+    table = TABLE.replace("30", "40")
+    (folder / "participants.tsv").write_text(table)
+    with pytest.raises(InputError, match=r"several groups: control \(1\), patient \(1\)"):
+        Dataset(folder, where=["age=40"]).healthy_scans()
+
+
+def test_participants_whose_group_is_not_known_are_not_taken_as_healthy(folder: Path) -> None:
+    (folder / "participants.tsv").write_text(TABLE.replace("sub-0", "sub-"))
+    with pytest.raises(InputError, match=r"ds has no participant with a scan \(sub-01, .* --parti"):
+        Dataset(folder).healthy_scans()
+    assert len(Dataset(folder, ["01", "02"]).healthy_scans()) == 3
+
+
+def test_who_is_taken_as_healthy_is_told(folder: Path, heard: pytest.LogCaptureFixture) -> None:
+    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n")
+    assert len(Dataset(folder).healthy_scans()) == 4
+    assert heard.messages[-1] == (
+        f"Taken as healthy: all 3 participants of {folder}, as none was chosen and no group is "
+        f"told."
+    )
+
+
+def test_subjects_and_scans_that_are_links_are_found(folder: Path) -> None:
+    (folder / "sub-03").rename(folder.parent / "elsewhere")
+    (folder / "sub-03").symlink_to("../elsewhere")
+    (folder / "sub-01" / "loop").symlink_to("..")
+    assert names(Dataset(folder)) == ["sub-01", *SUB_02, "sub-03_acq-multi"]
+
+
+def test_names_that_no_dataset_has_are_told(folder: Path, heard: pytest.LogCaptureFixture) -> None:
+    touch(folder, "sub-HC-05/dwi/sub-HC-05_dwi.nii.gz", "sub-01/dwi/._sub-01_dwi.nii.gz")
+    assert len(Dataset(folder).scans()) == 4
+    assert any(
+        "no BIDS names" in message and message.endswith(": sub-HC-05_dwi.nii.gz.")
+        for message in heard.messages
+    )
 
 
 def test_lesions_are_found_in_the_derivatives(folder: Path) -> None:
@@ -208,7 +264,11 @@ def test_what_the_dataset_does_not_have_is_refused(
         ),
         (
             lambda f: (f / "dataset_description.json").write_text("{"),
-            r"dataset_description.json that is no JSON object; name its root, or give the scans",
+            r"that is no JSON object \(.*\); name its root, or give the scans",
+        ),
+        (
+            lambda f: (f / "dataset_description.json").write_text("[" * 100_000),
+            r"that is no JSON object \(it is nested too deeply\); name its root",
         ),
         (lambda f: f.rename(f.with_name("moved")), r"is not a BIDS dataset, as it is no folder"),
     ],
@@ -218,15 +278,3 @@ def test_a_dataset_that_is_none_is_refused(change: object, says: str, folder: Pa
     with pytest.raises(InputError) as refused:
         Dataset(folder, where=["group=control"]).scans()
     assert re.search(says, str(refused.value)), refused.value
-
-
-def test_what_pybids_cannot_index_is_refused_in_one_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ValueError("out of order\nand a long list")
-
-    monkeypatch.setattr("bids.BIDSLayout", fail)
-    sentence = f"{folder} cannot be read as a BIDS dataset (out of order); give the scans"
-    with pytest.raises(InputError, match=re.escape(sentence)):
-        Dataset(folder).scans()

@@ -45,7 +45,9 @@ def test_several_sources_are_told_apart(tmp_path: Path) -> None:
     assert description(out)["DatasetLinks"] == {"study": "../..", "study2": "../../../a/study"}
 
 
-@pytest.mark.parametrize("text", ["mine", '{"GeneratedBy": [{"Name": "QSIPrep"}]}', "{}"])
+@pytest.mark.parametrize(
+    "text", ["mine", "[" * 100_000, '{"GeneratedBy": [{"Name": "QSIPrep"}]}', "{}"]
+)
 def test_a_description_by_another_program_stays(text: str, tmp_path: Path) -> None:
     path = tmp_path / "dataset_description.json"
     path.write_text(text)
@@ -91,6 +93,16 @@ def test_a_uri_of_a_dataset_that_is_not_linked_leads_nowhere(tmp_path: Path) -> 
     assert locate("bids:raw:x.nii.gz", tmp_path / "map.nii.gz") is None
     describe(tmp_path)
     assert locate("bids:raw:x.nii.gz", tmp_path / "map.nii.gz") is None
+
+
+@pytest.mark.parametrize("links", [[1], "a", 3, None, {"raw": 1}, {"raw": ["a"]}, {"raw": "a\0"}])
+def test_links_of_another_kind_lead_nowhere(links: object, tmp_path: Path) -> None:
+    describe(tmp_path)
+    facts = description(tmp_path) | {"DatasetLinks": links}
+    (tmp_path / "dataset_description.json").write_text(json.dumps(facts))
+    assert locate("bids:raw:x.nii.gz", tmp_path / "map.nii.gz") is None
+    describe(tmp_path, [dataset(tmp_path.parent / "study") / SCAN])
+    assert description(tmp_path)["DatasetLinks"] == {"study": "../study"}
 
 
 def test_maps_are_not_put_among_scans(tmp_path: Path) -> None:

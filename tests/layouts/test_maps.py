@@ -11,6 +11,7 @@ from qspace_nd.layouts.maps import (
     MapFiles,
     name_maps,
     read_record,
+    read_sidecar,
     sidecar_path,
     write_sidecar,
 )
@@ -115,7 +116,7 @@ def test_one_file_cannot_hold_the_maps_of_several_scans(tmp_path: Path) -> None:
     [
         ("a/p1.nii.gz", "b/p1.nii.gz"),
         ("p1.nii.gz", "p1.nii"),
-        ("sub-01_desc-preproc_dwi.nii.gz", "sub-01_desc-denoised_dwi.nii.gz"),
+        ("a/sub-01_desc-preproc_dwi.nii.gz", "b/sub-01_desc-denoised_dwi.nii.gz"),
     ],
 )
 def test_two_scans_whose_maps_would_share_a_name_are_refused(
@@ -192,11 +193,40 @@ def test_a_bids_patient_is_called_by_its_entities(tmp_path: Path) -> None:
     assert read_record(tmp_path / name).patient == "sub-01_ses-2_space-T1w"
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"3"])
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"3", b"[" * 100_000])
 def test_a_sidecar_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "map.json").write_bytes(content)
     with pytest.raises(ScanError, match=r"map\.json is not a JSON sidecar"):
         read_record(tmp_path / "map.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("Patient", name) for name in ("a/../../x", "/x", "..", "a\\b", "a\nb", 3, ["a"], {})),
+        *(("Score", score) for score in (3, ["a"], "../x", True)),
+        *(("Mask", mask) for mask in ("../m.nii.gz", "/m.nii.gz", 1, {"a": 1})),
+        *(("Sources", sources) for sources in ("a.nii.gz", [1], {"a": 1}, ["a\0b"], [["a"]])),
+        *(("Latents", latents) for latents in ("8", 8.5, True, -1, [8])),
+        *(("SmoothingFWHM", fwhm) for fwhm in ("6", float("nan"), float("inf"), 10**400, True)),
+    ],
+)
+def test_facts_of_another_kind_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    (tmp_path / "map.json").write_text(json.dumps({key: value}))
+    with pytest.raises(ScanError, match=rf"map\.json has as {key} .*; expected "):
+        read_record(tmp_path / "map.nii.gz")
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "../" * 50 + "x", "bids::..", "bids:x:y", "loop"])
+def test_a_source_that_is_nowhere_is_none(tmp_path: Path, source: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "map.json").write_text(json.dumps({"Sources": [source]}))
+    assert read_record(tmp_path / "map.nii.gz").scan is None
+
+
+def test_a_name_that_is_not_utf8_is_written_and_read_again(tmp_path: Path) -> None:
+    write_sidecar(tmp_path / "map.nii.gz", {}, [tmp_path / "c\udcff.nii.gz"])
+    assert read_sidecar(tmp_path / "map.nii.gz")["Sources"] == ["c\udcff.nii.gz"]
 
 
 def test_a_smoothed_map_lies_beside_each_map(tmp_path: Path) -> None:

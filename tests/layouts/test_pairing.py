@@ -135,6 +135,57 @@ def test_a_folder_is_searched_for_the_patients_names_as_whole_words(tmp_path: Pa
     assert pair(patients, [tmp_path / "labels"], "--labels") == labels
 
 
+def test_a_label_is_of_the_patient_with_the_longest_name_in_it(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "HC_1_novelty.nii.gz", "HC_1_2_novelty.nii.gz"))
+    (longer,) = touch(tmp_path / "labels", "HC_1_2_lesions.nii.gz")
+    with pytest.raises(LabelError, match=r"HC_1_novelty.nii.gz one image .*, found: none"):
+        pair(patients, [tmp_path / "labels"], "--labels")
+    (shorter,) = touch(tmp_path / "labels", "HC_1_lesions.nii.gz")
+    assert pair(patients, [tmp_path / "labels"], "--labels") == [shorter, longer]
+
+
+def test_files_are_not_matched_against_their_names(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path, "01", "02"))
+    two, one, other = touch(
+        tmp_path, *(f"{n}_lesion_mask.nii.gz" for n in ("sub-02", "sub-01", "drawn"))
+    )
+    assert pair(patients, [two, one], "--labels") == [one, two]
+    with pytest.raises(LabelError, match=r"sub-02_lesion.* of sub-01 by its place, but is of "):
+        pair(patients, [two, other], "--labels")
+    assert pair(patients, [one, other], "--labels") == [one, other]
+
+
+def test_folders_that_are_links_are_searched(tmp_path: Path) -> None:
+    (scan,) = bids_maps(tmp_path / "elsewhere", "01")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "linked").symlink_to("../elsewhere")
+    (record,) = find_maps([tmp_path / "maps"])
+    assert record.path.samefile(scan)
+
+
+def test_labels_and_sidecars_that_are_not_here_are_to_be_fetched(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path / "maps", "01"))
+    (tmp_path / "l.nii.gz").symlink_to("gone")
+    with pytest.raises(ScanError, match=r"l.nii.gz is a link to content that is not here"):
+        pair(patients, [tmp_path / "l.nii.gz"], "--labels")
+    (tmp_path / "m.nii.gz").touch()
+    (tmp_path / "m.json").symlink_to("m.json")
+    with pytest.raises(ScanError, match=r"m.json is a link to content that is not here"):
+        find_maps([tmp_path / "m.nii.gz"])
+
+
+def test_words_of_other_letters_are_words(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "M_novelty.nii.gz", "Mü_novelty.nii.gz"))
+    labels = touch(tmp_path / "labels", "M_lesions.nii.gz", "Mü_lesions.nii.gz")
+    assert pair(patients, [tmp_path / "labels"], "--labels") == labels
+
+
+def test_all_that_tells_scans_apart_tells_their_labels_apart(tmp_path: Path) -> None:
+    maps = touch(tmp_path, *(f"sub-1_rec-{r}_param-x_dwimap.nii.gz" for r in ("a", "b")))
+    labels = touch(tmp_path, *(f"sub-1_rec-{r}_label-lesion_mask.nii.gz" for r in ("b", "a")))
+    assert pair(patients_of(*maps), labels, "--labels") == labels[::-1]
+
+
 def test_two_labels_of_one_patient_are_refused_by_name(tmp_path: Path) -> None:
     patients = patients_of(*bids_maps(tmp_path, "01"))
     touch(tmp_path / "l", "sub-01_desc-lesion_mask.nii.gz", "sub-01_label-lesion_mask.nii.gz")
