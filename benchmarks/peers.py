@@ -24,10 +24,9 @@ from qspace_nd.model import fitting, rows, tuning
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
 from qspace_nd.model.tuning import Assessment
-from qspace_nd.network import dense, objective, recipes, training, vae
+from qspace_nd.network import objective, recipes, training, vae
 from qspace_nd.network.recipes import PRESETS
 from qspace_nd.searching.nearest import NearestNeighbours
-from qspace_nd.system import compiling
 
 Scores = NDArray[np.floating[Any]]
 Volume = NDArray[np.floating[Any]]
@@ -45,7 +44,7 @@ EVERY = 1000  # more cohorts than there are
 AS_SCANNED, DEFAULT_CHANNELS = "as scanned", "resampled"
 """What peers are given, and what `fit` gives the network."""
 
-NETWORK = (gaussian, vae, rows, fitting, objective, dense, compiling, recipes, training)
+NETWORK = (gaussian, vae, rows, fitting, objective, recipes, training)
 """What a trained network depends on."""
 
 TUNING = (alteration, tuning)

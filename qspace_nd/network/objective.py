@@ -19,17 +19,12 @@ def objective(network: VAE, x: Tensor, noise: Tensor, kl_weight: float) -> Tenso
     return kl_weight * posterior.kl().sum(-1) - likelihood.log_prob(x)
 
 
-Found = tuple[Tensor, Tensor]
-"""The objective, summed over rows: (), and its slopes by all weights, one after the other: (P,)."""
-
-
-def slopes(network: VAE, kl_weight: float, x: Tensor, noise: Tensor) -> Found:
-    """Slopes of `objective`, summed over the rows of `x` (n, C), by the weights of any network.
+def slopes(network: VAE, kl_weight: float, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    """`objective`, summed over the rows of `x` (n, C): (), and its slopes by each weight.
 
     The weights are in the order of the network's `parameters`. Nothing in the network changes, so
     that threads may share it.
     """
     with torch.enable_grad():
         total = objective(network, x, noise, kl_weight).sum()
-        found = torch.autograd.grad(total, list(network.parameters()))
-    return total.detach(), torch.cat([slopes_of_weight.flatten() for slopes_of_weight in found])
+        return total.detach(), *torch.autograd.grad(total, list(network.parameters()))

@@ -7,20 +7,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import repeat
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from qspace_nd.errors import WorkError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.network.history import ALIVE, History
-from qspace_nd.network.objective import Found, objective, slopes
+from qspace_nd.network.objective import objective, slopes
 from qspace_nd.network.recipes import Recipe
-from qspace_nd.network.vae import VAE, VectorVAE
+from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.system.threads import workers
 
@@ -62,27 +61,20 @@ def train(
     with workers() as pool:
         if network.standardised:
             network.standardise(x[_spread(training, STANDARDISED_ROWS)])
-        find_slopes = _finder_of_slopes(network, recipe.kl_weight)
-        with threadpool_limits(1, user_api="blas"):  # libraries that are loaded by now
-            random = torch.Generator(x.device).manual_seed(seed)
-            looks = _Looks(network, x[_spread(validation, VALIDATION_ROWS)], recipe, random, pool)
-            batches = _batches(training, network.latents, recipe, random)
-            losses = _steps(network, x, batches, recipe, pool, find_slopes)
-            with progress.task("Training", recipe.steps) as task:
-                for step, loss in enumerate(losses, start=1):
-                    task.advance(note=looks.after(step, loss))
-                    if looks.ended:
-                        break
-            return looks.history()
+        random = torch.Generator(x.device).manual_seed(seed)
+        looks = _Looks(network, x[_spread(validation, VALIDATION_ROWS)], recipe, random, pool)
+        batches = _batches(training, network.latents, recipe, random)
+        losses = _steps(network, x, batches, recipe, pool)
+        with progress.task("Training", recipe.steps) as task:
+            for step, loss in enumerate(losses, start=1):
+                task.advance(note=looks.after(step, loss))
+                if looks.ended:
+                    break
+        return looks.history()
 
 
 def _steps(
-    network: VAE,
-    x: Tensor,
-    batches: Iterator[list[_Part]],
-    recipe: Recipe,
-    pool: Executor,
-    find_slopes: _FindSlopes,
+    network: VAE, x: Tensor, batches: Iterator[list[_Part]], recipe: Recipe, pool: Executor
 ) -> Iterator[Tensor]:
     """Take a step with each of the `batches` of voxels `x` (N, C); their mean objectives: ().
 
@@ -91,8 +83,8 @@ def _steps(
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
     adjust_rate = _rate_schedule(optimiser, recipe)
 
-    def slopes_of(part: _Part) -> Found:
-        return find_slopes(part.voxels(x), part.noise)
+    def slopes_of(part: _Part) -> tuple[Tensor, ...]:
+        return slopes(network, recipe.kl_weight, part.voxels(x), part.noise)
 
     batch = next(batches)
     while True:
@@ -223,33 +215,17 @@ class _Looks:
         return torch.cat(list(self._pool.map(of, self._x.split(self._network.block))))
 
 
-_FindSlopes = Callable[[Tensor, Tensor], Found]
-
-
-def _finder_of_slopes(network: VAE, kl_weight: float) -> _FindSlopes:
-    """What finds the slopes of a network's objective fastest where the network is."""
-    if isinstance(network, VectorVAE) and network.device.type == "cpu":
-        from qspace_nd.network.dense import DenseSlopes  # compiled code takes its time to import
-
-        return DenseSlopes(network, kl_weight)
-    return partial(slopes, network, kl_weight)
-
-
-def _put_slopes(network: VAE, parts: Iterable[Found], rows: int) -> Tensor:
+def _put_slopes(network: VAE, parts: Iterable[tuple[Tensor, ...]], rows: int) -> Tensor:
     """Put the mean over rows of the slopes into each weight's `grad`; return the objective's: ().
 
     Parts are added up in their order: to the last bit alike whatever threads they came from.
     """
-    first, *others = parts
-    total, of_weights = first
-    for more, of_weights_too in others:
-        total, of_weights = total + more, of_weights + of_weights_too
-    weights = list(network.parameters())
-    sizes = [weight.numel() for weight in weights]
-    for weight, own in zip(weights, (of_weights / rows).split(sizes), strict=True):
+    total: Tensor
+    total, *of_weights = (reduce(torch.add, one) / rows for one in zip(*parts, strict=True))
+    for weight, own in zip(network.parameters(), of_weights, strict=True):
         # In the weight's own layout: what is fused goes through both as they lie in memory.
-        weight.grad = torch.empty_like(weight).copy_(own.view_as(weight))
-    return total / rows
+        weight.grad = torch.empty_like(weight).copy_(own)
+    return total
 
 
 def _spread(rows: Tensor, most: int) -> Tensor:

@@ -102,7 +102,7 @@ class VAE(nn.Module, ABC):
     def encode(self, x: Tensor) -> Gaussian[Tensor]:
         """Posterior q(z|x) of rows `x` (n, C): a Gaussian of shape (n, d)."""
         mean, log_std = self.encoder(self.inputs(self.standard(x))).chunk(2, dim=-1)
-        return Gaussian(mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp())
+        return Gaussian(mean, _std(log_std))
 
     def decode(self, z: Tensor) -> Gaussian[Tensor]:
         """Likelihood p(x|z) of latents `z` (n, d): a Gaussian of shape (n, C)."""
@@ -111,8 +111,16 @@ class VAE(nn.Module, ABC):
     def likelihood(self, decoded: Tensor) -> Gaussian[Tensor]:
         """Likelihood p(x|z) by what the decoder's layers return (n, 2 C): a Gaussian (n, C)."""
         mean, log_std = decoded.chunk(2, dim=-1)
-        std = self.std_floor + log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
+        std = self.std_floor + _std(log_std)
+        if not self.standardised:
+            return Gaussian(mean, std)
         return Gaussian(mean * self.scale + self.shift, std * self.scale)
+
+
+def _std(log_std: Tensor) -> Tensor:
+    """Standard deviations by their logarithms, which are limited; slopes beyond the limit are 0."""
+    # As `clamp` limits them, but with one pass over the slopes on the way back, not five.
+    return functional.hardtanh(log_std, -LOG_STD_LIMIT, LOG_STD_LIMIT).exp()
 
 
 class VectorVAE(VAE):

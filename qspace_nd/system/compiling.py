@@ -7,7 +7,7 @@ other files, of this one too, is not noticed: touch the function's file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numba
 
@@ -16,19 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def compiled(function: Function) -> Function:
     """Compile a function when it is first called, and keep the result where that is possible."""
-    return _compile(function)
-
-
-def vectorised(function: Function) -> Function:
-    """Likewise, letting sums be in any order, and signs of 0 be lost: loops become vector code.
-
-    What is called from there is compiled so too.
-    """
-    return _compile(function, fastmath={"contract", "reassoc", "arcp", "nsz"})
-
-
-def _compile(function: Function, **options: Any) -> Function:
-    options |= {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: Function = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that the cache may be written to

@@ -15,8 +15,8 @@ from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import ImageVAE
 from qspace_nd.network.objective import objective
 from qspace_nd.network.recipes import PRESETS, Recipe
-from qspace_nd.network.training import train
-from qspace_nd.network.vae import VectorVAE
+from qspace_nd.network.training import LEAST_PART, train
+from qspace_nd.network.vae import VAE, VectorVAE
 from qspace_nd.progress import SILENT, Progress, Task
 
 ROWS, CHANNELS, LATENTS = 3000, 6, 3
@@ -45,7 +45,15 @@ def fit(
     return network, history
 
 
-def same_weights(a: VectorVAE, b: VectorVAE) -> bool:
+def untrained(kind: str) -> tuple[Tensor, VAE]:
+    """Rows, and a network for them."""
+    torch.manual_seed(1)
+    if kind == "vectors":
+        return voxels(), VectorVAE(CHANNELS, LATENTS, (16, 8))
+    return torch.rand(ROWS, 2 * 6 * 5), ImageVAE((2, 6, 5), LATENTS, (4, 3))
+
+
+def same_weights(a: VAE, b: VAE) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -67,29 +75,19 @@ def threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("number", [2, 3])
-def test_weights_of_batches_in_parts_do_not_depend_on_the_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    monkeypatch.setattr("qspace_nd.network.training.LEAST_PART", 300)  # of five parts one is short
-    fits = []
-    for threads in (1, number):
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_weights_do_not_depend_on_the_number_of_threads(kind: str, number: int) -> None:
+    """Neither on how many find slopes nor on how many would share a sum; one part is short."""
+    assert SHORT.batch_size % LEAST_PART
+    x, network = untrained(kind)
+    networks = network, copy.deepcopy(network)
+    histories = []
+    for threads, one in zip((1, number), networks, strict=True):
         torch.set_num_threads(threads)
-        fits.append(fit(SHORT))
-    assert same_weights(fits[0][0], fits[1][0])
-    assert fits[0][1] == fits[1][1]
-
-
-@pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_weights_do_not_depend_on_the_number_of_threads(
-    short: tuple[VectorVAE, History], number: int
-) -> None:
-    """With batches of over 1,000 rows PyTorch's threads would each sum a part of the gradient."""
-    torch.set_num_threads(number)
-    network, history = fit(SHORT)
-    assert same_weights(network, short[0])
-    assert history == short[1]
-    assert torch.get_num_threads() == number
+        histories.append(train(one, x, TRAINING, VALIDATION, replace(SHORT, steps=20), seed=0))
+        assert torch.get_num_threads() == threads
+    assert same_weights(*networks)
+    assert histories[0] == histories[1]
 
 
 @pytest.mark.parametrize("size", [100, 1250])
@@ -104,27 +102,39 @@ def test_a_batch_in_parts_is_learnt_from_as_a_whole(
 
 
 @pytest.mark.parametrize("kind", ["vectors", "images"])
-def test_a_step_is_that_of_pytorch(kind: str) -> None:
-    """Of all rows in one batch, by PyTorch's derivatives and its plain optimiser."""
-    torch.manual_seed(1)
-    if kind == "vectors":
-        x, network = voxels(), VectorVAE(CHANNELS, LATENTS, (16, 8))
-    else:
-        x, network = torch.rand(ROWS, 2 * 6 * 5), ImageVAE((2, 6, 5), LATENTS, (4, 3))
-    recipe = replace(SHORT, steps=1, batch_size=2500, one_cycle=False, gain_jitter=0.0)
-    start = copy.deepcopy(network)
-    train(network, x, TRAINING, VALIDATION, recipe, seed=0)
+def test_training_is_a_plain_loop_of_pytorch_in_float64(kind: str) -> None:
+    """All rows in a batch, which ours takes in parts: gains, schedule, clipping."""
+    x, network = untrained(kind)
+    recipe = replace(SHORT, steps=10, batch_size=len(TRAINING), check_every=10, gradient_norm=0.1)
+    plain = copy.deepcopy(network)
+    history = train(network, x, TRAINING, VALIDATION, recipe, seed=0)
 
-    start.standardise(x[TRAINING])
+    plain.standardise(x[TRAINING])
+    plain = plain.double()
+    optimiser = torch.optim.Adam(plain.parameters(), lr=recipe.rate, fused=False, foreach=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.rate, total_steps=recipe.steps, cycle_momentum=False
+    )
     random = torch.Generator().manual_seed(0)
-    torch.randn(len(VALIDATION), LATENTS, generator=random)  # the noise of the validation
-    order = torch.randperm(2500, generator=random)
-    noise = torch.randn(2500, LATENTS, generator=random)
-    objective(start, x[order], noise, recipe.kl_weight).mean().backward()
-    torch.nn.utils.clip_grad_norm_(start.parameters(), recipe.gradient_norm)
-    torch.optim.Adam(start.parameters(), lr=recipe.rate, fused=False, foreach=False).step()
-    for ours, theirs in zip(network.parameters(), start.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    held_out_noise = torch.randn(len(VALIDATION), LATENTS, generator=random)
+    losses = []
+    for _ in range(recipe.steps):
+        order = torch.randperm(len(TRAINING), generator=random)
+        gain = (recipe.gain_jitter * torch.randn(len(order), 1, generator=random)).exp()
+        noise = torch.randn(len(order), LATENTS, generator=random)
+        rows = (gain * x[order]).double()
+        loss = objective(plain, rows, noise.double(), recipe.kl_weight).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        assert torch.nn.utils.clip_grad_norm_(plain.parameters(), recipe.gradient_norm) > 0.1
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-5)
+    held_out = objective(plain, x[VALIDATION].double(), held_out_noise.double(), recipe.kl_weight)
+    expected = recipe.steps, sum(losses) / recipe.steps, held_out.mean().item()
+    assert history.losses == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_another_seed_gives_other_weights(short: tuple[VectorVAE, History]) -> None:
@@ -176,24 +186,6 @@ def test_a_weight_of_one_lets_more_latents_collapse_than_a_hundredth() -> None:
     alive = {weight: fit(replace(longer, kl_weight=weight))[1] for weight in (1.0, 0.01)}
     assert sum(alive[1.0].latent_kl) < sum(alive[0.01].latent_kl)
     assert alive[1.0].latents_alive <= alive[0.01].latents_alive == LATENTS
-
-
-def test_the_objective_is_the_weighted_bound_computed_in_a_loop() -> None:
-    torch.manual_seed(0)
-    network = VectorVAE(CHANNELS, LATENTS, (16, 8)).double().requires_grad_(False)
-    x, noise = voxels()[:4].double(), torch.randn(4, LATENTS, dtype=torch.float64)
-    found = objective(network, x, noise, 0.3)
-    for i in range(4):
-        q = network.encode(x[i : i + 1])
-        p = network.decode(q.mean + q.std * noise[i])
-        loss = 0.0
-        for mean, std in zip(q.mean[0].tolist(), q.std[0].tolist(), strict=True):
-            loss += 0.3 * 0.5 * (mean**2 + std**2 - 1 - 2 * math.log(std))
-        for value, mean, std in zip(
-            x[i].tolist(), p.mean[0].tolist(), p.std[0].tolist(), strict=True
-        ):
-            loss += 0.5 * ((value - mean) / std) ** 2 + math.log(std * math.sqrt(2 * math.pi))
-        assert float(found[i]) == pytest.approx(loss, rel=1e-12)
 
 
 # --- When it ends
