@@ -39,12 +39,8 @@ from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Views
-from qspace_nd.searching.approximate import (
-    SAMPLE,
-    ApproximateNeighbours,
-    ExhaustiveNeighbours,
-    recall,
-)
+from qspace_nd.searching.approximate import SAMPLE, recall
+from qspace_nd.searching.nearest import by_all_pairs, by_lists
 from qspace_nd.system.machine import find_device
 from qspace_nd.system.memory import remaining
 
@@ -350,9 +346,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         number = self.neighbours_ if neighbours is None else neighbours
         rules: dict[str, Score] = {
-            name: nearest_of(name).with_search(ApproximateNeighbours)
-            if approximate
-            else find_score(name).score
+            name: nearest_of(name).with_search(by_lists) if approximate else find_score(name).score
             for name in scores
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
@@ -385,8 +379,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         random = np.random.default_rng(self.seed)
         voxels = self._views(x[random.permutation(len(x))[:SAMPLE]])
         rules: dict[str, Score] = {
-            "found": rule.with_search(ApproximateNeighbours).with_neighbours(number),
-            "nearest": rule.with_search(ExhaustiveNeighbours).with_neighbours(number),
+            "found": rule.with_search(by_lists).with_neighbours(number),
+            "nearest": rule.with_search(by_all_pairs).with_neighbours(number),
         }
         found = self._search(rules, voxels, healthy, memory, SILENT)
         return recall(*(np.concatenate(chunks) for chunks in found.values()))

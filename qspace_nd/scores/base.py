@@ -25,9 +25,9 @@ from qspace_nd.scores.closest import Objective, closest_latents
 from qspace_nd.scores.density import density_trees, log_density_sum
 from qspace_nd.scores.measures import divergence, euclidean, negative_log_likelihood
 from qspace_nd.scores.overlap import nearest_gaussians, overlap_trees
-from qspace_nd.scores.reference import Build, Reference
+from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import SAMPLES, GaussianView, PointView, Views
-from qspace_nd.searching.nearest import NearestNeighbours
+from qspace_nd.searching.nearest import Build, NearestNeighbours
 
 
 class Cost(Enum):

@@ -19,6 +19,15 @@ def compiled(function: Function) -> Function:
     return _compile(function)
 
 
+def inlined(function: Function) -> Function:
+    """Likewise, but as a part of whatever compiled function calls it, for inner loops.
+
+    It can make no arrays: references to those it is given are not counted (`_nrt`), which would
+    take longer than the work of a short function.
+    """
+    return _compile(function, forceinline=True, _nrt=False)
+
+
 def vectorised(function: Function) -> Function:
     """Likewise, letting sums be in any order, and signs of 0 be lost: loops become vector code.
 
