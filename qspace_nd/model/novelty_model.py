@@ -29,7 +29,8 @@ from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import View, Views
-from qspace_nd.searching.approximate import SAMPLE, ApproximateNeighbours
+from qspace_nd.searching.approximate import SAMPLE
+from qspace_nd.searching.nearest import by_lists
 from qspace_nd.system.machine import Machine, find_device
 
 
@@ -312,9 +313,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         number = self.neighbours_ if neighbours is None else neighbours
         rules: dict[str, Score] = {
-            name: nearest_of(name).with_search(ApproximateNeighbours)
-            if approximate
-            else find_score(name).score
+            name: nearest_of(name).with_search(by_lists) if approximate else find_score(name).score
             for name in scores
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}

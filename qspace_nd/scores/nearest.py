@@ -13,9 +13,9 @@ from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.base import Cost, Score, Search
 from qspace_nd.scores.joining import gathered, in_eights
-from qspace_nd.scores.reference import Build, Reference
+from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import GaussianView, PointView, View, Views
-from qspace_nd.searching.nearest import NearestNeighbours
+from qspace_nd.searching.nearest import Build, NearestNeighbours
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import OverlapTree

@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qspace_nd.arrays import Float32, Float64
+from qspace_nd.arrays import Float32
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.views import GaussianView, PointView, View, Views
-from qspace_nd.searching.nearest import NearestNeighbours
+from qspace_nd.searching.nearest import Build, Finder, NearestNeighbours
 from qspace_nd.system.scratch import ROWS
 
 
@@ -65,16 +65,6 @@ class Part:
 def _held(views: Views) -> Views:
     return views
 
-
-class Finder(Protocol):
-    """A search for the nearest of N points in D dimensions."""
-
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
-
-
-Build = Callable[[Float32, torch.device], Finder]
-"""Makes a search of points (N, D), which may compute on a device."""
 
 Trees = TypeVar("Trees")
 

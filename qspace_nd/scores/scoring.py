@@ -14,7 +14,8 @@ from qspace_nd.scores.base import Score, Search
 from qspace_nd.scores.nearest import Nearest
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import Views
-from qspace_nd.searching.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
+from qspace_nd.searching.approximate import recall
+from qspace_nd.searching.nearest import by_all_pairs, by_lists
 from qspace_nd.system.memory import remaining
 
 _CHUNK = 65_536  # voxels scored at once
@@ -53,8 +54,8 @@ def recall_of(rule: Nearest, voxels: Views, healthy: Reference, memory: int | No
     The parameters are those of `score`.
     """
     rules: dict[str, Score] = {
-        "found": rule.with_search(ApproximateNeighbours),
-        "nearest": rule.with_search(ExhaustiveNeighbours),
+        "found": rule.with_search(by_lists),
+        "nearest": rule.with_search(by_all_pairs),
     }
     found = _look(rules, voxels, healthy, memory, SILENT)
     return recall(*(np.concatenate(found[name]) for name in ("found", "nearest")))

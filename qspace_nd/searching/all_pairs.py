@@ -17,8 +17,8 @@ _LARGEST = 2.0**126  # sums of squares below this do not overflow in float32
 _LEAST = 2.0**-126  # products below this lose digits in float32
 
 
-class BlockScan:
-    """All pairs of queries and N points in d dimensions.
+class AllPairs:
+    """The nearest of N points in d dimensions, by all pairs.
 
     For each block of points a query's least squared distance is computed in float32. Where the
     least ones are, distances are measured in float64; and then wherever else, by the bound on the
@@ -45,9 +45,9 @@ class BlockScan:
         )
         self._minima = make_minima(centred, self._size)
 
-    def nearest(self, queries: Float32, k: int) -> Float64:
-        """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
-        nearest = np.full((len(queries), k), np.inf)
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
+        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N))."""
+        nearest = np.full((len(queries), min(k, len(self._points))), np.inf)
         for start in range(0, len(queries), BATCH):
             some = slice(start, start + BATCH)
             self._search(queries[some], nearest[some])

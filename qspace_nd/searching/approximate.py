@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from qspace_nd.arrays import Float32, Float64
-from qspace_nd.searching.all_pairs_minima import minima_on
 
 PROBES = 16
 """Lists that are looked into: from 8 on, novelty maps hardly lose by it."""
@@ -27,11 +26,9 @@ class ApproximateNeighbours:
     Parameters
     ----------
     points : (N, D) array
-    device : torch.device
-        Not used: lists are looked into on the CPU.
     """
 
-    def __init__(self, points: Float32, device: torch.device) -> None:
+    def __init__(self, points: Float32) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._centre = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         lists = max(1, round(len(points) ** 0.5))
@@ -52,29 +49,6 @@ class ApproximateNeighbours:
         squared, neighbours = self._index.search(np.ascontiguousarray(queries - self._centre), k)
         found = np.where(neighbours < 0, np.inf, np.maximum(squared, 0.0).astype(np.float64))
         return np.asarray(np.sqrt(found))
-
-
-class ExhaustiveNeighbours:
-    """The nearest of N points in D dimensions by a look at all: nothing to build, for few queries.
-
-    Parameters
-    ----------
-    points : (N, D) array
-    device : torch.device
-        Where pairs are compared.
-    """
-
-    def __init__(self, points: Float32, device: torch.device) -> None:
-        from qspace_nd.searching.all_pairs import (
-            BlockScan,  # compiled code takes its time to import
-        )
-
-        self._number = len(points)
-        self._scan = BlockScan(points, minima_on(device))
-
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, k)."""
-        return self._scan.nearest(queries, min(k, self._number))
 
 
 def recall(found: Float64, nearest: Float64) -> float:

@@ -1,4 +1,22 @@
-"""Trees of points and of diagonal Gaussians, for exact searches (`tree_search`)."""
+"""Trees of points and of diagonal Gaussians, for exact searches.
+
+How it works, in the order of the files:
+1. `tree_order` sorts the points as a k-d tree does: halved along the axis in which they vary most,
+   and again, until 16 are left. These are a leaf, and points of a leaf lie close together.
+2. `tree` (here) puts a box around each leaf. 16 neighbouring leaves get a parent with a box around
+   them all, 16 parents theirs, up to one root. Queries are sorted likewise: near ones search
+   together, and begin with the neighbours of the one before.
+3. `tree_search` goes down from the root, the nearest boxes first, and leaves out every box that is
+   farther than the neighbours found so far. This is in float32, with room for its rounding; the
+   points that it does not leave out are measured in float64. So nothing is missed.
+4. `vectors` computes a query's distances to the 16 boxes of a parent, or the 16 points of a leaf,
+   at once: the processor's vector instructions, written in LLVM.
+5. `system/compiling` wraps Numba, which compiles all that runs for every point or query.
+
+A change of 1 or 2 alters speed alone; 3 and 4 decide what is found, and the tests hold them against
+all pairs in float64. Gaussians differ in what is summed over the dimensions (the first functions of
+`tree_search`); the rest is the same for them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +42,7 @@ from qspace_nd.searching.vectors import CHUNK, LANES
 from qspace_nd.system.threads import workers
 
 _SHARE = 1024  # queries that a thread works through at a time
-_BLOCK = 65_536  # queries that are prepared at a time
+_BATCH = 65_536  # rows that are prepared at a time
 _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
 _LOG_2_PI = math.log(2.0 * math.pi)
 
@@ -40,7 +58,7 @@ def _tiles(rows: Float32) -> Float32:
 
 
 def _boxes(leaves: Float32, points: int) -> tuple[Float32, Int64, Int64]:
-    """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as of an index."""
+    """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as an index has them."""
     low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
     sizes, levels = [points, len(leaves)], [np.empty(0, np.float32)]
     begins = [0]
@@ -62,14 +80,14 @@ def _padded(rows: int, dimensions: int) -> Float32:
 
 
 def _search_all(
-    index: Index, queries: Queries, ids: Int64, k: int, nearest: Float64, pool: Executor
+    index: Index, queries: Queries, ids: Int64, nearest: Float64, pool: Executor
 ) -> None:
     """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k)."""
     found = nearest[ids]
     starts = range(0, len(ids), _SHARE)
 
     def share(start: int) -> None:
-        search(index, queries, start, min(start + _SHARE, len(ids)), k, found)
+        search(index, queries, start, min(start + _SHARE, len(ids)), found)
 
     list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
     nearest[ids] = found
@@ -93,23 +111,23 @@ class PointTree:
         with workers() as pool:
             ids = in_order(rows, number, pool)
         rows[number:] = rows[number - 1]
-        blocks = _tiles(rows)
-        width = blocks.shape[1]
+        leaves = _tiles(rows)
+        width = leaves.shape[1]
         boxed = min(width, _OWN_AXES)
-        boxes, sizes, begins = _boxes(blocks[:, :boxed, None], number)
+        boxes, sizes, begins = _boxes(leaves[:, :boxed, None], number)
         if self._axes is None:
-            exact, strides = blocks, (width * LANES, 1, LANES)
+            exact, strides = leaves, (width * LANES, 1, LANES)
         else:
             exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
         self._index = Index(
-            EUCLIDEAN, blocks.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
+            EUCLIDEAN, leaves.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
             *strides, dimensions, np.empty(0), 0.0,
         )  # fmt: skip
 
-    def nearest(self, queries: Float32, k: int) -> Float64:
-        """Distances from `queries` (n, d) to the k <= N nearest points, ascending: (n, k)."""
+    def distances(self, queries: Float32, k: int = 1) -> Float64:
+        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N))."""
         dimensions = queries.shape[1]
-        nearest = np.full((len(queries), k), np.inf)
+        nearest = np.full((len(queries), min(k, self._index.sizes[0])), np.inf)
         if not len(queries):
             return nearest
         rows = _padded(len(queries), dimensions)
@@ -122,16 +140,16 @@ class PointTree:
                 # Components are rounded, each point's by at most 2^-24 of its length; that of a
                 # neighbour is at most the query's and the distance.
                 slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
-            lanes = Queries(rows.ravel(), queries[ids].ravel(), slack)
-            _search_all(self._index, lanes, ids, k, nearest, pool)
+            ordered = Queries(rows.ravel(), queries[ids].ravel(), slack)
+            _search_all(self._index, ordered, ids, nearest, pool)
         distances: Float64 = np.sqrt(nearest)
         return distances
 
     def _place(self, points: Float32, rows: Float32) -> None:
         """Put coordinates, or principal components, of `points` (n, d) into `rows` (n, ...)."""
         width = points.shape[1]
-        for start in range(0, len(points), _BLOCK):
-            some = slice(start, min(start + _BLOCK, len(points)))
+        for start in range(0, len(points), _BATCH):
+            some = slice(start, min(start + _BATCH, len(points)))
             if self._axes is None:
                 rows[some, :width] = points[some]
             else:
@@ -169,12 +187,12 @@ class _Gaussians:
         if kind == DENSITY:
             rows[:, 0, 2] = constants - least
         width = rows.shape[1]
-        blocks = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, parts, LANES)
-        boxes, sizes, begins = _boxes(blocks, number)
-        flat, step = blocks.ravel(), parts * LANES
+        leaves = _tiles(rows.reshape(len(rows), -1)).reshape(-1, width, parts, LANES)
+        boxes, sizes, begins = _boxes(leaves, number)
+        flat, stride = leaves.ravel(), parts * LANES
         self.index = Index(
             kind, flat, boxes, sizes, begins, parts, 3 if kind == BHATTACHARYYA else 1, width,
-            width, flat, width * step, 1, step, dimensions, constants,
+            width, flat, width * stride, 1, stride, dimensions, constants,
             least if kind == DENSITY else 0.0,
         )  # fmt: skip
 
@@ -197,8 +215,8 @@ class OverlapTree:
 
     def improve(self, least: Float64, queries: Gaussian[np.ndarray]) -> None:
         """Lower the `least` distances known (n,) of `queries` (n, D), where one here is less."""
-        for start in range(0, len(least), _BLOCK):
-            some = slice(start, start + _BLOCK)
+        for start in range(0, len(least), _BATCH):
+            some = slice(start, start + _BATCH)
             self._improve(least[some], queries[some])
 
     def _improve(self, least: Float64, queries: Gaussian[np.ndarray]) -> None:
@@ -209,8 +227,8 @@ class OverlapTree:
             rows[:, :, 1:] = 1.0, 2.0
             mean, std = queries.mean[ids], queries.std[ids]
             rows[:, : index.measured] = np.stack([mean, std**2, 2.0 * std], axis=-1)
-            lanes = Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
-            _search_all(index, lanes, ids, 1, least[:, None], pool)
+            ordered = Queries(rows.ravel(), rows.ravel(), np.zeros(len(ids)))
+            _search_all(index, ordered, ids, least[:, None], pool)
 
 
 class DensityTree:
@@ -227,8 +245,8 @@ class DensityTree:
 
     def add(self, sums: LogSums, points: Float32) -> None:
         """Add the densities at `points` (n, D) to their sums."""
-        for start in range(0, len(points), _BLOCK):
-            some = slice(start, start + _BLOCK)
+        for start in range(0, len(points), _BATCH):
+            some = slice(start, start + _BATCH)
             self._add(LogSums(sums.peak[some], sums.total[some]), points[some])
 
     def _add(self, sums: LogSums, points: Float32) -> None:
@@ -237,14 +255,14 @@ class DensityTree:
             ids = self._tree.order_of(points, pool)
             rows = _padded(len(ids), index.dimensions)
             rows[:, : index.measured] = points[ids]
-            queries = Queries(rows.ravel(), points[ids].ravel(), np.zeros(len(ids)))
+            ordered = Queries(rows.ravel(), points[ids].ravel(), np.zeros(len(ids)))
             constant = 0.5 * index.measured * _LOG_2_PI
             nearest = -(sums.peak + constant)
-            _search_all(index, queries, ids, 1, nearest[:, None], pool)
+            _search_all(index, ordered, ids, nearest[:, None], pool)
             found, added = nearest[ids], np.empty(len(ids))
 
             def share(start: int) -> None:
-                sum_densities(index, queries, start, min(start + _SHARE, len(ids)), found, added)
+                sum_densities(index, ordered, start, min(start + _SHARE, len(ids)), found, added)
 
             list(pool.map(share, range(0, len(ids), _SHARE)))
         peak = -nearest - constant

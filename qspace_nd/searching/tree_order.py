@@ -8,25 +8,78 @@ import numpy as np
 
 from qspace_nd.arrays import Float32, Int64
 from qspace_nd.searching.vectors import LANES
-from qspace_nd.system.compiling import compiled
+from qspace_nd.system.compiling import compiled, inlined
 
 _RANGE = 256  # leaves that a thread puts in order at a time
 _SAMPLE = 256  # points that the variances within a range are estimated from
 
 
+def in_order(rows: Float32, count: int, pool: Executor) -> Int64:
+    """Sort the first `count` of `rows` (n, d) into leaves, in place.
+
+    The leaves are split in two, and the halves again, until they are few enough for one thread to
+    go on alone. Which rows a leaf gets does not depend on the number of threads.
+
+    Returns
+    -------
+    (count,)
+        For each row, its number before the sorting.
+    """
+    ids = np.arange(count)
+    ranges = [(0, -(-count // LANES))]  # from one leaf to before another
+    while ranges[0][1] - ranges[0][0] > _RANGE:  # the first range is the largest
+        cuts = list(pool.map(lambda one: _split(rows, ids, count, *one), ranges))
+        halves: list[tuple[int, int]] = []
+        for (first, last), cut in zip(ranges, cuts, strict=True):
+            halves += [(first, cut), (cut, last)]
+        ranges = [(first, last) for first, last in halves if first < last]
+    list(pool.map(lambda one: _order(rows, ids, count, *one), ranges))
+    return ids
+
+
+@compiled
+def _order(rows: Float32, ids: Int64, count: int, first: int, last: int) -> None:
+    """Split the leaves `first` to `last` down to single ones."""
+    pending = [(first, last)]
+    while len(pending):
+        first, last = pending.pop()
+        if last - first > 1:
+            cut = _split(rows, ids, count, first, last)
+            pending.append((first, cut))
+            pending.append((cut, last))
+
+
 @compiled
 def _split(rows: Float32, ids: Int64, count: int, first: int, last: int) -> int:
-    """Put the leaves `first` to `last` of `count` rows (n, d) into two halves; where they part.
+    """Sort the rows of the leaves `first` to `last` into two halves.
 
-    Halves are of whole subtrees, so that all but the last one are full.
+    Along the axis in which they vary most, no row of the lower half is above one of the upper.
+
+    Returns
+    -------
+    int
+        The first leaf of the upper half.
     """
+    cut = _cut(first, last)
+    low, high = first * LANES, min(count, last * LANES) - 1
+    _select(rows, ids, _widest_axis(rows, low, high), low, high, cut * LANES)
+    return cut
+
+
+@inlined
+def _cut(first: int, last: int) -> int:
+    """Where to part leaves: both halves are whole subtrees, all of them full but the very last."""
     leaves = last - first
-    unit = 1
-    while unit * LANES < leaves:
-        unit *= LANES
-    units = (leaves + unit - 1) // unit
-    cut = first + unit * ((units + 1) // 2)
-    low, high, middle = first * LANES, min(count, last * LANES) - 1, cut * LANES
+    subtree = 1
+    while subtree * LANES < leaves:
+        subtree *= LANES
+    subtrees = (leaves + subtree - 1) // subtree
+    return first + subtree * ((subtrees + 1) // 2)
+
+
+@inlined
+def _widest_axis(rows: Float32, low: int, high: int) -> int:
+    """The axis in which the rows `low` to `high`, the last included, vary most, by some of them."""
     axis, largest = 0, -1.0
     step = max(1, (high - low) // _SAMPLE)
     for i in range(rows.shape[1]):
@@ -40,7 +93,15 @@ def _split(rows: Float32, ids: Int64, count: int, first: int, last: int) -> int:
         variance = squares - total * total / number
         if variance > largest:
             axis, largest = i, variance
-    # Hoare's selection, with the median of three as the pivot.
+    return axis
+
+
+@inlined
+def _select(rows: Float32, ids: Int64, axis: int, low: int, high: int, middle: int) -> None:
+    """Sort rows until those before `middle` are not above those from it on: Hoare's selection.
+
+    The pivot is the median of three.
+    """
     while low < high:
         centre = (low + high) // 2
         if rows[centre, axis] < rows[low, axis]:
@@ -66,37 +127,10 @@ def _split(rows: Float32, ids: Int64, count: int, first: int, last: int) -> int:
             low = left
         else:
             break
-    return cut
 
 
-@compiled
+@inlined
 def _swap(rows: Float32, ids: Int64, a: int, b: int) -> None:
     for i in range(rows.shape[1]):
         rows[a, i], rows[b, i] = rows[b, i], rows[a, i]
     ids[a], ids[b] = ids[b], ids[a]
-
-
-@compiled
-def _order(rows: Float32, ids: Int64, count: int, first: int, last: int) -> None:
-    """Split the leaves `first` to `last` down to single ones."""
-    pending = [(first, last)]
-    while len(pending):
-        first, last = pending.pop()
-        if last - first > 1:
-            cut = _split(rows, ids, count, first, last)
-            pending.append((first, cut))
-            pending.append((cut, last))
-
-
-def in_order(rows: Float32, count: int, pool: Executor) -> Int64:
-    """Put the first `count` of `rows` (n, d) into the order of leaves; where each was: (count,)."""
-    ids = np.arange(count)
-    ranges = [(0, -(-count // LANES))]
-    while ranges[0][1] - ranges[0][0] > _RANGE:  # the first is the largest
-        cuts = pool.map(lambda one: _split(rows, ids, count, *one), ranges)
-        halves = [
-            ((first, cut), (cut, last)) for (first, last), cut in zip(ranges, cuts, strict=True)
-        ]
-        ranges = [half for both in halves for half in both if half[0] < half[1]]
-    list(pool.map(lambda one: _order(rows, ids, count, *one), ranges))
-    return ids

@@ -2,7 +2,7 @@
 
 Points lie in leaves of 16, in the order of a k-d tree; sixteen neighbouring leaves share a parent,
 sixteen parents theirs, up to the root. A parent holds the boxes around its children side by side,
-so that a query's distances to all of them, or to all points of a leaf, are one sum over lanes.
+so that a query's distances to all of them, or to all points of a leaf, are one sum over a tile.
 
 A search goes down from the root, to the nearest boxes first, and leaves out what is farther than
 the neighbours found; it begins with those of a query close by. Sums are in float32: what they
@@ -21,8 +21,16 @@ from typing import NamedTuple
 import numpy as np
 
 from qspace_nd.arrays import Float32, Float64, Int64
-from qspace_nd.searching.vectors import CHUNK, LANES, Lanes, lanes_within, lowest_bit, prefetch
-from qspace_nd.system.compiling import compiled
+from qspace_nd.searching.vectors import (
+    CHUNK,
+    LANES,
+    Bound,
+    Vector,
+    lowest_bit,
+    make_within,
+    prefetch,
+)
+from qspace_nd.system.compiling import compiled, inlined
 
 EUCLIDEAN, BHATTACHARYYA, DENSITY = range(3)
 """Kinds of distance."""
@@ -32,28 +40,28 @@ _NEGLIGIBLE = 40.0  # nats below the largest term: 10^8 such terms change a sum 
 _HALF_LN_2 = 0.5 * math.log(2.0)
 
 
-# --- Bounds, in lanes
+# --- Bounds, of sixteen at once
 
 
-def _add_square(sums: list[Lanes], point: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_square(sums: list[Vector], point: list[Vector], query: list[Vector]) -> list[Vector]:
     difference = point[0] - query[0]
     return [sums[0] + difference * difference]
 
 
-def _add_square_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_square_of_gap(sums: list[Vector], box: list[Vector], query: list[Vector]) -> list[Vector]:
     gap = _gap(box[0], box[1], query[0])
     return [sums[0] + gap * gap]
 
 
-def _gap(low: Lanes, high: Lanes, value: Lanes) -> Lanes:
+def _gap(low: Vector, high: Vector, value: Vector) -> Vector:
     return (low - value).most(value - high).most(0.0)
 
 
-def _total(sums: list[Lanes]) -> Lanes:
+def _total(sums: list[Vector]) -> Vector:
     return sums[0]
 
 
-def _add_overlap(sums: list[Lanes], gaussian: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_overlap(sums: list[Vector], gaussian: list[Vector], query: list[Vector]) -> list[Vector]:
     """Add (m - n)² / (4 (s² + t²)), and multiply by 2 s t / (s² + t²)."""
     mean, std = gaussian
     its_mean, its_variance, its_twice_std = query
@@ -62,7 +70,7 @@ def _add_overlap(sums: list[Lanes], gaussian: list[Lanes], query: list[Lanes]) -
     return [sums[0] + apart, sums[1] * (std * its_twice_std / variances)]
 
 
-def _add_overlap_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_overlap_of_gap(sums: list[Vector], box: list[Vector], query: list[Vector]) -> list[Vector]:
     """Do so for the nearest mean, the largest deviation, and the one most like the query's."""
     low, high, least, most = box
     its_mean, its_variance, its_twice_std = query
@@ -72,29 +80,31 @@ def _add_overlap_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes])
     return [sums[0] + apart, sums[1] * (std * its_twice_std / (std * std + its_variance))]
 
 
-def _bhattacharyya_bound(sums: list[Lanes]) -> Lanes:
+def _bhattacharyya_bound(sums: list[Vector]) -> Vector:
     quotient = 1.0 / sums[1].most(1e-36)  # which does not overflow
     return sums[0] + quotient.low_log2() * _HALF_LN_2
 
 
-def _add_density(sums: list[Lanes], gaussian: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_density(sums: list[Vector], gaussian: list[Vector], query: list[Vector]) -> list[Vector]:
     mean, std, constant = gaussian
     apart = (mean - query[0]) / std
     return [sums[0] + apart * apart * 0.5 + constant]
 
 
-def _add_density_of_gap(sums: list[Lanes], box: list[Lanes], query: list[Lanes]) -> list[Lanes]:
+def _add_density_of_gap(sums: list[Vector], box: list[Vector], query: list[Vector]) -> list[Vector]:
     low, high, _, most, constant, _ = box
     apart = _gap(low, high, query[0]) / most
     return [sums[0] + apart * apart * 0.5 + constant]
 
 
-_points_within = lanes_within(1, 1, [0.0], _add_square, _total)
-_boxes_within = lanes_within(2, 1, [0.0], _add_square_of_gap, _total)
-_overlaps_within = lanes_within(2, 3, [0.0, 1.0], _add_overlap, _bhattacharyya_bound)
-_overlap_boxes_within = lanes_within(4, 3, [0.0, 1.0], _add_overlap_of_gap, _bhattacharyya_bound)
-_densities_within = lanes_within(3, 1, [0.0], _add_density, _total)
-_density_boxes_within = lanes_within(6, 1, [0.0], _add_density_of_gap, _total)
+_points_within = make_within(Bound(1, 1, [0.0], _add_square, _total))
+_boxes_within = make_within(Bound(2, 1, [0.0], _add_square_of_gap, _total))
+_overlaps_within = make_within(Bound(2, 3, [0.0, 1.0], _add_overlap, _bhattacharyya_bound))
+_overlap_boxes_within = make_within(
+    Bound(4, 3, [0.0, 1.0], _add_overlap_of_gap, _bhattacharyya_bound)
+)
+_densities_within = make_within(Bound(3, 1, [0.0], _add_density, _total))
+_density_boxes_within = make_within(Bound(6, 1, [0.0], _add_density_of_gap, _total))
 
 
 # --- The search
@@ -107,23 +117,24 @@ class Index(NamedTuple):
     ----------
     kind : int
         Of the distance.
-    blocks : (leaves, dimensions, parts, 16)
-        The points of each leaf: their coordinates; or means and standard deviations; or these, and
-        the sum of the deviations' logarithms, less the least of all, in the first dimension.
+    leaves : (leaves, dimensions, parts, 16)
+        The points of each leaf, a tile: their coordinates; or means and standard deviations; or
+        these, and the sum of the deviations' logarithms, less the least of all, in the first
+        dimension.
     boxes : (parents, boxed, 2 parts, 16)
-        The boxes around each parent's children, level by level from the leaves up.
+        The boxes around each parent's children, a tile, level by level from the leaves up.
     sizes : (levels + 1,)
         How many points, leaves, parents of leaves, ..., and the one root. Leaves are level 0.
-    begins : (levels - 1,)
-        The first box of each level above.
+    begins : (levels,)
+        The first tile of boxes of each level above the leaves, and the number of tiles.
     parts, query_parts : int
-        Numbers of a dimension, in blocks and in queries.
+        Numbers of a dimension, in leaves and in queries.
     dimensions, boxed : int
-        Dimensions of a block, and of a box, which may leave the last ones out.
+        Dimensions of a leaf's tile, and of boxes, which may leave the last ones out.
     exact : array
         Coordinates to measure with: that of point j of leaf i in dimension e is at
-        i leaf + j lane + e step.
-    leaf, lane, step : int
+        i leaf_stride + j lane_stride + e dimension_stride.
+    leaf_stride, lane_stride, dimension_stride : int
         These strides.
     measured : int
         Dimensions to measure in.
@@ -134,7 +145,7 @@ class Index(NamedTuple):
     """
 
     kind: int
-    blocks: Float32
+    leaves: Float32
     boxes: Float32
     sizes: Int64
     begins: Int64
@@ -143,9 +154,9 @@ class Index(NamedTuple):
     dimensions: int
     boxed: int
     exact: Float32
-    leaf: int
-    lane: int
-    step: int
+    leaf_stride: int
+    lane_stride: int
+    dimension_stride: int
     measured: int
     constants: Float64
     least_constant: float
@@ -156,8 +167,8 @@ class Queries(NamedTuple):
 
     Attributes
     ----------
-    lanes : (n, dimensions, parts)
-        What is compared with blocks and boxes.
+    rows : (n, dimensions, query_parts)
+        What is compared with tiles.
     exact : (n, measured)
         What is measured with.
     slack : (n,)
@@ -165,26 +176,26 @@ class Queries(NamedTuple):
         the sums.
     """
 
-    lanes: Float32
+    rows: Float32
     exact: Float32
     slack: Float64
 
 
-@compiled
+@inlined
 def _measure(index: Index, point: int, queries: Queries, query: int) -> float:
     """Measure in float64; a Euclidean distance squared."""
-    at = point // LANES * index.leaf + point % LANES * index.lane
+    at = point // LANES * index.leaf_stride + point % LANES * index.lane_stride
     total = 0.0
     if index.kind == BHATTACHARYYA:
         here = query * index.dimensions * index.query_parts
         for _ in range(index.measured):
             mean, std = np.float64(index.exact[at]), np.float64(index.exact[at + LANES])
-            its_mean = np.float64(queries.lanes[here])
-            its_std = 0.5 * np.float64(queries.lanes[here + 2])
+            its_mean = np.float64(queries.rows[here])
+            its_std = 0.5 * np.float64(queries.rows[here + 2])
             variances = std * std + its_std * its_std
             total += 0.25 * (mean - its_mean) ** 2 / variances
             total += 0.5 * np.log(variances / (2.0 * std * its_std))
-            at += index.step
+            at += index.dimension_stride
             here += index.query_parts
         return total
     here = query * index.measured
@@ -193,14 +204,14 @@ def _measure(index: Index, point: int, queries: Queries, query: int) -> float:
         if index.kind == DENSITY:
             apart /= np.float64(index.exact[at + LANES])
         total += apart * apart
-        at += index.step
+        at += index.dimension_stride
         here += 1
     if index.kind == DENSITY:
         total = 0.5 * total + float(index.constants[point])
     return total
 
 
-@compiled
+@inlined
 def _limit(index: Index, distance: float, slack: float) -> np.float32:
     """What a sum in float32 does not exceed for a point within a distance.
 
@@ -214,14 +225,14 @@ def _limit(index: Index, distance: float, slack: float) -> np.float32:
     return np.float32(max(distance - index.least_constant, 0.0) * (1.0 + unit) + unit)
 
 
-@compiled
-def _members(index: Index, level: int, number: int) -> int:
-    """Bits of the lanes that hold points or children; the last of a level may be filled up."""
-    members: int = min(LANES, index.sizes[level] - number * LANES)
-    return (1 << members) - 1
+@inlined
+def _filled(index: Index, level: int, number: int) -> int:
+    """Bits of the lanes that hold points or children: the last tile of a level may have fewer."""
+    filled: int = min(LANES, index.sizes[level] - number * LANES)
+    return (1 << filled) - 1
 
 
-@compiled
+@inlined
 def _boxes_near(
     index: Index, level: int, number: int, queries: Queries, query: int, limit: np.float32,
     found: Float32,
@@ -229,38 +240,38 @@ def _boxes_near(
     """Which children of a parent are within the limit of a query, and how near they are."""
     at = (index.begins[level - 1] + number) * index.boxed * index.parts * 2 * LANES
     row = query * index.dimensions * index.query_parts
-    lanes, boxed = queries.lanes, index.boxed
+    rows, boxed = queries.rows, index.boxed
     if index.kind == EUCLIDEAN:
-        bits = _boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
+        bits = _boxes_within(index.boxes, at, rows, row, boxed, limit, found)
     elif index.kind == BHATTACHARYYA:
-        bits = _overlap_boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
+        bits = _overlap_boxes_within(index.boxes, at, rows, row, boxed, limit, found)
     else:
-        bits = _density_boxes_within(index.boxes, at, lanes, row, boxed, limit, found)
-    near: int = bits & _members(index, level, number)
+        bits = _density_boxes_within(index.boxes, at, rows, row, boxed, limit, found)
+    near: int = bits & _filled(index, level, number)
     return near
 
 
-@compiled
+@inlined
 def _points_near(
     index: Index, number: int, queries: Queries, query: int, limit: np.float32, found: Float32
 ) -> int:
     """Which points of a leaf are within the limit of a query, and how near they may be."""
     at = number * index.dimensions * index.parts * LANES
     row = query * index.dimensions * index.query_parts
-    lanes, dimensions = queries.lanes, index.dimensions
+    rows, dimensions = queries.rows, index.dimensions
     if index.kind == EUCLIDEAN:
-        bits = _points_within(index.blocks, at, lanes, row, dimensions, limit, found)
+        bits = _points_within(index.leaves, at, rows, row, dimensions, limit, found)
     elif index.kind == BHATTACHARYYA:
-        bits = _overlaps_within(index.blocks, at, lanes, row, dimensions, limit, found)
+        bits = _overlaps_within(index.leaves, at, rows, row, dimensions, limit, found)
     else:
-        bits = _densities_within(index.blocks, at, lanes, row, dimensions, limit, found)
-    near: int = bits & _members(index, 0, number)
+        bits = _densities_within(index.leaves, at, rows, row, dimensions, limit, found)
+    near: int = bits & _filled(index, 0, number)
     return near
 
 
-@compiled
+@inlined
 def _fetch(index: Index, level: int, number: int) -> None:
-    """Bring what is compared first with a leaf's or a parent's lanes into the cache.
+    """Bring the first dimensions of a leaf's or a parent's tile into the cache.
 
     A large tree is far from the processor: without this, a search among 16 million points takes a
     quarter longer.
@@ -272,108 +283,197 @@ def _fetch(index: Index, level: int, number: int) -> None:
     else:
         at = number * index.dimensions * index.parts * LANES
         for vector in range(CHUNK * index.parts):
-            prefetch(index.blocks, at + vector * LANES)
+            prefetch(index.leaves, at + vector * LANES)
+
+
+class Stack(NamedTuple):
+    """Nodes that are still to be looked into, the nearest last: those on one way down at most.
+
+    Attributes
+    ----------
+    bounds : (16 levels,)
+        How near the box is, to the nearest of the queries that want the node.
+    levels, numbers : (16 levels,)
+        Which node it is.
+    """
+
+    bounds: Float32
+    levels: Int64
+    numbers: Int64
+
+
+class Group(NamedTuple):
+    """Up to 16 queries that go down the tree together, and what is known of them.
+
+    Attributes
+    ----------
+    reach : (16,)
+        The k-th neighbour is no farther than this; a Euclidean distance squared.
+    limit : (16,)
+        What a sum in float32 does not exceed for a point within reach.
+    neighbours : (16, k)
+        The nearest points found, in the order of their distances.
+    wanted : (levels, 16)
+        For the children of the last parent looked into, by their level: bits of the queries that
+        want them.
+    gaps : (levels, 16, 16)
+        How near they are to each query that wants them.
+    found, least : (16,)
+        How near points or boxes are to one query; and boxes to the nearest query.
+    """
+
+    reach: Float64
+    limit: Float32
+    neighbours: Int64
+    wanted: Int64
+    gaps: Float32
+    found: Float32
+    least: Float32
 
 
 @compiled
-def search(index: Index, queries: Queries, first: int, last: int, k: int, nearest: Float64) -> None:
-    """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending."""
+def search(index: Index, queries: Queries, first: int, last: int, nearest: Float64) -> None:
+    """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending.
+
+    Distances that stand there already are of points elsewhere: only nearer ones are looked for.
+    """
     top = len(index.sizes) - 2
-    # What is still to be looked into, the nearest last.
-    bounds = np.empty(LANES * (top + 1), np.float32)
-    levels = np.empty(len(bounds), np.int64)
-    numbers = np.empty(len(bounds), np.int64)
-    # For the children of the last parent of each level: which queries want them, and how near
-    # they are to each.
-    wanted = np.empty((top + 1, LANES), np.int64)
-    gaps = np.empty((top + 1, LANES, _GROUP), np.float32)
-    least = np.empty(LANES, np.float32)
-    found = np.empty(LANES, np.float32)
-    reach = np.empty(_GROUP)  # no farther than this is the k-th neighbour
-    limit = np.empty(_GROUP, np.float32)
-    near = np.zeros((_GROUP, k), np.int64)
+    room = LANES * (top + 1)
+    stack = Stack(np.empty(room, np.float32), np.empty(room, np.int64), np.empty(room, np.int64))
+    group = Group(
+        np.empty(_GROUP), np.empty(_GROUP, np.float32),
+        np.zeros((_GROUP, nearest.shape[1]), np.int64), np.empty((top + 1, LANES), np.int64),
+        np.empty((top + 1, LANES, _GROUP), np.float32), np.empty(LANES, np.float32),
+        np.empty(LANES, np.float32),
+    )  # fmt: skip
     for begin in range(first, last, _GROUP):
         members = min(_GROUP, last - begin)
         for member in range(members):
-            query = begin + member
-            reach[member] = nearest[query, k - 1]
-            if begin > first and nearest[begin - 1, k - 1] < np.inf:
-                farthest = 0.0
-                for i in range(k):
-                    neighbour = near[_GROUP - 1, i]
-                    farthest = max(farthest, _measure(index, neighbour, queries, query))
-                reach[member] = min(reach[member], farthest)
-            limit[member] = _limit(index, reach[member], queries.slack[query])
-            gaps[top, 0, member] = 0.0
-        wanted[top, 0] = (1 << members) - 1
-        bounds[0], levels[0], numbers[0] = 0.0, top, 0
+            _begin(index, queries, begin, member, begin > first, group, nearest)
+            group.gaps[top, 0, member] = 0.0
+        group.wanted[top, 0] = (1 << members) - 1
+        stack.bounds[0], stack.levels[0], stack.numbers[0] = 0.0, top, 0
         size = 1
         while size:
             size -= 1
-            level, number = levels[size], numbers[size]
-            slot = number % LANES
-            group = wanted[level, slot]
+            level, number = stack.levels[size], stack.numbers[size]
             if level:
-                least[:] = np.inf
-                wanted[level - 1, :] = 0
-                open_children = 0
-                while group:
-                    member = lowest_bit(group)
-                    group &= group - 1
-                    if gaps[level, slot, member] > limit[member]:
-                        continue
-                    bits = _boxes_near(
-                        index, level, number, queries, begin + member, limit[member], found
-                    )
-                    open_children |= bits
-                    while bits:
-                        child = lowest_bit(bits)
-                        bits &= bits - 1
-                        wanted[level - 1, child] |= 1 << member
-                        gaps[level - 1, child, member] = found[child]
-                        least[child] = min(least[child], found[child])
-                bottom = size
-                while open_children:
-                    child = lowest_bit(open_children)
-                    open_children &= open_children - 1
-                    place = size
-                    while place > bottom and bounds[place - 1] < least[child]:
-                        bounds[place] = bounds[place - 1]
-                        levels[place] = levels[place - 1]
-                        numbers[place] = numbers[place - 1]
-                        place -= 1
-                    bounds[place] = least[child]
-                    levels[place] = level - 1
-                    numbers[place] = number * LANES + child
-                    size += 1
-                    _fetch(index, level - 1, numbers[place])
+                children = _look_into_parent(index, level, number, queries, begin, group)
+                size = _push(index, level - 1, number, children, group, stack, size)
+            else:
+                _look_into_leaf(index, number, queries, begin, group, nearest)
+
+
+@inlined
+def _begin(
+    index: Index, queries: Queries, begin: int, member: int, follows: bool, group: Group,
+    nearest: Float64,
+) -> None:  # fmt: skip
+    """Tell how far neighbours of a query can be: as those of the query before the group, if any."""
+    query, last = begin + member, nearest.shape[1] - 1
+    reach = nearest[query, last]
+    if follows and nearest[begin - 1, last] < np.inf:
+        farthest = 0.0
+        for i in range(last + 1):
+            neighbour = group.neighbours[_GROUP - 1, i]
+            farthest = max(farthest, _measure(index, neighbour, queries, query))
+        reach = min(reach, farthest)
+    group.reach[member] = reach
+    group.limit[member] = _limit(index, reach, queries.slack[query])
+
+
+@inlined
+def _look_into_parent(
+    index: Index, level: int, number: int, queries: Queries, begin: int, group: Group
+) -> int:
+    """Which children of a parent are wanted by queries, which are noted: bits."""
+    slot = number % LANES
+    waiting = group.wanted[level, slot]
+    group.least[:] = np.inf
+    group.wanted[level - 1, :] = 0
+    children = 0
+    while waiting:
+        member = lowest_bit(waiting)
+        waiting &= waiting - 1
+        limit = group.limit[member]
+        if group.gaps[level, slot, member] > limit:
+            continue
+        bits = _boxes_near(index, level, number, queries, begin + member, limit, group.found)
+        children |= bits
+        while bits:
+            child = lowest_bit(bits)
+            bits &= bits - 1
+            gap = group.found[child]
+            group.wanted[level - 1, child] |= 1 << member
+            group.gaps[level - 1, child, member] = gap
+            group.least[child] = min(group.least[child], gap)
+    return children
+
+
+@inlined
+def _push(
+    index: Index, level: int, parent: int, children: int, group: Group, stack: Stack, size: int
+) -> int:
+    """Put children of a parent on the stack, the nearest last; how much is on it then."""
+    bottom = size
+    while children:
+        child = lowest_bit(children)
+        children &= children - 1
+        bound = group.least[child]
+        place = size
+        while place > bottom and stack.bounds[place - 1] < bound:
+            stack.bounds[place] = stack.bounds[place - 1]
+            stack.levels[place] = stack.levels[place - 1]
+            stack.numbers[place] = stack.numbers[place - 1]
+            place -= 1
+        number = parent * LANES + child
+        stack.bounds[place], stack.levels[place], stack.numbers[place] = bound, level, number
+        size += 1
+        _fetch(index, level, number)
+    return size
+
+
+@inlined
+def _look_into_leaf(
+    index: Index, number: int, queries: Queries, begin: int, group: Group, nearest: Float64
+) -> None:
+    """Measure the points of a leaf that may be nearer than those found."""
+    slot, last = number % LANES, nearest.shape[1] - 1
+    waiting = group.wanted[0, slot]
+    while waiting:
+        member = lowest_bit(waiting)
+        waiting &= waiting - 1
+        if group.gaps[0, slot, member] > group.limit[member]:
+            continue
+        query = begin + member
+        bits = _points_near(index, number, queries, query, group.limit[member], group.found)
+        while bits:
+            lane = lowest_bit(bits)
+            bits &= bits - 1
+            if group.found[lane] > group.limit[member]:
                 continue
-            while group:
-                member = lowest_bit(group)
-                group &= group - 1
-                if gaps[0, slot, member] > limit[member]:
-                    continue
-                query = begin + member
-                bits = _points_near(index, number, queries, query, limit[member], found)
-                while bits:
-                    lane = lowest_bit(bits)
-                    bits &= bits - 1
-                    if found[lane] > limit[member]:
-                        continue
-                    point = number * LANES + lane
-                    distance = _measure(index, point, queries, query)
-                    if not distance < nearest[query, k - 1]:
-                        continue
-                    place = k - 1
-                    while place > 0 and nearest[query, place - 1] > distance:
-                        nearest[query, place] = nearest[query, place - 1]
-                        near[member, place] = near[member, place - 1]
-                        place -= 1
-                    nearest[query, place] = distance
-                    near[member, place] = point
-                    if nearest[query, k - 1] < reach[member]:
-                        reach[member] = nearest[query, k - 1]
-                        limit[member] = _limit(index, reach[member], queries.slack[query])
+            point = number * LANES + lane
+            distance = _measure(index, point, queries, query)
+            if not distance < nearest[query, last]:
+                continue
+            _insert(nearest, query, group.neighbours, member, distance, point)
+            if nearest[query, last] < group.reach[member]:
+                group.reach[member] = nearest[query, last]
+                group.limit[member] = _limit(index, nearest[query, last], queries.slack[query])
+
+
+@inlined
+def _insert(
+    nearest: Float64, query: int, neighbours: Int64, member: int, distance: float, point: int
+) -> None:
+    """Put a point among the nearest of a query, in place of the farthest of them."""
+    place = nearest.shape[1] - 1
+    while place > 0 and nearest[query, place - 1] > distance:
+        nearest[query, place] = nearest[query, place - 1]
+        neighbours[member, place] = neighbours[member, place - 1]
+        place -= 1
+    nearest[query, place] = distance
+    neighbours[member, place] = point
 
 
 @compiled
@@ -409,7 +509,7 @@ def sum_densities(
             if bits:
                 distances[:] = 0.0
                 for i in range(index.measured):
-                    at = number * index.leaf + i * index.step
+                    at = number * index.leaf_stride + i * index.dimension_stride
                     here = np.float64(queries.exact[query * index.measured + i])
                     for lane in range(LANES):
                         apart = np.float64(index.exact[at + lane]) - here

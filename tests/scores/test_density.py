@@ -64,7 +64,7 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
 ) -> None:
     healthy, queries = cloud(2000, 13, 0), cloud(200, 13, 1)
     densities = log_mean_density(queries.mean, healthy)
-    monkeypatch.setattr(tree, "_BLOCK", rows)
+    monkeypatch.setattr(tree, "_BATCH", rows)
     order = np.random.default_rng(0).permutation(200)
     moved = queries.mean[order]
     np.testing.assert_array_equal(log_mean_density(moved, healthy), densities[order])

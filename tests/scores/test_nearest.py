@@ -71,7 +71,7 @@ def test_a_result_does_not_depend_on_the_voxels_beside(
     healthy, queries = cloud(2000, 13, 0), cloud(200, 13, 1)
     trees = overlap_trees(in_chunks(healthy, 700))
     distances = nearest_gaussians(queries, trees)
-    monkeypatch.setattr(tree, "_BLOCK", rows)
+    monkeypatch.setattr(tree, "_BATCH", rows)
     order = np.random.default_rng(0).permutation(200)
     moved = Gaussian(queries.mean[order], queries.std[order])
     np.testing.assert_array_equal(nearest_gaussians(moved, trees), distances[order])

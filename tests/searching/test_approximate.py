@@ -5,31 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from qspace_nd.searching.approximate import ApproximateNeighbours, ExhaustiveNeighbours, recall
+from qspace_nd.searching.approximate import ApproximateNeighbours, recall
 from tests.conftest import Run, tree_of
+from tests.searching.conftest import brute_force, normal
 
-CPU = torch.device("cpu")
-RANDOM = np.random.default_rng(0)
-POINTS = (RANDOM.normal(size=(5000, 8)) + 10).astype(np.float32)
-QUERIES = (RANDOM.normal(size=(200, 8)) + 10).astype(np.float32)
-
-
-def naive(k: int) -> np.ndarray:
-    apart = QUERIES[:, None].astype(np.float64) - POINTS
-    return np.sort(np.sqrt((apart**2).sum(axis=-1)), axis=1)[:, :k]
-
-
-@pytest.mark.parametrize("k", [1, 7])
-def test_a_look_at_all_finds_the_nearest(k: int) -> None:
-    found = ExhaustiveNeighbours(POINTS, CPU).distances(QUERIES, k)
-    np.testing.assert_allclose(found, naive(k), rtol=1e-6)
+POINTS = normal(5000, 8) + np.float32(10)
+QUERIES = normal(200, 8, seed=1) + np.float32(10)
 
 
 @pytest.mark.parametrize("k", [1, 7])
 def test_the_approximate_search_finds_most_of_the_nearest_and_nothing_nearer(k: int) -> None:
-    found, nearest = ApproximateNeighbours(POINTS, CPU).distances(QUERIES, k), naive(k)
+    found, nearest = (
+        ApproximateNeighbours(POINTS).distances(QUERIES, k),
+        brute_force(POINTS, QUERIES, k),
+    )
     assert (found >= nearest * (1 - 1e-5)).all()
     share = recall(found, nearest)
     assert 0.9 < share <= 1
@@ -39,17 +29,16 @@ def test_the_approximate_search_finds_most_of_the_nearest_and_nothing_nearer(k: 
 
 
 def test_what_few_points_are_there_is_found() -> None:
-    search = ApproximateNeighbours(POINTS[:3], CPU)
+    search = ApproximateNeighbours(POINTS[:3])
     np.testing.assert_allclose(search.distances(POINTS[:3], 2)[:, 0], 0.0, atol=1e-6)
     assert search.distances(QUERIES, 10).shape == (200, 3)
 
 
 def test_a_point_that_is_not_found_is_infinitely_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "qspace_nd.searching.approximate.PROBES", 1
-    )  # the list of the three far ones
+    # A query looks into one list alone, here that of the three far points.
+    monkeypatch.setattr("qspace_nd.searching.approximate.PROBES", 1)
     far = np.concatenate([POINTS, POINTS[:3] + 1000])
-    found = ApproximateNeighbours(far, CPU).distances(far[-1:], 400)
+    found = ApproximateNeighbours(far).distances(far[-1:], 400)
     assert np.isinf(found[0, -1])
     assert np.isfinite(found[0, 0])
 

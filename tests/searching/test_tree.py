@@ -1,0 +1,90 @@
+"""Trees that are too deep, too wide or too uneven for the laws of all searches in test_nearest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qspace_nd.gaussian import Gaussian
+from qspace_nd.searching import tree
+from qspace_nd.searching.tree import DensityTree, LogSums, OverlapTree, PointTree
+from tests.searching.conftest import brute_force, found_by, normal
+
+
+@pytest.mark.parametrize("dimensions", [2, 9])
+def test_a_tree_of_many_levels_is_exact(dimensions: int) -> None:
+    points, queries = normal(70_001, dimensions), normal(40, dimensions, seed=1)
+    points[:, 1] = 3.0  # which no box can tell apart
+    np.testing.assert_allclose(
+        found_by("tree", points, queries, 20), brute_force(points, queries, 20), rtol=1e-13
+    )
+
+
+def test_a_tree_among_outliers_is_exact() -> None:
+    points, queries = normal(3000, 12), normal(50, 12, seed=1)
+    points[::50] *= np.float32(1e6)
+    queries[::5] = points[::300][:10] + np.float32(0.5)
+    np.testing.assert_allclose(
+        found_by("tree", points, queries, 3), brute_force(points, queries, 3), rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("dimensions", [3, 12])
+def test_every_box_holds_its_children(dimensions: int) -> None:
+    index = PointTree(normal(5003, dimensions))._index
+    leaves = index.leaves.reshape(-1, index.dimensions, 16)
+    boxes = index.boxes.reshape(-1, index.boxed, 2, 16)
+    assert index.sizes.tolist() == [5003, 313, 20, 2, 1]
+    assert index.begins.tolist() == [0, 20, 22, 23]
+    low, high = leaves[:, : index.boxed].min(axis=-1), leaves[:, : index.boxed].max(axis=-1)
+    for begin, parents in zip(index.begins[:-1], index.sizes[2:], strict=True):
+        for child in range(len(low)):
+            box = boxes[begin + child // 16, :, :, child % 16]
+            np.testing.assert_array_equal(box, np.stack([low[child], high[child]], axis=1))
+        level = boxes[begin : begin + parents]
+        low, high = level[:, :, 0].min(axis=-1), level[:, :, 1].max(axis=-1)
+
+
+def gaussians(number: int, dimensions: int, seed: int) -> Gaussian[np.ndarray]:
+    std = np.exp(0.5 * normal(number, dimensions, seed + 100))
+    return Gaussian(normal(number, dimensions, seed), std)
+
+
+def all_overlaps(
+    queries: Gaussian[np.ndarray], healthy: Gaussian[np.ndarray]
+) -> np.ndarray:  # (n, N)
+    mean, std = queries.mean[:, None].astype(np.float64), queries.std[:, None].astype(np.float64)
+    its_std = healthy.std.astype(np.float64)
+    variances = std**2 + its_std**2
+    distances = (mean - healthy.mean) ** 2 / (4 * variances)
+    return (distances + 0.5 * np.log(variances / (2 * std * its_std))).sum(axis=-1)
+
+
+def test_overlaps_known_are_lowered_where_one_here_is_less() -> None:
+    queries, healthy = gaussians(60, 5, 0), gaussians(700, 5, 1)
+    expected = all_overlaps(queries, healthy).min(axis=1)
+    known = expected * np.where(np.arange(60) % 2, 0.5, 2.0)
+    least = known.copy()
+    OverlapTree(healthy).improve(least, queries)
+    np.testing.assert_allclose(least, np.minimum(known, expected), rtol=1e-12)
+
+
+def test_densities_of_two_trees_add_up() -> None:
+    points, healthy = normal(60, 5), gaussians(700, 5, 1)
+    sums = LogSums(np.full(60, -np.inf), np.zeros(60))
+    for some in (slice(0, 300), slice(300, None)):
+        DensityTree(healthy[some]).add(sums, points)
+    std = healthy.std.astype(np.float64)
+    apart = (points[:, None].astype(np.float64) - healthy.mean) / std
+    terms = (-0.5 * apart**2 - np.log(std) - 0.5 * np.log(2 * np.pi)).sum(axis=-1)
+    np.testing.assert_allclose(sums.peak, terms.max(axis=1), rtol=1e-12)
+    expected = np.logaddexp.reduce(terms, axis=1)
+    np.testing.assert_allclose(sums.peak + np.log(sums.total), expected, rtol=1e-12)
+
+
+def test_a_search_in_batches_is_that_of_all_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, queries = normal(2000, 12), normal(300, 12, seed=1)
+    whole = PointTree(points).distances(queries, 3)
+    monkeypatch.setattr(tree, "_BATCH", 97)
+    monkeypatch.setattr(tree, "_SHARE", 17)
+    np.testing.assert_array_equal(PointTree(points).distances(queries, 3), whole)
