@@ -55,14 +55,16 @@ class Grid:
 
     def same_as(self, other: Grid) -> bool:
         """Tell whether the shapes are equal and the corners within 5 % of a voxel."""
-        return self.shape == other.shape and self.corners_agree(self.affine, other.affine)
+        if self.shape != other.shape:
+            return False
+        apart = self.corners_apart(self.affine, other.affine)
+        return bool(apart <= _TOLERANCE * self.voxel_sizes.min())
 
-    def corners_agree(self, one: Float64, other: Float64) -> bool:
-        """Tell whether two affines (4, 4) place the corners within 5 % of a voxel."""
+    def corners_apart(self, one: Float64, other: Float64) -> float:
+        """How far apart (mm) two affines (4, 4) place a corner at most."""
         ends = [(0, size - 1) for size in self.shape]
         corners = list(itertools.product(*ends))
-        apart = np.linalg.norm(apply_affine(one - other, corners), axis=1).max()
-        return bool(apart <= _TOLERANCE * self.voxel_sizes.min())
+        return float(np.linalg.norm(apply_affine(one - other, corners), axis=1).max())
 
 
 def require_same_grid(path: Path, found: Grid, expected: Grid) -> None:

@@ -15,28 +15,30 @@ from qspace_nd.errors import ScanError
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.streams import Stored
+from qspace_nd.imaging.zero_one import ZeroOne, read_as_zero_one
 
 _OTSU_WIDTH = 6.0  # mm: wider medians cut the cortex off, narrower ones let the eyes in
 _OTSU_RADIUS = 4  # voxels: DIPY's own, and as much as its median filter does in reasonable time
 
 
-def read_mask(path: Path, grid: Grid) -> Bools:
-    """Read a mask on `grid`: (X, Y, Z) bool, True above 0.5 (probabilities are cut there).
+def read_mask(path: Path, grid: Grid) -> ZeroOne:
+    """Read a mask on `grid`: 0 and 1, any other number, labels, or probabilities, cut at half.
 
     Raises
     ------
     ScanError
-        It cannot be read as a volume, or is empty.
+        It cannot be read as a volume, is empty, or cannot be told for a mask.
     GridError
         It lies on another grid; the message says both.
     """
     values, found = read_volume(path)
     require_same_grid(path, found, grid)
-    mask = np.asarray(values > 0.5)  # False where NaN
-    if not mask.any():
+    mask = read_as_zero_one(path, values, "brain", ScanError)
+    if not mask.marked.any():
         raise ScanError(
-            f"{path} is an empty mask: no voxel is above 0.5; expected 1 inside the brain and 0 "
-            "outside: name another mask."
+            f"{path} is an empty mask: no voxel is above 0.5 (the largest value is "
+            f"{np.nanmax(values, initial=0):.3g}); expected 1 inside the brain and 0 outside: name "
+            f"another mask."
         )
     return mask
 

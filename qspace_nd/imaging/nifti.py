@@ -13,8 +13,11 @@ import numpy.typing as npt
 from qspace_nd.arrays import Float32
 from qspace_nd.errors import ArrayError, ScanError
 from qspace_nd.imaging.grid import Grid
-from qspace_nd.imaging.streams import Stored, damaged, is_cut_short
+from qspace_nd.imaging.headers import Header, read_header
+from qspace_nd.imaging.streams import Stored
 from qspace_nd.system.writing import replacing
+
+_LEAST_VOLUME = 1e-12  # mm³
 
 
 def read_volume(path: Path) -> tuple[Float32, Grid]:
@@ -44,7 +47,7 @@ def read_description(path: Path) -> str:
     ScanError
         It is no NIfTI file.
     """
-    text: bytes = load(path).header["descrip"].tobytes()
+    text: bytes = load(path).fields["descrip"].tobytes()
     return text.rstrip(b"\0").decode("utf-8", "replace")
 
 
@@ -76,54 +79,37 @@ def write_scan(path: Path, volumes: npt.NDArray[Any], grid: Grid, description: s
     _write(path, volumes.astype(kind, copy=False), grid, description)
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> Header:
     """Read the header of a NIfTI image.
 
     Raises
     ------
     ScanError
-        There is no such file, or it is no NIfTI file.
+        There is no such file, it is no NIfTI file, or what its header says cannot be.
     """
-    try:
-        image = nib.load(path)
-    except FileNotFoundError as error:
-        raise ScanError(f"{path} does not exist; name a file that does.") from error
-    except PermissionError as error:
-        raise ScanError(f"{path} may not be read; check its permissions.") from error
-    except Exception as error:  # whatever a header that is none makes the parser raise
-        if is_cut_short(path):
-            raise damaged(path, EOFError("it ends inside its header")) from error
-        raise _not_nifti(path, str(error)) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise _not_nifti(path, f"it is read as {type(image).__name__}")
-    return image
+    return read_header(path)
 
 
-def stored_in(image: Any, path: Path) -> Stored:
+def stored_in(image: Header, path: Path) -> Stored:
     """Say where and how the file of an image that was loaded from `path` stores its voxels.
 
     Raises
     ------
     ScanError
-        They are no real numbers, there are none, or a file that is not packed is too short.
+        They are no real numbers, or there are none.
     """
-    proxy = image.dataobj
-    if proxy.dtype.kind not in "iuf":
+    stored = image.stored
+    if stored.dtype.kind not in "iuf":
         raise ScanError(
-            f"{path} stores {proxy.dtype} (complex numbers or colours); expected integers or "
+            f"{path} stores {stored.dtype} (complex numbers or colours); expected integers or "
             "floats: take the magnitude image."
         )
-    if 0 in proxy.shape:
-        raise ScanError(f"{path} has no voxels: its shape is {proxy.shape}; name another file.")
-    needed = proxy.offset + int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize
-    if not path.name.lower().endswith(".gz") and path.stat().st_size < needed:
-        reason = EOFError(f"it has {path.stat().st_size} bytes where its header needs {needed}")
-        raise damaged(path, reason)
-    shape = tuple(map(int, proxy.shape))
-    return Stored(path, proxy.offset, shape, proxy.dtype, proxy.slope, proxy.inter)
+    if 0 in stored.shape:
+        raise ScanError(f"{path} has no voxels: its shape is {stored.shape}; name another file.")
+    return stored
 
 
-def grid_of(image: Any, path: Path) -> Grid:
+def grid_of(image: Header, path: Path) -> Grid:
     """Give the grid of an image by its header.
 
     Raises
@@ -131,19 +117,18 @@ def grid_of(image: Any, path: Path) -> Grid:
     ScanError
         Its affine places no voxels.
     """
-    affine = np.asarray(image.affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _LEAST_VOLUME:
         raise ScanError(
             f"{path} has an affine that places no voxels (not finite, or of volume 0); expected a "
             "voxel-to-world matrix: correct its header."
         )
-    qform, qform_code = image.header.get_qform(coded=True)
-    sform, sform_code = image.header.get_sform(coded=True)
-    x, y, z = map(int, image.shape[:3])
-    return Grid((x, y, z), affine, int(qform_code), int(sform_code), qform, sform)
+    qform_code, sform_code = (int(image.fields[name]) for name in ("qform_code", "sform_code"))
+    x, y, z = image.shape[:3]
+    return Grid((x, y, z), affine, qform_code, sform_code, image.qform, image.sform)
 
 
-def volume_grid(image: Any, path: Path) -> Grid:
+def volume_grid(image: Header, path: Path) -> Grid:
     """Give the grid of an image that is a single volume.
 
     Raises
@@ -162,13 +147,6 @@ def volume_grid(image: Any, path: Path) -> Grid:
 def shape_text(shape: Iterable[int]) -> str:
     """Write a shape as messages do: `5 x 6 x 4`."""
     return " x ".join(map(str, shape))
-
-
-def _not_nifti(path: Path, reason: str) -> ScanError:
-    return ScanError(
-        f"{path} is not a NIfTI file ({reason.rstrip('.')}); expected NIfTI-1 or NIfTI-2: convert "
-        "it, with dcm2niix for instance."
-    )
 
 
 def _write(path: Path, array: npt.NDArray[Any], grid: Grid, description: str) -> None:

@@ -13,6 +13,9 @@ from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import grid_of, load, shape_text, stored_in, volume_grid
 from qspace_nd.layouts.companions import ScanFiles
 
+_FORMS_APART = 0.5  # mm: scanners round the two, one of Philips by 0.25; beyond, one of them errs
+_SIZES = 0.02, 50.0  # mm: of a specimen under a microscope to the coarsest phantom
+
 
 @dataclass(frozen=True, eq=False)
 class Scan:
@@ -52,12 +55,16 @@ def open_scan(files: ScanFiles) -> Scan:
     stored = stored_in(image, files.image)
     _require_four_dimensions(files.image, image.shape)
     grid = grid_of(image, files.image)
+    notes = image.notes
     if files.mask is not None:
-        require_same_grid(files.mask, volume_grid(load(files.mask), files.mask), grid)
+        mask = load(files.mask)
+        require_same_grid(files.mask, volume_grid(mask, files.mask), grid)
+        notes += mask.notes
     gradients = None
     if files.bval is not None or files.bvec is not None:
         gradients = read_gradients(files.bval, files.bvec, grid.affine, stored.shape[3])
-    warnings = (*_orientation_warnings(files.image, grid), *_gradient_warnings(files, gradients))
+    notes += (*_orientation_warnings(files.image, grid), *_size_warnings(files.image, grid))
+    warnings = (*notes, *_gradient_warnings(files, gradients))
     return Scan(files, grid, stored.shape[3], gradients, warnings)
 
 
@@ -68,10 +75,13 @@ def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:
             "two volumes or more: name the whole scan."
         )
     if len(shape) > 4:
+        one = shape[3] == 1
+        advice = "drop the others, with `mrconvert -axes 0,1,2,4`" if one else (
+            "take one series of volumes, with `mrconvert -coord 4 0 -axes 0,1,2,3`"
+        )
         raise ScanError(
             f"{path} has the shape {shape_text(shape)}, {len(shape)} dimensions; expected 4 with "
-            "the volumes along the last: drop the others, with `mrconvert -axes 0,1,2,4` for "
-            "instance."
+            f"the volumes along the last: {advice} for instance."
         )
 
 
@@ -81,12 +91,23 @@ def _orientation_warnings(path: Path, grid: Grid) -> Iterator[str]:
             f"{path} has neither a qform nor an sform: its orientation is unknown and taken as "
             f"{grid.describe()}."
         )
-    elif grid.qform is None or grid.sform is None:
-        return
-    elif not grid.corners_agree(grid.qform, grid.sform):
+    elif grid.qform is not None and grid.sform is not None:
+        apart = grid.corners_apart(grid.qform, grid.sform)
+        if not apart <= min(_FORMS_APART, 0.5 * grid.voxel_sizes.min()):
+            yield (
+                f"{path} has a qform unlike its sform; the sform is used, as its code is "
+                f"{grid.sform_code} (a corner lies {apart:.3g} mm off by the other): "
+                f"{grid.describe()}."
+            )
+
+
+def _size_warnings(path: Path, grid: Grid) -> Iterator[str]:
+    least, most = _SIZES
+    if not (least <= grid.voxel_sizes.min() and grid.voxel_sizes.max() <= most):
         yield (
-            f"{path} has a qform unlike its sform; the sform is used, as its code is "
-            f"{grid.sform_code}: {grid.describe()}."
+            f"{path} has voxels of {shape_text(f'{size:.3g}' for size in grid.voxel_sizes)} mm by "
+            f"its header; expected {least} to {most} mm: if it is of a head, correct its unit of "
+            "length (xyzt_units) or its affine."
         )
 
 

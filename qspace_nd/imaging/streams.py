@@ -189,18 +189,6 @@ def keep_rows(values: Float32, keep: Bools) -> Float32:
     return values[:end]
 
 
-def is_cut_short(path: Path) -> bool:
-    """Tell whether a packed file ends before its first bytes are out."""
-    try:
-        with _open_stream(path) as stream:
-            stream.read(_SKIPPED_AT_ONCE)
-    except EOFError:
-        return True
-    except (OSError, zlib.error, _UNPACK_ERROR):
-        pass
-    return False
-
-
 def damaged(path: Path, error: Exception) -> ScanError:
     """Give the error for a file that ends early or cannot be unpacked."""
     return ScanError(

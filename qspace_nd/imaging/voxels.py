@@ -13,11 +13,14 @@ import numpy.typing as npt
 
 from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.errors import ArrayError
+from qspace_nd.imaging.brightness import require_even
+from qspace_nd.imaging.coverage import Coverage
 from qspace_nd.imaging.masks import compute_mask, read_mask, warning_of
 from qspace_nd.imaging.nifti import load, stored_in
 from qspace_nd.imaging.quality import left_out, nonfinite, require_signal
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.streams import ahead, drain, gather, hashed, keep_rows
+from qspace_nd.imaging.zero_one import ZeroOne
 from qspace_nd.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -96,7 +99,8 @@ def read_voxels(
     ------
     ScanError
         The file is truncated or corrupt, the mask is empty or no voxel of it has signal, values
-        inside it are not finite, a channel is constant over it, or the mean is not positive.
+        inside it are not finite, a few voxels carry the scan, a channel is constant over the mask,
+        or the mean is not positive.
     GridError
         The mask lies on another grid.
     """
@@ -111,22 +115,33 @@ def read_voxels(
     ):
         given = None if scan.files.mask is None else read_mask(scan.files.mask, scan.grid)
         stream: Iterator[npt.NDArray[Any]] = hashed(stored, unpacked, hasher, task)
+        coverage = Coverage(stored, int(b0.argmax()))
         if given is None:
             kept = list(stream)  # as stored, so that the scan is held once and in its own type
             _log.info(f"Computing a brain mask for {path} with median_otsu.")
             mask = compute_mask(stored, kept, b0 if b0.any() else ~b0, scan.grid)
             stream = drain(kept)
         else:
-            mask = given
+            mask = given.marked
+            stream = coverage.watch(stream)
         values, finite, signal = gather(stored, stream, mask, volumes, b0)
     if not finite.all() and not ignore_nonfinite:
         raise nonfinite(path, values, finite)
-    warnings = [] if given is not None else [warning_of(path, mask)]
+    warnings = _mask_warnings(scan, mask, given, coverage)
     warnings += left_out(path, finite, signal)
     values = keep_rows(values, finite & signal)
     mask = _scatter(mask, finite & signal)
+    warnings += require_even(path, values, mask, volumes)
     warnings += require_signal(path, values, volumes)
     return Voxels(values, mask, scan, hasher.hexdigest(), given is None, tuple(warnings))
+
+
+def _mask_warnings(
+    scan: Scan, mask: Bools, given: ZeroOne | None, coverage: Coverage
+) -> list[str]:
+    if given is None or scan.files.mask is None:
+        return [warning_of(scan.files.image, mask)]
+    return [*given.notes, *coverage.warnings(scan.files.mask, mask)]
 
 
 def _permutation(order: npt.ArrayLike | None, scan: Scan) -> Ints:

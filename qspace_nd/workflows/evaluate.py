@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float32
-from qspace_nd.errors import InputError, LabelError, ScanError
+from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.curves import roc_plot
 from qspace_nd.evaluation.histograms import histograms
 from qspace_nd.evaluation.metrics import Case, Result, evaluate
@@ -22,6 +22,7 @@ from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.scans import open_scan
 from qspace_nd.imaging.voxels import read_voxels
+from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
@@ -32,6 +33,8 @@ from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.writing import require_writable, write_text
 
 _log = logging.getLogger(__name__)
+
+_MOST = 0.25  # of the mask: lesions take less; of several labels that take more, some are tissue
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
 def _cases(patient: _Patient) -> tuple[list[Case], Grid]:
     """Read a patient's maps and labels."""
     _, grid = read_volume(patient.maps[0].path)
-    mask = read_mask(patient.mask, grid)
+    mask = _read_mask(patient.mask, grid)
     lesion = _read_labels(patient.labels, grid, mask)
     cases = [_case(record, patient.name, grid, lesion, mask) for record in patient.maps]
     outside = int((lesion & ~mask).sum())
@@ -200,18 +203,41 @@ def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
     nonfinite = int((~np.isfinite(values)).sum())
     if nonfinite:
         raise LabelError(f"{path} holds NaN or infinity in {nonfinite} voxels; give 0 and 1.")
-    lesion = np.asarray(values > 0)
+    found_labels = read_as_zero_one(path, values, "lesion", LabelError)
+    lesion = found_labels.marked
     if not lesion[mask].any():
         raise LabelError(
-            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it; give "
-            f"labels with at least one above 0 there."
+            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it (its "
+            f"largest value is {values.max():.3g}); give labels with at least one voxel of 1 there."
         )
     if lesion[mask].all():
         raise LabelError(
             f"{path} marks every voxel of the mask as lesion; give labels in which healthy tissue "
             f"is 0."
         )
+    share = lesion[mask].mean()
+    if share > _MOST and len(found_labels.labels) > 1:
+        raise LabelError(
+            f"{path} holds the labels {listed(found_labels.labels)}, in {100 * share:.0f} % of the "
+            f"mask; expected lesions alone: give a file in which nothing else is above 0, as "
+            f"`fslmaths X -thr {found_labels.labels[-1]} -uthr {found_labels.labels[-1]} -bin Y` "
+            f"makes of one label."
+        )
+    if share > _MOST:
+        _log.warning(
+            f"{path} marks {100 * share:.0f} % of the mask as lesion; see that these are the labels."
+        )
+    for note in found_labels.notes:
+        _log.warning(note)
     return lesion
+
+
+def _read_mask(path: Path, grid: Grid) -> Bools:
+    """Read the voxels to evaluate; say how, where they are not 0 and 1."""
+    mask = read_mask(path, grid)
+    for note in mask.notes:
+        _log.warning(note)
+    return mask.marked
 
 
 def _results(case: Case, patient: _Patient, grid: Grid) -> Iterator[Result]:
@@ -219,7 +245,7 @@ def _results(case: Case, patient: _Patient, grid: Grid) -> Iterator[Result]:
     voxel_volume = float(abs(np.linalg.det(grid.affine[:3, :3])))  # mm³
     yield evaluate(case, voxel_volume)
     if patient.within is not None:
-        region = case.mask & read_mask(patient.within, grid)
+        region = case.mask & _read_mask(patient.within, grid)
         yield evaluate(replace(case, mask=region, region="within"), voxel_volume)
 
 

@@ -28,10 +28,11 @@ needs_data = pytest.mark.skipif(not DATA, reason="QSPACE_ND_DATA names no folder
 
 def test_a_mask_is_what_lies_above_one_half(tmp_path: Path) -> None:
     grid = Grid((2, 2, 2), AFFINE)
-    values = np.array([0, 0.5, 0.51, 1, 2, 255, -1, np.nan], np.float32).reshape(2, 2, 2)
+    values = np.array([0, 0.5, 0.51, 1, 1.1, 0.2, -0.1, np.nan], np.float32).reshape(2, 2, 2)
     write_volume(tmp_path / "m.nii.gz", values, grid)
     mask = read_mask(tmp_path / "m.nii.gz", grid)
-    assert mask.ravel().tolist() == [False, False, True, True, True, True, False, False]
+    assert mask.marked.ravel().tolist() == [False, False, True, True, True, False, False, False]
+    assert "those above 0.5 are taken as brain" in mask.notes[0]
 
 
 def test_an_empty_mask_is_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_mask_is_written_as_uint8_and_a_scan_as_int16_or_float32(tmp_path: Pat
     write_scan(tmp_path / "f.nii", head() / 7, grid)
     types = [nib.load(tmp_path / n).get_data_dtype() for n in ("m.nii.gz", "i.nii.gz", "f.nii")]
     assert types == [np.uint8, np.int16, np.float32]
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", grid), brain())
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.nii.gz", grid).marked, brain())
     np.testing.assert_array_equal(nib.load(tmp_path / "i.nii.gz").get_fdata(), head())
     with pytest.raises(ArrayError, match=r"shape \(5, 6, 3\); expected \(5, 6, 4\)"):
         write_volume(tmp_path / "x.nii.gz", np.zeros((5, 6, 3)), grid)

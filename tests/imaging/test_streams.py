@@ -19,6 +19,7 @@ from qspace_nd.imaging import streams, voxels
 from qspace_nd.imaging.scans import open_scan
 from qspace_nd.imaging.streams import Stored, ahead, gather
 from qspace_nd.imaging.voxels import read_voxels
+from qspace_nd.imaging.zero_one import ZeroOne
 from tests.imaging.small_scans import (
     AFFINE,
     brain,
@@ -181,7 +182,7 @@ def test_the_voxels_are_streamed_once_from_start_to_end(
 
     monkeypatch.setattr(streams, "_open_stream", counted)
     if with_mask:
-        monkeypatch.setattr(voxels, "read_mask", lambda path, grid: mask)
+        monkeypatch.setattr(voxels, "read_mask", lambda path, grid: ZeroOne(mask))
     read_voxels(scan)
     assert opened == [scan.files.image]
     assert sum(read) == len(gzip.decompress(scan.files.image.read_bytes()))
