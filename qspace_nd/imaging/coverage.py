@@ -49,7 +49,7 @@ class Coverage:
         volume = self._stored.scaled(self._volume).reshape(mask.shape, order="F")
         level = np.nanmedian(np.where(np.isfinite(volume[mask]), volume[mask], np.nan))
         shown = np.count_nonzero(volume >= level / 2) if level > 0 else 0
-        marked = np.count_nonzero(mask)
+        marked = int(mask.sum())
         if marked < _LEAST * shown:
             yield (
                 f"{path} marks {counted(marked, 'voxel')}, {100 * marked / shown:.2g} % of those "

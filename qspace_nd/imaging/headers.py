@@ -101,6 +101,8 @@ def read_header(path: Path) -> Header:
 def _first_bytes(path: Path) -> bytes:
     """The bytes of a header, and of the extender behind it, as far as there are so many."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, without end
+            raise _not_nifti(path, "it is no regular file")
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)

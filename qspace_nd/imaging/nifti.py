@@ -18,6 +18,7 @@ from qspace_nd.imaging.streams import Stored
 from qspace_nd.system.writing import replacing
 
 _LEAST_VOLUME = 1e-12  # mm³
+_FARTHEST = 1e6  # mm: of an affine whose numbers can still be told apart
 
 
 def read_volume(path: Path) -> tuple[Float32, Grid]:
@@ -118,10 +119,11 @@ def grid_of(image: Header, path: Path) -> Grid:
         Its affine places no voxels.
     """
     affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _LEAST_VOLUME:
+    placed = bool((np.abs(affine) < _FARTHEST).all())  # False where not finite
+    if not placed or abs(np.linalg.det(affine[:3, :3])) < _LEAST_VOLUME:
         raise ScanError(
-            f"{path} has an affine that places no voxels (not finite, or of volume 0); expected a "
-            "voxel-to-world matrix: correct its header."
+            f"{path} has an affine that places no voxels (not finite, beyond a kilometre, or of "
+            "volume 0); expected a voxel-to-world matrix in mm: correct its header."
         )
     qform_code, sform_code = (int(image.fields[name]) for name in ("qform_code", "sform_code"))
     x, y, z = image.shape[:3]

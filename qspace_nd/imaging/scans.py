@@ -76,8 +76,10 @@ def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:
         )
     if len(shape) > 4:
         one = shape[3] == 1
-        advice = "drop the others, with `mrconvert -axes 0,1,2,4`" if one else (
-            "take one series of volumes, with `mrconvert -coord 4 0 -axes 0,1,2,3`"
+        advice = (
+            "drop the others, with `mrconvert -axes 0,1,2,4`"
+            if one
+            else ("take one series of volumes, with `mrconvert -coord 4 0 -axes 0,1,2,3`")
         )
         raise ScanError(
             f"{path} has the shape {shape_text(shape)}, {len(shape)} dimensions; expected 4 with "
@@ -105,7 +107,7 @@ def _size_warnings(path: Path, grid: Grid) -> Iterator[str]:
     least, most = _SIZES
     if not (least <= grid.voxel_sizes.min() and grid.voxel_sizes.max() <= most):
         yield (
-            f"{path} has voxels of {shape_text(f'{size:.3g}' for size in grid.voxel_sizes)} mm by "
+            f"{path} has voxels of {' x '.join(f'{size:.3g}' for size in grid.voxel_sizes)} mm by "
             f"its header; expected {least} to {most} mm: if it is of a head, correct its unit of "
             "length (xyzt_units) or its affine."
         )

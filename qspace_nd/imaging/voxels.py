@@ -136,9 +136,7 @@ def read_voxels(
     return Voxels(values, mask, scan, hasher.hexdigest(), given is None, tuple(warnings))
 
 
-def _mask_warnings(
-    scan: Scan, mask: Bools, given: ZeroOne | None, coverage: Coverage
-) -> list[str]:
+def _mask_warnings(scan: Scan, mask: Bools, given: ZeroOne | None, coverage: Coverage) -> list[str]:
     if given is None or scan.files.mask is None:
         return [warning_of(scan.files.image, mask)]
     return [*given.notes, *coverage.warnings(scan.files.mask, mask)]

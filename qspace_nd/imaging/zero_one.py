@@ -99,7 +99,7 @@ def _probabilities(
         return _scaled(path, values, top, marks)
     if low < -_OVERSHOOT:
         return None
-    between = np.count_nonzero((values > _NEARLY) & (np.abs(values - 1) > _NEARLY))
+    between = int(np.count_nonzero((values > _NEARLY) & (np.abs(values - 1) > _NEARLY)))
     return ZeroOne(
         values > 0.5,
         notes=(
@@ -111,13 +111,13 @@ def _probabilities(
 
 
 def _scaled(path: Path, values: Float32, top: float, marks: str) -> ZeroOne | None:
-    """Read probabilities in percent or in a byte, where most of what they mark is nearly sure.
+    """Read probabilities in percent or in a byte, where much of what they mark is nearly sure.
 
     Images of tissue end at such values too, but few of their voxels are nearly as bright.
     """
     for scale in _SCALES:
         high = np.count_nonzero(values > 0.9 * scale)
-        if abs(top - scale) < 0.02 * scale and 2 * high >= np.count_nonzero(values > scale / 2):
+        if abs(top - scale) < 0.02 * scale and 3 * high >= np.count_nonzero(values > scale / 2):
             note = (
                 f"{path} holds values from 0 to {top:.4g}, as probabilities in parts of "
                 f"{scale:g}; those above {scale / 2:g} are taken as {marks}."
@@ -134,6 +134,6 @@ def _in_patches(values: Float32) -> bool:
         ends = np.moveaxis(values, axis, 0)
         one, other = ends[1:], ends[:-1]
         both = (one > 0.5) & (other > 0.5) & ~((one == top) & (other == top))
-        pairs += np.count_nonzero(both)
-        alike += np.count_nonzero(both & (one == other))
+        pairs += int(both.sum())
+        alike += int((both & (one == other)).sum())
     return 2 * alike >= pairs

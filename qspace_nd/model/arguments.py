@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
-from qspace_nd.arrays import Float32
+from qspace_nd.arrays import Float32, squarable
 from qspace_nd.errors import ArrayError
 from qspace_nd.model.rows import Healthy
 
@@ -21,7 +21,7 @@ def as_numbers(values: ArrayLike, name: str) -> Float32:
     Raises
     ------
     ArrayError
-        They are of another shape, no numbers, or not finite.
+        They are of another shape, no numbers, not finite, or too large to be squared.
     """
     if issparse(values):
         raise ArrayError(f"{name} is sparse, which is not supported; give {name}.toarray().")
@@ -43,6 +43,12 @@ def as_numbers(values: ArrayLike, name: str) -> Float32:
     if nonfinite:
         raise ArrayError(
             f"{name} holds NaN or infinity in {nonfinite} of {len(x)} rows; remove them."
+        )
+    largest = max(float(x.max(initial=0)), -float(x.min(initial=0)))
+    if largest > squarable(math.prod(x.shape[1:])):
+        raise ArrayError(
+            f"{name} holds values of up to {largest:.4g}, whose squares are beyond single "
+            f"precision; scale it."
         )
     return x
 

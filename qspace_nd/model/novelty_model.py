@@ -306,7 +306,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ArrayError
-            `X` has a wrong shape, type or content.
+            `X` has a wrong shape, type or content, or values too far from all healthy ones for
+            their score to be a finite number.
         InputError
             A score's name is unknown, or it has no approximate search; or the reference holds
             nobody but `leave_out`, or not them.
@@ -318,7 +319,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
         voxels, healthy = self._views(X), self._reference_without(leave_out)
-        return scoring.score(rules, voxels, healthy, memory, watcher(progress))
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
+        for name, values in novelty.items():
+            _require_finite(name, values)
+        return novelty
 
     def recall(
         self,
@@ -417,3 +422,13 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self._require_fitted()
         x = as_rows(X, "X", self.network_.shape, "channels")
         return Views(self.network_, torch.from_numpy(x), seed=self.seed)
+
+
+def _require_finite(score: str, values: Float32) -> None:
+    bad = len(values) - int(np.isfinite(values).sum())
+    if bad:
+        raise ArrayError(
+            f"The score {score} of {bad} of {len(values)} rows is not a finite number: they are "
+            f"too far from all that the model was fitted with, or its weights are damaged; scale "
+            f"the rows as the healthy ones, or fit the model again."
+        )

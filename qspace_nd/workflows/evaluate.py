@@ -225,7 +225,7 @@ def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
         )
     if share > _MOST:
         _log.warning(
-            f"{path} marks {100 * share:.0f} % of the mask as lesion; see that these are the labels."
+            f"{path} marks {100 * share:.0f} % of the mask as lesion; see that it is the labels."
         )
     for note in found_labels.notes:
         _log.warning(note)
