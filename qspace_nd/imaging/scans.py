@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qspace_nd.diffusion.fsl import read_gradients
@@ -11,6 +11,7 @@ from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import ScanError
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import grid_of, load, shape_text, stored_in, volume_grid
+from qspace_nd.imaging.unchanged import States, states_of
 from qspace_nd.layouts.companions import ScanFiles
 
 
@@ -27,6 +28,8 @@ class Scan:
     gradients : GradientTable or None
         None where there are no b-values.
     warnings : tuple of str
+    states : dict
+        Of its files when they were first looked at, for `unchanged.require_unchanged`.
     """
 
     files: ScanFiles
@@ -34,6 +37,7 @@ class Scan:
     channels: int
     gradients: GradientTable | None
     warnings: tuple[str, ...]
+    states: States = field(default_factory=dict)
 
 
 def open_scan(files: ScanFiles) -> Scan:
@@ -48,6 +52,7 @@ def open_scan(files: ScanFiles) -> Scan:
     GradientError
         See `read_gradients`.
     """
+    states = states_of((files.image, files.bval, files.bvec, files.mask))
     image = load(files.image)
     stored = stored_in(image, files.image)
     _require_four_dimensions(files.image, image.shape)
@@ -58,7 +63,7 @@ def open_scan(files: ScanFiles) -> Scan:
     if files.bval is not None or files.bvec is not None:
         gradients = read_gradients(files.bval, files.bvec, grid.affine, stored.shape[3])
     warnings = (*_orientation_warnings(files.image, grid), *_gradient_warnings(files, gradients))
-    return Scan(files, grid, stored.shape[3], gradients, warnings)
+    return Scan(files, grid, stored.shape[3], gradients, warnings, states)
 
 
 def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:

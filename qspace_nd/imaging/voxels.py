@@ -18,6 +18,7 @@ from qspace_nd.imaging.nifti import load, stored_in
 from qspace_nd.imaging.quality import left_out, nonfinite, require_signal
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.streams import ahead, drain, gather, hashed, keep_rows
+from qspace_nd.imaging.unchanged import require_unchanged
 from qspace_nd.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def read_voxels(
     ------
     ScanError
         The file is truncated or corrupt, the mask is empty or no voxel of it has signal, values
-        inside it are not finite, a channel is constant over it, or the mean is not positive.
+        inside it are not finite, it was changed meanwhile, a channel is constant over it, or the mean is not positive.
     GridError
         The mask lies on another grid.
     """
@@ -119,6 +120,7 @@ def read_voxels(
         else:
             mask = given
         values, finite, signal = gather(stored, stream, mask, volumes, b0)
+    require_unchanged(scan.states)
     if not finite.all() and not ignore_nonfinite:
         raise nonfinite(path, values, finite)
     warnings = [] if given is not None else [warning_of(path, mask)]

@@ -92,7 +92,8 @@ def fit_scans(
         require_tunable(protocol.gradients, protocol.features, len(_subjects(scans)))
     if machine.device != "auto":
         model.set_params(device=machine.device)
-    with machine.limited(), Scratch(folder) as scratch:
+    with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
+        store.require_new(folder, force=force)  # another fit may have ended while this one waited
         kept = keep_scans(scans, protocol, options, scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch)

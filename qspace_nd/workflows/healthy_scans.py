@@ -15,6 +15,7 @@ from qspace_nd.imaging.acquisition import HealthyScan
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
+from qspace_nd.model import store
 from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import Progress, timed
 from qspace_nd.system.scratch import Scratch, ScratchArray
@@ -110,6 +111,5 @@ def save_computed_masks(kept: Iterable[KeptScan], folder: Path) -> None:
     for one in kept:
         if one.computed_mask:
             path = folder / "masks" / f"{one.scan.files.name}_mask.nii.gz"
-            path.parent.mkdir(exist_ok=True)
-            write_volume(path, one.mask[:], one.scan.grid)
+            write_volume(path, one.mask[:], one.scan.grid, like=folder / store.INDEX)
             _log.info(f"{one.scan.files.image} had no brain mask; the one computed is {path}")

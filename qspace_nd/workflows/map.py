@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from qspace_nd.errors import OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
-from qspace_nd.layouts.maps import MapFiles, name_maps, names_a_file
+from qspace_nd.layouts.maps import MapFiles, name_maps
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.system.machine import Machine
-from qspace_nd.system.writing import require_writable
+from qspace_nd.system.writing import remove_leftovers, require_writable
 from qspace_nd.workflows.jobs import MapJob, ModelFacts, finish, outstanding
 from qspace_nd.workflows.map_one import load_model, map_one
 from qspace_nd.workflows.runners import Runner, in_turn
@@ -35,9 +36,9 @@ def map_scans(
 ) -> list[MapFiles]:
     """Write the novelty maps of scans by the model in `folder`.
 
-    Where `output` is a folder, scans that are mapped there already, from the same files by the same
-    model, settings and version, are skipped, and one of several scans that fails while it is read
-    or mapped, or whose maps were made otherwise, is reported when the others are done.
+    Scans that are mapped there already, from the same files by the same model, settings and
+    version, are skipped, and one of several scans that fails while it is read or mapped, or whose
+    maps were made otherwise, is reported when the others are done.
 
     Parameters
     ----------
@@ -73,12 +74,12 @@ def map_scans(
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [
-        _job(scan, model, files, settings, options)
+        replace(_job(scan, model, files, settings, options), force=force)
         for scan, files in zip(scans, outputs, strict=True)
     ]
-    resume = not names_a_file(output)
-    _require_free([job.files for job in jobs], scans, force=force or resume)
-    left = outstanding(jobs, resume=resume, force=force)
+    _require_free([job.files for job in jobs], scans)
+    left = outstanding(jobs)
+    remove_leftovers(path for job in jobs for path in job.files.paths())
     if left.jobs:
         # What is wrong with it is told before any work.
         load_model(model, machine.device).check_reference(settings.scores)
@@ -106,7 +107,7 @@ def _job(
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 
-def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan], *, force: bool) -> None:
+def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan]) -> None:
     """Check that all can be written, and no scan, mask or gradient file would be overwritten.
 
     Nor a dataset of scans mixed with maps.
@@ -123,4 +124,4 @@ def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan], *, force: 
                 f"{path} would be overwritten by the output, but it is an input; name another "
                 f"output with -o."
             )
-    require_writable(written, force=force)
+    require_writable(written, force=True)

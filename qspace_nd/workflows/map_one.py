@@ -16,10 +16,11 @@ from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
-from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine
+from qspace_nd.system.writing import together
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
 from qspace_nd.workflows.settings import MapSettings
 
@@ -87,9 +88,7 @@ def map_one(
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
         found = {"Latents": model.latents, "LeftOut": subject}
-        _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
-    for path in (*job.files.maps.values(), *job.files.smoothed.values()):
-        _log.info(f"Wrote {path}")
+        _put(job, voxels, novelties, _facts(job, voxels, found, recalls))
 
 
 def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
@@ -105,7 +104,7 @@ def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
         _kept.clear()  # the memory of the last is free before the next is read
         with timed("Reading the model"):
             model = NoveltyModel.load(facts.folder, device)
-        if store.read_index(facts.folder)["hash"] != facts.digest:
+        if model.digest_ != facts.digest:
             raise ModelError(
                 f"The model in {facts.folder} was replaced by another meanwhile; map the scans "
                 f"again."
@@ -150,6 +149,26 @@ def _recipe(job: MapJob) -> dict[str, Any]:
         return job.recipe
     # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
     return {**job.recipe, "SpatialReference": uri_of(job.scan.files.image, job.files.mask)}
+
+
+def _put(
+    job: MapJob,
+    voxels: Voxels,
+    novelties: Mapping[str, Float32],
+    facts: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write a scan's maps and all that belongs to them, or nothing.
+
+    Another process may have done so meanwhile: then they are of the same recipe, or refused.
+    """
+    with alone(lock_of(job.files.mask), job.files.mask):
+        if not job.force and job.is_done():
+            _log.info(f"{job.scan.files.image} was mapped by another process meanwhile")
+            return
+        with together():
+            _write(job, voxels, novelties, facts)
+    for path in (*job.files.maps.values(), *job.files.smoothed.values()):
+        _log.info(f"Wrote {path}")
 
 
 def _write(
