@@ -312,7 +312,6 @@ def map_scans(
     # Before the model is read, which takes a while.
     _require_free(outputs, scans, force=force or resume)
     model = NoveltyModel.load(folder, device=device)
-    model.check_reference(scores)
     acquisition = store.read_acquisition(folder)
     protocol = protocol_of(acquisition)
     jobs = []
@@ -332,6 +331,8 @@ def map_scans(
         jobs.append(MapJob(scan, bridge, files, settings, smooth))
     _require_free([job.files for job in jobs], scans, force=force or resume)  # with the residuals
     left = outstanding(jobs, resume=resume, force=force, progress=progress)
+    if left.jobs:
+        model.check_reference(scores)  # before the first map is written
 
     def work(job: MapJob) -> None:
         image = job.scan.files.image
