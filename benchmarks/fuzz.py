@@ -89,7 +89,7 @@ class Right:
 class Fuzzer:
     """Runs cases on copies of a study."""
 
-    def __init__(self, study: Path, work: Path, *, memory: float = 0.5, seconds: int = 30) -> None:
+    def __init__(self, study: Path, work: Path, *, memory: float = 0.5, seconds: int = 10) -> None:
         self._study, self._work = study, work
         self._memory, self._seconds = memory * 1e9, seconds
         self._rights: dict[str, Right] = {}
@@ -128,7 +128,7 @@ class Fuzzer:
         warned = bool(outcome.warnings - right.outcome.warnings)
         taken = "refused" if outcome.status else "warned" if warned else "accepted"
         judged = Judged(case, taken, outcome)
-        judged.wrong += self._conduct(outcome, right)
+        judged.wrong += self._conduct(case, outcome, right.outcome)
         same_line = list(words) == shlex.split(LINES[case.line][0])
         judged.wrong += (
             ("outputs", fault) for fault in _outputs(around, new, case, outcome, right, same_line)
@@ -145,13 +145,13 @@ class Fuzzer:
             judged.wrong += [("silent", unlike)] if unlike else []
         return judged
 
-    def _conduct(self, outcome: Outcome, right: Outcome) -> Iterator[tuple[str, str]]:
+    def _conduct(self, case: Case, outcome: Outcome, right: Outcome) -> Iterator[tuple[str, str]]:
         status, text = outcome.status, outcome.text
         python = trials.PYTHON.search(text)
-        if status == -14:
+        if status in trials.TOO_LONG:
             yield "hang", f"not done after {self._seconds} s"
-        elif "Out of memory" in text or outcome.peak - right.outcome.peak > self._memory:
-            more = (outcome.peak - right.outcome.peak) / 1e9
+        elif "Out of memory" in text or outcome.peak - right.peak > self._memory:
+            more = (outcome.peak - right.peak) / 1e9
             yield "memory", f"{more:.1f} GB more than without"
         elif status not in (0, 1, 2):
             last = text.strip().splitlines()[-1:] or [""]
@@ -159,7 +159,9 @@ class Fuzzer:
         elif python:
             at = text.rfind("\n", 0, python.start()) + 1
             yield "traceback", f"says: {text[at : at + 200].splitlines()[0]}"
-        elif status and not text.strip():
+        elif "The system refused" in text and case.mutation.right != EITHER:
+            yield "traceback", f"caught by the last net: {text.strip().splitlines()[-1][:200]}"
+        elif status and not text.strip() and case.mutation.kind != "surroundings":
             yield "traceback", f"exit {status} without a word"
 
 
@@ -239,7 +241,10 @@ def run(fuzzer: Fuzzer, cases: Iterator[Case], jobs: int) -> Iterator[Judged]:
         if case is None:
             return
         fuzzer.right(case.line)
-        child, before, words = fuzzer.begin(case)
+        try:
+            child, before, words = fuzzer.begin(case)
+        except Exception as error:
+            raise RuntimeError(f"case {case.number}, {case}, cannot be made") from error
         under_way[child] = case, before, words
 
 
@@ -252,6 +257,11 @@ def keep(judged: Judged, fuzzer: Fuzzer, study: Path, folder: Path) -> None:
     lines += [f"{column}: {what}" for column, what in judged.wrong]
     lines += [f"exit {judged.outcome.status}", judged.outcome.text[-5000:]]
     (place / "case.txt").write_text("\n".join(lines), errors="replace")
+    there = fuzzer.place(case)
+    for name in _changed(trials.tree(study), trials.tree(there)):
+        if (there / name).is_file() and (there / name).stat().st_size < SMALL:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(there / name, place / name)
 
 
 def summary(done: Sequence[Judged], command: str, seconds: float) -> str:
@@ -296,7 +306,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="N", help="one case, and keep its folder")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--memory", type=float, default=0.5, help="GB beyond what is usual")
-    parser.add_argument("--seconds", type=int, default=30, help="that a case may take")
+    parser.add_argument("--seconds", type=int, default=10, help="of a processor, for a case")
     parser.add_argument("--failures", type=Path, default=HERE / ".cache" / "fuzz")
     parser.add_argument("--no-section", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()

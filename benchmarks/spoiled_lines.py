@@ -150,7 +150,7 @@ rows(
         (HARMLESS, "the image is a link", stored_elsewhere),
         *(
             (SAME, f"called {_short(name)}", called(name))
-            for name in ("\udcff", "two\nlines", "é😀", "%s{0}", "[bold]x[/bold]", "a b", "x" * 235)
+            for name in ("\udcff", "two\nlines", "é😀", "%s{0}", "[bold]x", "a b", "x" * 235)
         ),
         (
             SAME,

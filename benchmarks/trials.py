@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import re
 import resource
@@ -15,25 +16,26 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-# The libraries read these when they are loaded. A child may not use the threads of its parent.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
+from threadpoolctl import threadpool_limits
 
 CONTROLS = "healthy/control-01.nii.gz healthy/control-02.nii.gz healthy/control-03.nii.gz"
 CRASHED = 70
 
 PYTHON = re.compile(
     r"Traceback|\b[A-Z]\w+(Error|Exception|Warning)\b|<(class|function|module|_io)\b|NoneType"
-    r"|0x[0-9a-f]{6}|The system refused|takes? \d+ positional|has no attribute"
+    r"|0x[0-9a-f]{6}|takes? \d+ positional|has no attribute"
 )
-"""What Python says, or the last net of the command line, but no sentence written for a user."""
+"""What Python says, but no sentence written for a user."""
+
+TOO_LONG = (-signal.SIGALRM, -signal.SIGXCPU)
+"""How a command ends that takes too long."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def warm_up(folder: Path) -> None:
     Voxels of 8 mm, 2 b=0 volumes and 16 directions, training for an epoch: `healthy/`, a patient
     with lesions, a model, a map; and as a BIDS dataset in `bids/`, with maps in `maps/`.
     """
+    # A child may not use the threads of its parent. Libraries read these when they are loaded.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    threadpool_limits(1)
     import bids  # noqa: F401
     import torch
 
@@ -74,6 +79,8 @@ def warm_up(folder: Path) -> None:
     weight.grad = torch.zeros(1)  # a process that went backward itself cannot have children do so
     torch.optim.AdamW([weight]).step()
     (folder / "home").mkdir(parents=True)
+    for line in ("simulate . --controls 0 --patients 0", "map none", "check none", "eval"):
+        _here(line.split(), folder)  # refused, when all is loaded
     _write_table(folder)
     size = "--voxel-size 8 --bval table.bval --bvec table.bvec -q"
     together(
@@ -86,9 +93,8 @@ def warm_up(folder: Path) -> None:
     )
     loading = folder.with_name("loading")
     shutil.copytree(folder, loading)
-    for line in ("check", "map", "fit --add --model none", "eval --labels lesions.nii.gz"):
-        scan = "novelty.nii.gz" if "eval" in line else "patient.nii.gz"
-        _here(f"{line} {scan} -f -q".split(), loading)
+    for line in ("map patient.nii.gz -f -q", "fit none", "eval --labels lesions.nii.gz -q"):
+        _here(line.split(), loading)
     shutil.rmtree(loading)
     gc.collect()
     gc.freeze()  # what children need not copy
@@ -133,7 +139,7 @@ def start(
     log: Path,
     *,
     before: Callable[[], object] = int,
-    seconds: int = 120,
+    seconds: int = 60,
     room: int = 4 << 30,
 ) -> int:
     """Run a command in a child, in `folder`; return the child's number.
@@ -147,7 +153,7 @@ def start(
     before : callable
         Called in the child, before the command.
     seconds : int
-        After which SIGALRM ends it.
+        Of a processor, or three times as many on the wall, after which a signal ends it.
     room : int
         Bytes that it may ask for beyond those of its parent.
     """
@@ -160,7 +166,9 @@ def start(
         os.dup2(stream, 1), os.dup2(stream, 2)
         os.environ |= {"HOME": str(folder / "home"), "TERM": "dumb", "COLUMNS": "100"}
         os.chdir(folder)
-        signal.alarm(seconds)
+        signal.alarm(3 * seconds)
+        spent = math.ceil(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 1))
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + room,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -199,6 +207,7 @@ def wait_for(child: int, log: Path) -> Outcome:
 def outcome(ended: int, used: resource.struct_rusage, log: Path) -> Outcome:
     """What became of a child, by what `os.wait4` gave."""
     text = log.read_text(errors="replace") if log.exists() else ""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)  # colours
     return Outcome(os.waitstatus_to_exitcode(ended), text, used.ru_maxrss * 1024)
 
 
