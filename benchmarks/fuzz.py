@@ -34,7 +34,7 @@ import spoiled_models  # noqa: F401
 import spoiled_texts  # noqa: F401
 import trials
 from mutations import EITHER, HARMLESS, LINES, MUTATIONS, REFUSE, SAME, Mutation, Scene
-from report import write_section
+from results import table, write_section
 from trials import Outcome
 
 HERE = Path(__file__).parent
@@ -276,9 +276,8 @@ def summary(done: Sequence[Judged], command: str, seconds: float) -> str:
         rows.append([kind, *(f"{n:,}" for n in [*counts, *(wrong[column] for column in WRONG)])])
     header = ["kind", "cases", "refused", "warned", "accepted", "tracebacks", "hangs"]
     header += ["over memory", "outputs", "silent", "false alarms"]
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## Spoiled inputs\n\n`{command}` ({seconds / 60:.0f} minutes)\n\n{table}\n"
+    named = f"`{command}` ({seconds / 60:.0f} minutes)"
+    return f"## Spoiled inputs\n\n{named}\n\n{table(header, rows)}\n"
 
 
 def causes(done: Sequence[Judged]) -> str:
@@ -301,6 +300,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND")
     parser.add_argument("--replay", type=int, metavar="N", help="one case, and keep its folder")
@@ -310,7 +310,7 @@ def main() -> int:
     parser.add_argument("--failures", type=Path, default=HERE / ".cache" / "fuzz")
     parser.add_argument("--no-section", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()
-    numbers = (n for n in itertools.count() if KINDS[n % len(KINDS)] in options.kinds)
+    numbers = (n for n in itertools.count(options.first) if KINDS[n % len(KINDS)] in options.kinds)
     chosen = itertools.islice(numbers, options.cases)
     if options.replay is not None:
         chosen = iter([options.replay])

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import trials
-from report import write_section
+from results import table, write_section
 from trials import CONTROLS, Outcome
 
 HERE = Path(__file__).parent
@@ -241,11 +241,6 @@ def _row(name: str, times: int, too_late: int, failed: int, wrong: Counter[str])
     for what, often in wrong.items():
         print(f"{name}: {often} x {what}", flush=True)
     return [name, str(times), str(too_late), str(failed)]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:
