@@ -35,6 +35,7 @@ import spoiled_texts  # noqa: F401
 import trials
 from mutations import EITHER, HARMLESS, LINES, MUTATIONS, REFUSE, SAME, Mutation, Scene
 from results import table, write_section
+from safetensors.numpy import load_file
 from trials import Outcome
 
 HERE = Path(__file__).parent
@@ -220,8 +221,10 @@ def _unlike(folder: Path, right: Path, line: str) -> str:
 
 
 def _reference(model: Path) -> list[np.ndarray]:
-    parts = json.loads((model / "model.json").read_text())["reference"]
-    return [np.load(model / part["x"]) for part in parts]
+    names = [
+        name for name in json.loads((model / "model.json").read_text())["files"] if "/" in name
+    ]
+    return [array for name in names for _, array in sorted(load_file(model / name).items())]
 
 
 def _numbers(folder: Path) -> list[float]:

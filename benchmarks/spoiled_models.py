@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def forge(scene: Scene, start: str, change: Callable[[bytes], bytes]) -> None:
     old = scene.one([name for name in index["files"] if name.startswith(start)])
     content = change((model / old).read_bytes())
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    new = f"{old.rpartition('-')[0]}-{digest}{Path(old).suffix}"
+    new = re.sub("[0-9a-f]{32}", digest, old)
     (model / old).unlink()
     (model / new).write_bytes(content)
     index = json.loads(json.dumps(index).replace(old, new))
@@ -63,29 +63,6 @@ def forged(start: str, change: Callable[..., bytes]) -> Change:
     return lambda scene: forge(scene, start, lambda old: change(old, scene.random))
 
 
-def weights(change: Callable[..., Any]) -> Change:
-    """Change one tensor, given its name and all of them."""
-
-    def spoil(old: bytes, random: np.random.Generator) -> bytes:
-        tensors = load(old)
-        name = [*tensors][random.integers(len(tensors))]
-        change(tensors, name)
-        return save(tensors)
-
-    return forged("weights", spoil)
-
-
-def arrays(change: Callable[..., Any], start: str = "reference/") -> Change:
-    """Change an array of the reference."""
-
-    def spoil(old: bytes, random: np.random.Generator) -> bytes:
-        stream = io.BytesIO()
-        np.save(stream, change(np.load(io.BytesIO(old))))
-        return stream.getvalue()
-
-    return forged(start, spoil)
-
-
 def altered(start: str, change: Callable[[bytes], bytes]) -> Change:
     """Change a file of the model and nothing else."""
 
@@ -96,18 +73,37 @@ def altered(start: str, change: Callable[[bytes], bytes]) -> Change:
     return mutate
 
 
-def tensor(value: Callable[[Any], Any]) -> Change:
-    return weights(lambda tensors, name: tensors.update({name: value(tensors[name])}))
+def arrays(start: str, change: Callable[..., Any], wanted: str = "") -> Change:
+    """Change an array of a file, any or the one wanted, given all of them and its name."""
+
+    def spoil(old: bytes, random: np.random.Generator) -> bytes:
+        there = load(old)
+        change(there, wanted or [*there][random.integers(len(there))])
+        return save(there)
+
+    return forged(start, spoil)
+
+
+def array(start: str, value: Callable[[Any], Any], wanted: str = "") -> Change:
+    return arrays(start, lambda there, name: there.update({name: value(there[name])}), wanted)
 
 
 def first(value: float) -> Callable[[Any], Any]:
     return lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, value, a).astype(a.dtype)
 
 
-def npy(description: str) -> Change:
-    """An array whose header says something else than what follows it."""
-    head = description.encode().ljust(117) + b"\n"
-    return forged("reference/", lambda old, _: b"\x93NUMPY\1\0" + b"\x76\0" + head + old[128:])
+def declared(start: str, **facts: Any) -> Change:
+    """Let the header say something of an array that is not so."""
+
+    def spoil(old: bytes, random: np.random.Generator) -> bytes:
+        size = int.from_bytes(old[:8], "little")
+        head = json.loads(old[8 : 8 + size])
+        names = [name for name in head if name != "__metadata__"]
+        head[names[random.integers(len(names))]] |= facts
+        content = json.dumps(head).encode()
+        return len(content).to_bytes(8, "little") + content + old[8 + size :]
+
+    return forged(start, spoil)
 
 
 def spoiled_bit(old: bytes, at: float = 0.5) -> bytes:
@@ -115,114 +111,62 @@ def spoiled_bit(old: bytes, at: float = 0.5) -> bytes:
     return old[:place] + bytes([old[place] ^ 1]) + old[place + 1 :]
 
 
-rows(
-    "weights",
-    MODELS,
-    [
-        (REFUSE, "a bit", altered("weights", spoiled_bit)),
-        (REFUSE, "cut", altered("weights", lambda old: old[:-1])),
-        (REFUSE, "none", lambda s: next((s.folder / "qspace-nd-model").glob("weights*")).unlink()),
-        (REFUSE, "forged, empty", forged("weights", lambda *_: b"")),
-        (REFUSE, "forged, noise", forged("weights", lambda old, r: r.bytes(1000))),
-        (
-            REFUSE,
-            "forged, a header of 2^63",
-            forged("weights", lambda old, _: b"\xff" * 7 + b"\x7f" + old[8:]),
-        ),
-        (
-            REFUSE,
-            "forged, deep",
-            forged("weights", lambda *_: (90000).to_bytes(8, "little") + b"[" * 90000),
-        ),
-        (REFUSE, "forged, cut", forged("weights", lambda old, _: old[:-100])),
+def missing(start: str) -> Change:
+    return lambda scene: next((scene.folder / "qspace-nd-model").glob(f"{start}*")).unlink()
+
+
+def any_arrays(start: str) -> list[tuple[str, str, Change]]:
+    """What may be wrong with any file of arrays."""
+    deep = (90000).to_bytes(8, "little") + b"[" * 90000
+    head = (b"\xff" * 7 + b"\x7f", bytes(8))
+    return [
+        (REFUSE, "a bit", altered(start, spoiled_bit)),
+        (REFUSE, "cut", altered(start, lambda old: old[:-1])),
+        (REFUSE, "none", missing(start)),
+        (REFUSE, "forged, empty", forged(start, lambda *_: b"")),
+        (REFUSE, "forged, noise", forged(start, lambda old, r: r.bytes(1000))),
+        (REFUSE, "forged, code", forged(start, lambda *_: pickle.dumps([1]))),
+        (REFUSE, "forged, a header of 2^63", forged(start, lambda old, _: head[0] + old[8:])),
+        (REFUSE, "forged, no header", forged(start, lambda old, _: head[1] + old[8:])),
+        (REFUSE, "forged, deep", forged(start, lambda *_: deep)),
+        (REFUSE, "forged, cut", forged(start, lambda old, _: old[:-100])),
         (
             EITHER,
-            "forged, bits of the header",
-            forged("weights", lambda old, r: spoiled_bit(old, r.uniform(0, 0.003))),
+            "forged, bits",
+            forged(start, lambda old, r: spoiled_bit(old, r.uniform(0, 0.003))),
         ),
-        (REFUSE, "forged, another shape", tensor(lambda a: np.zeros((*a.shape, 2), a.dtype))),
-        (REFUSE, "forged, whole numbers", tensor(lambda a: a.astype(np.int64))),
-        (EITHER, "forged, f2", tensor(lambda a: a.astype(np.float16))),
-        (EITHER, "forged, f8", tensor(lambda a: a.astype(np.float64))),
-        (REFUSE, "forged, one is missing", weights(lambda tensors, name: tensors.pop(name))),
-        (
-            SAME,
-            "forged, one too many",
-            weights(lambda tensors, name: tensors.update(x=np.zeros(3))),
-        ),
-    ],
-)
-rows(
-    "weights",
-    ("map", "map more"),
-    [
-        (REFUSE, "forged, NaN", tensor(first(np.nan))),
-        (REFUSE, "forged, infinity", tensor(first(np.inf))),
-        (REFUSE, "forged, 1e38", tensor(first(1e38))),
-    ],
-)
-rows(
-    "arrays",
-    MODELS,
-    [
-        (REFUSE, "a bit", altered("reference/", spoiled_bit)),
-        (REFUSE, "cut", altered("reference/", lambda old: old[:-1])),
-        (
-            REFUSE,
-            "none",
-            lambda s: next((s.folder / "qspace-nd-model/reference").glob("q_mean*")).unlink(),
-        ),
-        (REFUSE, "forged, empty", forged("reference/", lambda *_: b"")),
-        (REFUSE, "forged, noise", forged("reference/", lambda old, r: r.bytes(1000))),
-        (REFUSE, "forged, code", forged("reference/", lambda *_: pickle.dumps([1]))),
-        (
-            REFUSE,
-            "forged, 10^12 rows",
-            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8), }"),
-        ),
-        (
-            REFUSE,
-            "forged, negative rows",
-            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 8), }"),
-        ),
-        (
-            REFUSE,
-            "forged, objects",
-            npy("{'descr': '|O', 'fortran_order': False, 'shape': (9, 8), }"),
-        ),
-        (REFUSE, "forged, deep", npy("(" * 110)),
-        (REFUSE, "forged, no shape", npy("{'descr': '<f4'}")),
-        (
-            REFUSE,
-            "forged, strings",
-            npy("{'descr': '<U4', 'fortran_order': False, 'shape': (9, 8), }"),
-        ),
-        (REFUSE, "forged, a column less", arrays(lambda a: a[:, 1:].copy())),
-        (REFUSE, "forged, a row less", arrays(lambda a: a[1:].copy())),
-        (REFUSE, "forged, no row", arrays(lambda a: a[:0])),
-        (REFUSE, "forged, flat", arrays(np.ravel)),
-        (REFUSE, "forged, three axes", arrays(lambda a: a[None])),
-        (REFUSE, "forged, f8", arrays(lambda a: a.astype(np.float64), "reference/q_mean")),
-        (REFUSE, "forged, whole numbers", arrays(lambda a: a.astype(np.int8), "reference/q_mean")),
-        (EITHER, "forged, columns first", arrays(np.asfortranarray)),
-        (EITHER, "forged, negative spread", arrays(np.negative, "reference/q_std")),
-    ],
-)
+        (REFUSE, "forged, 10^12 rows", declared(start, shape=[10**12, 8])),
+        (REFUSE, "forged, negative rows", declared(start, shape=[-5, 8])),
+        (REFUSE, "forged, 10^30 rows", declared(start, shape=[10**30, 8])),
+        (REFUSE, "forged, beyond the end", declared(start, data_offsets=[0, 1 << 40])),
+        (REFUSE, "forged, another type", declared(start, dtype="F64")),
+        (REFUSE, "forged, no type", declared(start, dtype="O")),
+        (REFUSE, "forged, words", declared(start, shape="many")),
+        (REFUSE, "forged, flat", array(start, np.ravel)),
+        (REFUSE, "forged, an axis more", array(start, lambda a: a[None])),
+        (REFUSE, "forged, no row", array(start, lambda a: a[:0])),
+        (REFUSE, "forged, a row less", array(start, lambda a: a[1:].copy())),
+        (REFUSE, "forged, a column less", array(start, lambda a: a[..., 1:].copy())),
+        (REFUSE, "forged, whole numbers", array(start, lambda a: a.astype(np.int64))),
+        (EITHER, "forged, f2", array(start, lambda a: a.astype(np.float16))),
+        (EITHER, "forged, f8", array(start, lambda a: a.astype(np.float64))),
+        (REFUSE, "forged, one is missing", arrays(start, lambda there, name: there.pop(name))),
+        (SAME, "forged, one too many", arrays(start, lambda there, _: there.update(y=np.zeros(3)))),
+    ]
 
 
+rows("weights", MODELS, any_arrays("weights"))
+rows("arrays", ("map", "map baseline"), any_arrays("reference/"))
+for _name, _right in ((np.nan, REFUSE), (np.inf, REFUSE), (1e38, REFUSE), (1e30, EITHER)):
+    _value = first(_name)
+    rows("weights", ("map", "map more"), [(_right, f"forged, {_name}", array("weights", _value))])
+    for _line, _array in (("map", "q_mean"), ("map baseline", "x")):
+        _change = array("reference/", _value, _array)
+        rows("arrays", (_line,), [(_right, f"forged, {_name} in {_array}", _change)])
 rows(
     "arrays",
-    ("map",),
-    [
-        (REFUSE, "forged, NaN", arrays(first(np.nan), "reference/q_mean")),
-        (REFUSE, "forged, infinity", arrays(first(np.inf), "reference/q_mean")),
-        (EITHER, "forged, 1e30", arrays(first(1e30), "reference/q_mean")),
-    ],
-)
-rows(
-    "arrays",
-    ("map baseline",),
-    [(REFUSE, "forged, NaN in x", arrays(first(np.nan), "reference/x"))],
+    ("map more",),
+    [(EITHER, "forged, negative spread", array("reference/", np.negative, "q_std"))],
 )
 
 
