@@ -189,7 +189,7 @@ def _outputs(
             yield f"wrote {trials.plain(name)}"
     gone = right.names - {trials.plain(name.removeprefix("study/")) for name in new}
     gone = {name for name in gone if "residual" not in name}
-    if outcome.status == 0 and same_line and case.mutation.right != EITHER and gone:
+    if outcome.status == 0 and same_line and case.mutation.right in (HARMLESS, SAME) and gone:
         yield f"exit 0 without {min(gone)}"
 
 
