@@ -61,7 +61,7 @@ for _line, _options in _OPTIONS.items():
             for name in _options
             for right, some in _NUMBERS.items()
             for number in some
-            if (name, number) != ("--latents", "100000")
+            if (name, number) not in (("--latents", "100000"), ("--latents", "1,5"))
         ],
     )
 for _line, _options in _NAMED.items():
