@@ -328,7 +328,8 @@ def main() -> int:
                 keep(judged, fuzzer, work / "study", options.failures)
                 print(f"{judged.case.number}: {judged.case}: {judged.wrong[0]}", flush=True)
             if options.replay is not None:
-                print(f"{fuzzer.place(judged.case)}\n{judged.case}\n{judged.outcome}")
+                outcome = judged.outcome
+                print(f"{outcome.text}\nexit {outcome.status}\n{fuzzer.place(judged.case)}")
                 return bool(judged.wrong)
             shutil.rmtree(fuzzer.place(judged.case).parent, ignore_errors=True)
             (work / f"{judged.case.number}.log").unlink(missing_ok=True)
