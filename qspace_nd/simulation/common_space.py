@@ -38,9 +38,7 @@ def affine_to_icbm152(maps: Field) -> Float64:
         ) -> Float32:
             return np.ravel(blurred.at(_moved(corners, rows)) - target)
 
-        def jacobian(
-            rows: Float64, slopes: Field = slopes, corners: Float32 = corners
-        ) -> Float32:
+        def jacobian(rows: Float64, slopes: Field = slopes, corners: Float32 = corners) -> Float32:
             steep = slopes.at(_moved(corners, rows)).reshape(len(corners), 3, 3, 1)
             return np.reshape(steep * corners[:, None, None], (-1, 12))
 

@@ -1,8 +1,8 @@
 """Simulated heads: an anatomy, multi-tensor signal, healthy variation and lesions, in memory.
 
-A head is the ICBM152 tissue maps, seen through a smooth deformation, or those of one person as they
-are. White matter has two crossing fibre populations, whose course and tissue go with the place in
-ICBM152 space, and with the head's own surface of white matter; grey matter and fluid are isotropic. Every compartment k has a
+A head is the ICBM152 tissue maps, seen through a smooth deformation, or a person's as they are.
+White matter has two crossing fibre populations, which follow the head's own sheets of white matter
+and the place in ICBM152 space; grey matter and fluid are isotropic. Every compartment k has a
 fraction f_k, a b=0 signal and an axially symmetric tensor:
 
     S(b, g) = Σ_k f_k S0_k exp(-b (d⊥_k + (d∥_k - d⊥_k) (g·n_k)²)),  S0_k = ρ_k exp(-TE / T2_k)
@@ -352,9 +352,7 @@ def _directions_in(
     bend = np.eye(3, dtype=np.float32) + displacement.gradient().at(here).reshape(-1, 3, 3)
     place = anatomy.in_common_space(there)
     stem = _stem(place) if anatomy.own_shape else np.zeros((len(place), 1), np.float32)
-    return _fibre_directions(
-        inward, place, regions, own, linear.astype(np.float32) @ bend, stem
-    )
+    return _fibre_directions(inward, place, regions, own, linear.astype(np.float32) @ bend, stem)
 
 
 def _stem(place: Float32) -> Float32:
@@ -375,7 +373,8 @@ def _fibre_directions(
     """Axes of the compartments: (n, 4, 3); those of grey matter and fluid do not matter.
 
     The first population runs along the sheets of white matter, sideways near the midline, upwards
-    in the brain `stem` (n, 1) and lengthwise else; the second fans out from the depth to the cortex. Both wander.
+    in the brain `stem` (n, 1) and lengthwise else; the second fans out from the depth to the
+    cortex. Both wander.
     """
     steepness = np.linalg.norm(inward, axis=1, keepdims=True)
     radial = inward / (steepness + 0.02)

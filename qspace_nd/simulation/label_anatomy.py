@@ -32,12 +32,17 @@ def _numbers(*ranges: tuple[int, int]) -> tuple[int, ...]:
 MUSE: Mapping[int, tuple[int, ...]] = MappingProxyType(
     {
         WHITE: (35, 40, 41, 44, 45, 61, 62, 69, *_numbers((81, 95))),
-        GREY: (23, *_numbers((30, 32), (36, 39), (47, 48), (55, 60), (71, 73), (75, 76)))
-        + _numbers((100, 109), (112, 125), (128, 129), (132, 157), (160, 187), (190, 207)),
-        FLUID: (4, 11, 46, *_numbers((49, 52))),
+        GREY: _numbers(
+            *((23, 23), (30, 32), (36, 39), (47, 48), (55, 60), (71, 73), (75, 76)),
+            *((100, 109), (112, 125), (128, 129), (132, 157), (160, 187), (190, 207)),
+        ),
+        FLUID: (1, 4, 11, 46, *_numbers((49, 52))),
     }
 )
-"""Which labels of the MUSE atlas, as DLMUSE writes them, are white matter, grey matter, fluid."""
+"""Which labels of the MUSE atlas, as DLMUSE writes them, are white matter, grey matter, fluid.
+
+DLMUSE gives 1 to what is within the skull and of no region: fluid in furrows and over the cortex.
+"""
 
 _CLOSING = 8.0  # mm: half the width of the furrows and clefts that are filled with fluid
 _RIM = 2.0  # mm of fluid around the brain
@@ -119,7 +124,7 @@ def _tissues_of(values: Float32, path: Path) -> npt.NDArray[np.uint8]:
 def tissue_maps(tissues: npt.NDArray[np.uint8], affine: Float64) -> Field:
     """White matter, grey matter and fluid at 1 mm, on a lattice along the world's axes.
 
-    What lies between labelled tissue, and a rim around it, is fluid: it is rarely labelled.
+    What lies between labelled tissue, and a rim around it, is fluid, labelled or not.
 
     Parameters
     ----------
@@ -156,7 +161,9 @@ def _closed(labelled: Bools, spacing: Iterable[float]) -> Bools:
     return np.asarray(ndimage.binary_fill_holes(closed | labelled), np.bool_)
 
 
-def _lattice_around(voxels: npt.NDArray[np.int64], affine: Float64) -> tuple[tuple[int, ...], Float64]:
+def _lattice_around(
+    voxels: npt.NDArray[np.int64], affine: Float64
+) -> tuple[tuple[int, ...], Float64]:
     """Shape and affine of the lattice of 1 mm that holds voxels (n, 3), with a margin."""
     points = voxels @ affine[:3, :3].T + affine[:3, 3]
     low = np.floor(points.min(axis=0)) - _PADDING

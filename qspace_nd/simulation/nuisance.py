@@ -1,4 +1,4 @@
-"""Nuisance fields: what varies in healthy scans and is no lesion, at the lengths that are asked for.
+"""Nuisance fields: what varies in healthy scans and is no lesion, broadly and finely.
 
 Smooth variation alone flatters every method that takes a smooth background off.
 """
@@ -34,11 +34,11 @@ class Nuisance:
     receive: Bands = ()
 
     def tissue_factors(self, rng: np.random.Generator, points: Float32) -> Float32:
-        """What T2, the diffusivity and the anisotropy are multiplied by at points (n, 3): (n, 3)."""
+        """What multiplies T2, diffusivity and anisotropy at points (n, 3): (n, 3)."""
         return _factors(self.tissue, 3, rng, points)
 
     def gain(self, rng: np.random.Generator, points: Float32) -> Float32:
-        """What the signal is multiplied by at points (n, 3): (n, 1)."""
+        """What multiplies the signal at points (n, 3): (n, 1)."""
         return _factors(self.receive, 1, rng, points)
 
 
@@ -52,9 +52,7 @@ NUISANCES: Mapping[str, Nuisance] = MappingProxyType(
 """The nuisance fields by name."""
 
 
-def _factors(
-    bands: Bands, channels: int, rng: np.random.Generator, points: Float32
-) -> Float32:
+def _factors(bands: Bands, channels: int, rng: np.random.Generator, points: Float32) -> Float32:
     logarithm = np.zeros((len(points), channels), np.float32)
     for length, deviation in bands:
         logarithm += np.float32(deviation) * smooth_field(rng, channels, length).at(points)

@@ -103,5 +103,7 @@ def place_in_order(people: int, seed: int, *, patient: bool, index: int) -> int:
 
 def _label(name: str, labels: Sequence[str]) -> str:
     """Whose image of that name is: the longest label that it is, or begins with; empty if none."""
-    fitting = [label for label in labels if label and (name == label or name.startswith(f"{label}_"))]
+    fitting = [
+        label for label in labels if label and (name == label or name.startswith(f"{label}_"))
+    ]
     return max(fitting, key=len, default="")
