@@ -98,7 +98,8 @@ _log = logging.getLogger(__name__)
     heading=COHORT,
     type=float,
     metavar="MM",
-    help="Patients have a tumour instead, which pushes the tissue at its edge so far.",
+    default=0.0,
+    help="Patients have a tumour, which pushes the tissue at its edge so far.  [default: none]",
 )
 @option(
     "--nuisance",
@@ -132,7 +133,7 @@ def command(
     bvec: Path | None,
     lesion_masks: tuple[Path, ...],
     kind: str,
-    mass_effect: float | None,
+    mass_effect: float,
     nuisance: str,
     snr: float,
     force: bool,
@@ -162,7 +163,7 @@ def command(
         snr=snr,
         seed=seed,
         anatomies=anatomies,
-        mass_effect=mass_effect or 0.0,
+        mass_effect=mass_effect,
         nuisance=nuisance,
         force=force,
         progress=progress,

@@ -19,7 +19,7 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.simulation.anatomy import Anatomy, require_voxel_size
 from qspace_nd.simulation.files import LAYOUTS, SubjectFiles, write_subject
 from qspace_nd.simulation.head import Subject, require_snr, simulate_subject, standard_table
-from qspace_nd.simulation.label_anatomy import anatomy_of, read_labels
+from qspace_nd.simulation.label_anatomy import anatomy_of, common_affine
 from qspace_nd.simulation.lesions import (
     LESION_KINDS,
     LesionKind,
@@ -276,14 +276,14 @@ def _whose(
     healthy: Sequence[SubjectFiles],
     ill: Sequence[SubjectFiles],
 ) -> dict[str, Person]:
-    """Whose anatomy each subject has, by name; their labels are looked at."""
+    """Whose anatomy each subject has, by name; their labels are checked."""
     whose = {
         files.name: people[simulation.whose(index, patient=patient)]
         for patient, group in ((False, healthy), (True, ill))
         for index, files in enumerate(group)
     }
     for person in whose.values():
-        read_labels(person.labels)
+        common_affine(person.labels)
     return whose
 
 

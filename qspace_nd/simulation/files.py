@@ -145,7 +145,10 @@ def _bids_texts(
     }
     masks = folder / "derivatives" / "masks"
     columns = {"group": {"Levels": levels}} | (_COLUMNS if whose else {})
+    # What moves points has no place in BIDS yet.
+    ignored = {masks / ".bidsignore": "*_xfm.nii.gz\n"} if any(p.push for p in patients) else {}
     return {
+        **ignored,
         **_sidecars((*controls, *patients), settings, whose, sidecar),
         folder / "README": (_README_OF_PEOPLE if whose else _README)
         + (_TRUTH_README if any(files.tissues for files in (*controls, *patients)) else ""),

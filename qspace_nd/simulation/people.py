@@ -62,8 +62,9 @@ def read_people(folder: Path) -> tuple[Person, ...]:
     columns = [column for column in DETAILS if table.has(column)]
     people: dict[str, Person] = {}
     for image in images:
+        bids = "sub-" if image.name.startswith("sub-") else ""
         label = _label(stem(image).removeprefix("sub-"), table.labels)
-        name = label or stem(image)
+        name = bids + label if label else stem(image)
         if name in people:
             raise LabelError(
                 f"{people[name].labels} and {image} are both of {name}; expected one image a "
@@ -79,8 +80,8 @@ def require_enough(people: Sequence[Person], controls: int, patients: int, folde
     if controls + patients > len(people):
         raise InputError(
             f"{folder} holds {counted(len(people), 'anatomy').replace('anatomys', 'anatomies')}, "
-            f"but {controls} controls and {patients} patients need {controls + patients}; ask for "
-            "fewer people, or name a folder with more."
+            f"but {counted(controls, 'control')} and {counted(patients, 'patient')} need "
+            f"{controls + patients}; ask for fewer people, or name a folder with more."
         )
 
 
