@@ -97,7 +97,8 @@ def read_voxels(
     ------
     ScanError
         The file is truncated or corrupt, the mask is empty or no voxel of it has signal, values
-        inside it are not finite, it was changed meanwhile, a channel is constant over it, or the mean is not positive.
+        inside it are not finite, it was changed meanwhile, a channel is constant over it, or the
+        mean is not positive.
     GridError
         The mask lies on another grid.
     """

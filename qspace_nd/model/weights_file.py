@@ -1,4 +1,4 @@
-"""The network's weights in a file, which may come from anybody: none is built that they do not fit."""
+"""Weights in a file that may come from anybody: no network is built that they do not fit."""
 
 from __future__ import annotations
 
