@@ -93,7 +93,7 @@ def _check(
     """Check a scan, beside its own protocol where there is none yet; give that for the next."""
     checked = CheckedScan(files.image)
     try:
-        scan = open_scan(files)
+        scan = open_scan(files, options.b0_threshold)
         checked = replace(checked, facts=_header_facts(scan), warnings=scan.warnings)
         common = protocol or common_protocol([scan], options)
         voxels = read_scan(scan, common, options)
