@@ -60,6 +60,10 @@ class GradientTable:
         groups = [shell for shell in self.shell_volumes() if not _is_shell(self.bvals[shell])]
         return np.sort(np.concatenate([np.empty(0, np.intp), *groups]))
 
+    def ordered(self, order: Ints) -> GradientTable:
+        """Give the table of volumes in another order: `order[i]` comes at i."""
+        return GradientTable(self.bvals[order], self.directions[order])
+
     @property
     def nearly_b0(self) -> Bools:
         """(C,) bool: which volumes count as weighted, but by far less than all the others.

@@ -57,6 +57,8 @@ class ScanOptions:
 
 DEFAULT_OPTIONS = ScanOptions()
 
+_SAMPLE = 4000  # voxels that tell a scan's residual
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -263,9 +265,31 @@ def read_scan(
         The scan does not fit the protocol, or its signal cannot be used.
     """
     bridge = bring_to(scan, protocol, options)
+    voxels = read_volumes(scan, bridge, options, progress)
+    return replace(
+        voxels,
+        residual=bridge.residual(voxels.values) if residual else None,
+        values=bridge.channels(voxels.values),  # after the residual, whose volumes it overwrites
+    )
+
+
+def read_volumes(
+    scan: Scan,
+    bridge: Bridge,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    progress: Progress = SILENT,
+) -> Voxels:
+    """Read a scan's voxels as they are stored, and the residual of some of them.
+
+    Raises
+    ------
+    InputError
+        The scan's signal cannot be used.
+    """
     voxels = read_voxels(
         scan, order=bridge.order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
     )
+    some = voxels.values[:: max(1, len(voxels.values) // _SAMPLE)]
     mixing = (
         f"{scan.files.image} is resampled in spherical harmonics to the gradient directions of "
         f"scans that were not resampled; maps are most accurate where all are: fit with "
@@ -273,8 +297,7 @@ def read_scan(
     )
     return replace(
         voxels,
-        residual=bridge.residual(voxels.values) if residual else None,
-        values=bridge.channels(voxels.values),  # after the residual, whose volumes it overwrites
+        residual_sample=bridge.residual(some),
         warnings=(*voxels.warnings, mixing) if bridge.mixed else voxels.warnings,
     )
 

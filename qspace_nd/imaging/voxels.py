@@ -42,6 +42,8 @@ class Voxels:
     warnings : tuple of str
     residual : (n,) float32 ndarray or None
         Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where it was asked for.
+    residual_sample : (m,) float32 ndarray or None
+        The same of a few thousand voxels, wherever there is a fit.
     """
 
     values: Float32
@@ -51,6 +53,7 @@ class Voxels:
     computed_mask: bool
     warnings: tuple[str, ...]
     residual: Float32 | None = None
+    residual_sample: Float32 | None = None
 
     def fill(self, scores: npt.ArrayLike) -> Float32:
         """Scatter one score a voxel, (n,), to (X, Y, Z) float32 with 0 outside the mask.

@@ -74,7 +74,7 @@ def add_scans(
         network = NoveltyModel.load(folder, machine.device).network_
         kept = keep_scans(scans, protocol, options, scratch, watching)
         _require_new(kept, acquisition, folder)
-        warn_of(kept)
+        warn_of(kept, acquisition.conditions)
         normalise(kept, acquisition.channel_means, scratch)
         parts = [as_part(one.healthy, network) for one in kept]
         added = tuple(one.identity for one in kept)

@@ -10,6 +10,7 @@ from typing import Any
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError
+from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
@@ -86,7 +87,7 @@ def map_one(
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
-        found = {"Latents": model.latents, "LeftOut": subject}
+        found = {"Latents": model.latents, "LeftOut": subject, **_unlike(job, voxels)}
         _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
         _log.info(f"Wrote {path}")
@@ -122,6 +123,16 @@ def _read(job: MapJob, progress: Progress) -> Voxels:
         _log.warning(warning)
     divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
     return voxels
+
+
+def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
+    """Tell in what the scan was made otherwise than the healthy scans, for the sidecar too."""
+    healthy = job.model.acquisition.conditions
+    found = differences(conditions_of(voxels), healthy)
+    found += residual_difference(voxels.residual_sample, healthy)
+    if found:
+        _log.warning(unlike(job.scan.files.image, found))
+    return {"UnlikeModel": found} if found else {}
 
 
 def _facts(
