@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qspace_nd._version import __version__
 from qspace_nd.diffusion.gradients import B0_LIMIT
-from qspace_nd.errors import OutputError
+from qspace_nd.errors import InputError, OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
@@ -71,6 +71,11 @@ def map_scans(
         Some of several scans could not be mapped; the others were.
     """
     model, output, watching = ModelFacts.read(Path(folder)), Path(output), watcher(progress)
+    if (settings.neighbours or 1) > model.voxels:
+        raise InputError(
+            f"{settings.neighbours} neighbours are asked for, and the reference of the model in "
+            f"{folder} holds {model.voxels:,} voxels; ask for fewer."
+        )
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [

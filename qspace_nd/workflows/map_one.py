@@ -20,7 +20,7 @@ from qspace_nd.layouts.maps import write_sidecar
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
-from qspace_nd.system.machine import Machine
+from qspace_nd.system.machine import Machine, processor
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
 from qspace_nd.workflows.settings import MapSettings
 
@@ -87,7 +87,9 @@ def map_one(
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
-        found = {"Latents": model.latents, "LeftOut": subject, **_unlike(job, voxels)}
+        kind = processor(machine.device)
+        found = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found |= _unlike(job, voxels)
         _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
         _log.info(f"Wrote {path}")
