@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from qspace_nd.arrays import Float32
-from qspace_nd.errors import listed
+from qspace_nd.errors import ModelError, listed
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.facts import read_facts
 
 _log = logging.getLogger(__name__)
 
 MOST_OUTSIDE = 1 / 3
-"""The share of a scan's voxels that may have a residual above, or below, all but 5 % of the healthy.
+"""The share of voxels that may have a residual above, or below, that of all but 5 % of the healthy.
 
 In real scans of one protocol, of two people and up to three runs each, it was 0.02 to 0.11; among
 simulated people of one cohort at most 0.27; between real protocols 0.14 to 0.95.
@@ -64,9 +64,27 @@ class Conditions:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Conditions:
-        """Read what `to_json` returned."""
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Conditions(**lists)
+        """Read what `to_json` returned.
+
+        Raises
+        ------
+        ModelError
+            It is something else.
+        """
+        try:
+            residual = data["residual"]
+            return Conditions(
+                tuple(map(float, data["voxel_sizes"])),
+                _number(data["echo_time"]),
+                _number(data["field_strength"]),
+                None if data["scanner"] is None else str(data["scanner"]),
+                None if residual is None else (float(residual[0]), float(residual[1])),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelError(
+                "The model does not say as expected how its healthy scans were made (conditions of "
+                "its scans in model.json); fit it again."
+            ) from error
 
 
 def conditions_of(voxels: Voxels) -> Conditions:
@@ -109,7 +127,7 @@ def differences(own: Conditions, healthy: Sequence[Conditions]) -> list[str]:
 def unlike(path: Path, found: Sequence[str]) -> str:
     """Warn of a scan by what was `found` to differ."""
     return (
-        f"{path} was made otherwise than the healthy scans it is compared with: it has "
+        f"{path} was made otherwise than the scans it is compared with: it has "
         f"{'; '.join(found)}. What differs may look like disease: compare scans of one protocol."
     )
 
