@@ -88,7 +88,7 @@ def map_one(
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
         kind = processor(machine.device)
-        found = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
         found |= _unlike(job, voxels)
         _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
