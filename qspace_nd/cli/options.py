@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qspace_nd.diffusion.gradients import B0_LIMIT, LOW_B
 from qspace_nd.diffusion.matching import MAX_ANGLE
 from qspace_nd.layouts.derivatives import MODEL
 from qspace_nd.system.machine import DEVICES
@@ -258,6 +259,15 @@ def scan_reading(function: Function) -> Function:
         "the scan. strict: take scans as they are, and refuse other directions.",
     )
     @option(
+        "--b0-threshold",
+        heading=SCANS,
+        type=click.FloatRange(B0_LIMIT, LOW_B),
+        default=B0_LIMIT,
+        show_default=True,
+        metavar="B",
+        help="The largest b-value that is taken as 0, in s/mm².",
+    )
+    @option(
         "--ignore-nonfinite",
         heading=SCANS,
         is_flag=True,
@@ -271,12 +281,15 @@ def scan_reading(function: Function) -> Function:
         bvec: Path | None,
         max_angle: float,
         gradients: str,
+        b0_threshold: float,
         ignore_nonfinite: bool,
         **options: Any,
     ) -> None:
         from qspace_nd.imaging.protocol import ScanOptions
 
-        reading = ScanOptions(bval, bvec, mask, max_angle, ignore_nonfinite, gradients)
+        reading = ScanOptions(
+            bval, bvec, mask, max_angle, ignore_nonfinite, gradients, b0_threshold
+        )
         function(options=reading, **options)
 
     return command

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qspace_nd.diffusion.fsl import read_gradients
-from qspace_nd.diffusion.gradients import GradientTable
-from qspace_nd.errors import ScanError
+from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
+from qspace_nd.errors import ScanError, counted
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import grid_of, load, shape_text, stored_in, volume_grid
 from qspace_nd.imaging.unchanged import States, states_of
@@ -40,8 +40,10 @@ class Scan:
     states: States = field(default_factory=dict)
 
 
-def open_scan(files: ScanFiles) -> Scan:
+def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
     """Check a scan by its header, its gradients and its mask's header; read no voxels.
+
+    b-values up to `b0_threshold` are taken as 0.
 
     Raises
     ------
@@ -61,7 +63,9 @@ def open_scan(files: ScanFiles) -> Scan:
         require_same_grid(files.mask, volume_grid(load(files.mask), files.mask), grid)
     gradients = None
     if files.bval is not None or files.bvec is not None:
-        gradients = read_gradients(files.bval, files.bvec, grid.affine, stored.shape[3])
+        gradients = read_gradients(
+            files.bval, files.bvec, grid.affine, stored.shape[3], b0_threshold
+        )
     warnings = (*_orientation_warnings(files.image, grid), *_gradient_warnings(files, gradients))
     return Scan(files, grid, stored.shape[3], gradients, warnings, states)
 
@@ -101,4 +105,11 @@ def _gradient_warnings(files: ScanFiles, gradients: GradientTable | None) -> Ite
             f"{files.image} HAS NO B-VALUES: there is no .bval and no .bvec file beside it, so its "
             "volumes are taken as plain channels, of which neither b-values nor directions can be "
             "checked; a model of it fits only scans with the same channels in the same order."
+        )
+    elif gradients.nearly_b0.any():
+        low = gradients.bvals[gradients.nearly_b0]
+        yield (
+            f"{files.image} has no volume at b=0, but {counted(len(low), 'volume')} at b="
+            f"{low.min():g} to {low.max():g}, which may be meant as such: b-values up to "
+            f"{low.max():g} are taken as 0 with --b0-threshold {low.max():g}."
         )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.errors import ArrayError
+from qspace_nd.imaging.brightness import require_falling
 from qspace_nd.imaging.masks import compute_mask, read_mask, warning_of
 from qspace_nd.imaging.nifti import load, stored_in
 from qspace_nd.imaging.quality import left_out, nonfinite, require_signal
@@ -42,6 +43,8 @@ class Voxels:
     warnings : tuple of str
     residual : (n,) float32 ndarray or None
         Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where it was asked for.
+    residual_sample : (m,) float32 ndarray or None
+        The same of a few thousand voxels, wherever there is a fit.
     """
 
     values: Float32
@@ -51,6 +54,7 @@ class Voxels:
     computed_mask: bool
     warnings: tuple[str, ...]
     residual: Float32 | None = None
+    residual_sample: Float32 | None = None
 
     def fill(self, scores: npt.ArrayLike) -> Float32:
         """Scatter one score a voxel, (n,), to (X, Y, Z) float32 with 0 outside the mask.
@@ -97,8 +101,8 @@ def read_voxels(
     ------
     ScanError
         The file is truncated or corrupt, the mask is empty or no voxel of it has signal, values
-        inside it are not finite, it was changed meanwhile, a channel is constant over it, or the
-        mean is not positive.
+        inside it are not finite, it was changed meanwhile, a channel is constant over it, the mean
+        is not positive, or b=0 is not the brightest (`brightness`).
     GridError
         The mask lies on another grid.
     """
@@ -129,6 +133,8 @@ def read_voxels(
     values = keep_rows(values, finite & signal)
     mask = _scatter(mask, finite & signal)
     warnings += require_signal(path, values, volumes)
+    if scan.gradients is not None:
+        require_falling(path, values, volumes, scan.gradients)
     return Voxels(values, mask, scan, hasher.hexdigest(), given is None, tuple(warnings))
 
 

@@ -75,7 +75,7 @@ def add_scans(
             bring_to(scan, protocol, options)  # before the first is read, which takes a while
         kept = keep_scans(scans, protocol, options, scratch, watching)
         _require_new(kept, acquisition, folder)
-        warn_of(kept)
+        warn_of(kept, acquisition.conditions)
         normalise(kept, acquisition.channel_means, scratch)
         parts = [as_part(one.healthy, model.network_) for one in kept]
         added = tuple(one.identity for one in kept)

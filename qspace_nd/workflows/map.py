@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from qspace_nd._version import __version__
+from qspace_nd.diffusion.gradients import B0_LIMIT
 from qspace_nd.errors import InputError, OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
@@ -108,6 +109,8 @@ def _job(
         "IgnoreNonfinite": options.ignore_nonfinite,
         "SoftwareVersion": __version__,
     }
+    if options.b0_threshold > B0_LIMIT:
+        facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
     return MapJob(scan, model, files, options, facts, settings.smooth)
 

@@ -10,6 +10,7 @@ from typing import Any
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError
+from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
@@ -88,7 +89,8 @@ def map_one(
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
         kind = processor(machine.device)
-        found = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found |= _unlike(job, voxels)
         _put(job, voxels, novelties, _facts(job, voxels, found, recalls))
 
 
@@ -122,6 +124,16 @@ def _read(job: MapJob, progress: Progress) -> Voxels:
         _log.warning(warning)
     divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
     return voxels
+
+
+def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
+    """Tell in what the scan was made otherwise than the healthy scans, for the sidecar too."""
+    healthy = job.model.acquisition.conditions
+    found = differences(conditions_of(voxels), healthy)
+    found += residual_difference(voxels.residual_sample, healthy)
+    if found:
+        _log.warning(unlike(job.scan.files.image, found))
+    return {"UnlikeModel": found} if found else {}
 
 
 def _facts(
