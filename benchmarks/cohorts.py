@@ -18,7 +18,17 @@ from qspace_nd.arrays import Bools, Float64
 from qspace_nd.diffusion import fsl, gradients, normalise
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.simulation import anatomy, cohort, head, lesions
+from qspace_nd.simulation import (
+    anatomy,
+    cohort,
+    common_space,
+    head,
+    label_anatomy,
+    lesions,
+    mass_effect,
+    nuisance,
+    people,
+)
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject
 from qspace_nd.simulation.lesions import LESION_KINDS
@@ -46,7 +56,10 @@ LEAST_LESION_VOLUME = 10_000.0
 LEAST_LESION_VOXELS = 100
 """Lesion voxels that every patient must have."""
 
-SIMULATOR = (anatomy, fsl, gradients, lesions, normalise, head, cohort)
+SIMULATOR = (
+    *(anatomy, fsl, gradients, lesions, normalise, head, cohort),
+    *(common_space, label_anatomy, mass_effect, nuisance, people),
+)
 """What the voxels of a cohort depend on."""
 
 LesionMask = tuple[Bools, Float64]

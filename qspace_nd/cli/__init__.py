@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import tempfile
+from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -48,6 +54,13 @@ class _LazyCommands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        """Find the command that is named first; say which one may be meant."""
+        close = get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and close and not args[0].startswith("-"):
+            context.fail(f"There is no command {args[0]!r}; did you mean {close[0]}?")
+        return super().resolve_command(context, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -71,6 +84,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit: 0 all done, 2 wrong usage or input, 1 a failure at work."""
     signal.signal(signal.SIGTERM, _interrupt)
+    _prepare_surroundings()
     try:
         status = cli.main(prog_name="qspace-nd", standalone_mode=False) or 0
     except QspaceError as error:
@@ -78,7 +92,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for the end of an input
+            raise error.__cause__ from None
         status = _report("Interrupted; no half-written file was left.", 130)
     except MemoryError:
         status = _report("Out of memory; use fewer or smaller scans, or a larger machine.", 1)
@@ -88,6 +104,20 @@ def main() -> None:
     except OSError as error:
         status = _report(f"The system refused: {error}.", 1)
     sys.exit(status)
+
+
+def _prepare_surroundings() -> None:
+    """Make do where letters cannot be printed, and where nobody has a home folder.
+
+    DIPY asks for a home when it is imported; a container's user may have none.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def _report(message: str, status: int) -> int:

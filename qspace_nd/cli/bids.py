@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from click.core import ParameterSource
 
 from qspace_nd.cli.fit import command as fit_command
 from qspace_nd.cli.map import command as map_command
-from qspace_nd.cli.options import PATH, Command
+from qspace_nd.cli.options import PATH, Command, spread_labels
 
 LEVELS = {"group": fit_command, "participant": map_command}
 _TAKEN = ("scans", "bids", "output")  # what the three arguments say
-_LABELS = ("--participant-label", "--participant_label")
 
 
 class _App(Command):
@@ -24,20 +23,7 @@ class _App(Command):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         arguments_first = not any(word.startswith("-") for word in args[:3])
-        return super().parse_args(context, list(_spread(args)) if arguments_first else args)
-
-
-def _spread(args: Iterable[str]) -> Iterator[str]:
-    """Turn `--participant-label 01 02` into the option, twice, with a label each."""
-    option, labels = "", 0  # the last option, and how many words have followed it
-    for word in args:
-        if word.startswith("-"):
-            option, labels = word, 0
-        else:
-            labels += 1
-            if option in _LABELS and labels > 1:
-                yield option
-        yield word
+        return super().parse_args(context, list(spread_labels(args)) if arguments_first else args)
 
 
 def _parameters() -> Iterator[click.Parameter]:
@@ -68,6 +54,7 @@ def _run(dataset: Path, output: Path, level: str, **options: Any) -> None:
     map --bids DIR -o OUT` does; so that runs for one participant each can go side by side. OUT is a
     BIDS derivatives dataset.
     """
+    from qspace_nd.errors import ModelError
     from qspace_nd.layouts.derivatives import MODEL, describe, require_own
 
     context, command = click.get_current_context(), LEVELS[level]
@@ -78,6 +65,11 @@ def _run(dataset: Path, output: Path, level: str, **options: Any) -> None:
             raise click.UsageError(f"{param.opts[0]} is no option of the level {level}.")
     if context.get_parameter_source("model") is ParameterSource.DEFAULT:
         options["model"] = output / MODEL
+        if level == "participant" and not options["model"].exists():
+            raise ModelError(
+                f"There is no model in {options['model']}; fit one first (qspace-nd bids {dataset} "
+                f"{output} group), or name its folder with --model."
+            )
     require_own(output)
     arguments = {"scans": (), "bids": dataset, "output": output, **options}
     callback: Any = command.callback

@@ -50,9 +50,12 @@ def command(
     from qspace_nd.workflows.check import check_scans
 
     checked = check_scans(scans(), model, options=options, progress=progress)
+    quiet = click.get_current_context().params["quiet"]
     for one in checked:
+        if quiet and one.problem is None and not one.warnings:
+            continue
         click.echo(f"{one.image}: {'OK' if one.problem is None else 'cannot be used'}")
-        for line in one.lines():
+        for line in one.lines()[len(one.facts) if quiet else 0 :]:
             click.echo(f"    {line}")
     bad = sum(one.problem is not None for one in checked)
     click.echo(f"{len(checked) - bad} of {len(checked)} scans can be used.")

@@ -12,6 +12,7 @@ from qspace_nd.cli.options import (
     NETWORK,
     Command,
     FindScans,
+    Number,
     chance,
     machine,
     model_folder,
@@ -84,7 +85,7 @@ class _Latents(click.ParamType[Widths]):
 @option(
     "--kl-weight",
     heading=NETWORK,
-    type=click.FloatRange(min=0),
+    type=Number(0, 1e6),
     metavar="WEIGHT",
     help="Weight of the KL term.  [default: 0.01; 1 with --preset paper]",
 )
@@ -104,14 +105,14 @@ class _Latents(click.ParamType[Widths]):
 @option(
     "--epochs",
     heading=NETWORK,
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**6),
     metavar="N",
     help="The most passes through the scans.",
 )
 @option(
     "--validation",
     heading=NETWORK,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.25,
     show_default=True,
     metavar="SHARE",

@@ -14,6 +14,7 @@ from qspace_nd.cli.options import (
     PATH,
     Command,
     FindScans,
+    Number,
     machine,
     model_folder,
     option,
@@ -46,7 +47,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--neighbours",
     heading=NOVELTY,
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1000),
     metavar="K",
     help="Take the mean distance to the K nearest healthy voxels.  [default: the model's: 10, what "
     "--tune chose, or 1 with --preset paper]",
@@ -63,7 +64,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--smooth",
     heading=NOVELTY,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, 100, min_open=True),
     metavar="MM",
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )

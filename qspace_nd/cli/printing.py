@@ -58,7 +58,9 @@ def _patient_table(summary: Table, results: Sequence[Result]) -> rich.table.Tabl
     names = ["Region", "Patient"] if several_regions else ["Patient"]
     figures = ["AUC", *_MORE_HEADERS, "Lesion\nvoxels", "All\nvoxels"]
     score = score_name(summary.rows[0].score, summary.rows[0].latents)
-    drawn = _empty_table(names, figures, title=score, caption=f"{_PRECISION} {_FOUND}")
+    drawn = _empty_table(
+        names, figures, title=f"{score}, {_place(summary)}", caption=f"{_PRECISION} {_FOUND}"
+    )
     for group, row in zip(by_score(results), summary.rows, strict=True):
         region = [row.region] if several_regions else []
         for one in group:
@@ -127,11 +129,17 @@ def _filled_table(summary: Table, layout: Sequence[_Columns], plain: bool) -> ri
     if _MORE_HEADERS[-1] in headers:
         caption += [_PRECISION, _FOUND]
     named, names = row_names(summary)
-    drawn = _empty_table(named, headers, title="AUC", caption=" ".join(caption))
+    drawn = _empty_table(named, headers, title=f"AUC {_place(summary)}", caption=" ".join(caption))
     for row, name, following in zip(summary.rows, names, [*summary.rows[1:], None], strict=True):
         texts = [text for columns in layout for text in columns.texts(row)]
         drawn.add_row(*_plain(name), *texts, end_section=_closes(row, following))
     return drawn
+
+
+def _place(summary: Table) -> str:
+    """Where the voxels lie that a table is of."""
+    region = summary.rows[0].region
+    return "in the brain" if region == "brain" else f"{region} the region"
 
 
 def _closes(row: Row, following: Row | None) -> bool:

@@ -21,6 +21,7 @@ from qspace_nd.progress import Progress
 
 LAYOUTS = ("bids", "flat")
 LESIONS = ("demyelinating", "restricted", "mild-t2")
+NUISANCES = ("smooth", "rough")
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,13 @@ _log = logging.getLogger(__name__)
 )
 @option("--bvec", heading=COHORT, type=PATH, help="b-vectors for --bval, in FSL's format.")
 @option(
+    "--anatomies",
+    heading=COHORT,
+    type=PATH,
+    metavar="DIR",
+    help="Brain labels of real people, one image each, to take heads from.  [default: ICBM152]",
+)
+@option(
     "--lesion-masks",
     heading=COHORT,
     type=PATH,
@@ -84,6 +92,22 @@ _log = logging.getLogger(__name__)
     default=LESIONS[0],
     show_default=True,
     help="What lesions do to the tissue.",
+)
+@option(
+    "--mass-effect",
+    heading=COHORT,
+    type=float,
+    metavar="MM",
+    default=0.0,
+    help="Patients have a tumour, which pushes the tissue at its edge so far.  [default: none]",
+)
+@option(
+    "--nuisance",
+    heading=COHORT,
+    type=click.Choice(NUISANCES),
+    default=NUISANCES[0],
+    show_default=True,
+    help="Whether healthy tissue and the receiver vary over few millimetres too.",
 )
 @option(
     "--snr",
@@ -104,10 +128,13 @@ def command(
     patients: int,
     layout: str,
     voxel_size: float,
+    anatomies: Path | None,
     bval: Path | None,
     bvec: Path | None,
     lesion_masks: tuple[Path, ...],
     kind: str,
+    mass_effect: float,
+    nuisance: str,
     snr: float,
     force: bool,
     nthreads: int | None,
@@ -116,9 +143,9 @@ def command(
 ) -> None:
     """Write a cohort of simulated healthy controls and patients to FOLDER.
 
-    The anatomy is the ICBM152 brain, differently deformed in each subject; the signal is that of
-    crossing fibre tensors, grey matter and fluid, with Rician noise. Patients have lesions, and
-    label files that say where.
+    The anatomy is the ICBM152 brain, differently deformed in each subject, or with --anatomies that
+    of a real person each; the signal is that of crossing fibre tensors, grey matter and fluid, with
+    Rician noise. Patients have lesions, and label files that say where.
     """
     from qspace_nd.simulation.cohort import read_table, simulate_cohort
 
@@ -135,6 +162,9 @@ def command(
         kind=kind,
         snr=snr,
         seed=seed,
+        anatomies=anatomies,
+        mass_effect=mass_effect,
+        nuisance=nuisance,
         force=force,
         progress=progress,
     )

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qspace_nd.arrays import Float64, Ints
+from qspace_nd.arrays import Bools, Float64, Ints
 from qspace_nd.diffusion.gradients import (
     B0_LIMIT,
     B_TOLERANCE,
+    LOW_B,
     NAMED,
     GradientTable,
     name_volumes,
@@ -23,7 +24,11 @@ _LENGTH_TOLERANCE = 0.01  # a unit vector written with two decimals is at most 0
 
 
 def read_gradients(
-    bval: Path | None, bvec: Path | None, affine: npt.ArrayLike, volumes: int
+    bval: Path | None,
+    bvec: Path | None,
+    affine: npt.ArrayLike,
+    volumes: int,
+    b0_threshold: float = B0_LIMIT,
 ) -> GradientTable:
     """Read a `.bval` and a `.bvec` file of FSL's convention.
 
@@ -35,6 +40,8 @@ def read_gradients(
         The scan's voxel-to-world matrix.
     volumes : int
         How many volumes the scan has.
+    b0_threshold : float
+        b-values up to this, where it is above 50 s/mm², are taken as 0.
 
     Raises
     ------
@@ -47,6 +54,8 @@ def read_gradients(
         raise _missing(bval, bvec)
     bvals = _read_bvals(bval, volumes)
     vectors = _read_bvecs(bvec, volumes)
+    if b0_threshold > B0_LIMIT:
+        bvals[bvals <= b0_threshold] = 0.0
     weighted = bvals > B0_LIMIT
     if not weighted.any():
         raise GradientError(
@@ -167,12 +176,12 @@ def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float6
         return
     if _lengths_scale_b(bvals[weighted], lengths[weighted]):
         scaled = bvals * lengths**2
-        effective = [np.median(scaled[shell]) for shell in shells_of(scaled)]
+        effective = [f"{np.median(scaled[shell]):.0f}" for shell in shells_of(scaled)]
         raise GradientError(
             f"{bvec} has vectors of length {lengths[weighted].min():.2f} to "
             f"{lengths[weighted].max():.2f} where {bval.name} has b={bvals[weighted].max():g} "
             "throughout: their lengths scale b, as GE scanners store several shells, and the "
-            f"effective b-values b·|g|² are {', '.join(f'{b:.0f}' for b in effective)}; write "
+            f"effective b-values b·|g|² are {listed(effective)}; write "
             "these to the b-value file and divide each vector by its length."
         )
     if is_zero[weighted].all():
@@ -183,6 +192,8 @@ def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float6
         )
     if (is_unit | is_zero | ~weighted).all():
         trace = is_zero & weighted
+        directed = bvals[weighted & ~is_zero]
+        _require_no_low_b(bval, bvec, bvals, trace, directed.min())
         raise GradientError(
             f"{bvec} has zero vectors at b > {B0_LIMIT:.0f}: {name_volumes(np.flatnonzero(trace))}"
             ", which are trace (mean diffusivity) images that the scanner computed; remove them "
@@ -195,6 +206,20 @@ def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float6
         f"{name_volumes(wrong, [f'length {length:.3g}' for length in lengths[wrong]])}; check "
         "that the file belongs to the scan, and normalise the vectors."
     )
+
+
+def _require_no_low_b(
+    bval: Path, bvec: Path, bvals: Float64, without: Bools, directed: float
+) -> None:
+    """Refuse volumes `without` directions at b-values far below the others, `directed` and up."""
+    low = without & (bvals <= LOW_B) & (2 * bvals < directed)
+    if low.any():
+        raise GradientError(
+            f"{bval} has b={bvals[low].max():g} where {bvec.name} has zero vectors: "
+            f"{name_volumes(np.flatnonzero(low))}, which look like b=0, but b-values count as 0 up "
+            f"to {B0_LIMIT:.0f} s/mm² only: take those up to {bvals[low].max():g} as 0 with "
+            f"--b0-threshold {bvals[low].max():g}, or write 0 for these volumes."
+        )
 
 
 def _lengths_scale_b(bvals: Float64, lengths: Float64) -> bool:

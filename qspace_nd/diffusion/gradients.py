@@ -20,6 +20,12 @@ B0_LIMIT = 50.0
 B_TOLERANCE = 0.05
 """The share that b-values may differ by which are meant to be one."""
 
+LOW_B = 200.0
+"""What has a b-value up to this, far below the others', may be meant as b=0, in s/mm²."""
+
+SHELL_SPREAD = 0.10, 100.0
+"""How far a shell's b-values may lie from their median: a share of it or s/mm², the larger."""
+
 NAMED = 5
 """Volumes that a message names before it says how many more there are."""
 
@@ -48,12 +54,32 @@ class GradientTable:
         """Give the volumes of each shell, b=0 first; shells are more than 50 s/mm² apart."""
         return shells_of(np.where(self.b0, 0.0, self.bvals))
 
+    @property
+    def without_shell(self) -> Ints:
+        """The volumes whose b-values run on from one to the next, too far to be one shell."""
+        groups = [shell for shell in self.shell_volumes() if not _is_shell(self.bvals[shell])]
+        return np.sort(np.concatenate([np.empty(0, np.intp), *groups]))
+
+    def ordered(self, order: Ints) -> GradientTable:
+        """Give the table of volumes in another order: `order[i]` comes at i."""
+        return GradientTable(self.bvals[order], self.directions[order])
+
+    @property
+    def nearly_b0(self) -> Bools:
+        """(C,) bool: which volumes count as weighted, but by far less than all the others.
+
+        None where there is a volume at b=0.
+        """
+        low = np.asarray(self.bvals <= LOW_B)
+        if self.b0.any() or not low.any() or low.all():
+            return np.zeros_like(low)
+        far = 2 * self.bvals[low].max() < self.bvals[~low].min()
+        return np.asarray(low & far)
+
     def shells(self) -> str:
         """Say how many volumes lie near which b-value, as in `6 at b=0, 40 at b=1200`."""
         bvals = np.where(self.b0, 0.0, self.bvals)
-        return ", ".join(
-            f"{len(shell)} at b={np.median(bvals[shell]):.0f}" for shell in self.shell_volumes()
-        )
+        return listed([_name_shell(bvals[shell]) for shell in self.shell_volumes()])
 
     def to_json(self) -> dict[str, Any]:
         """Give plain lists, as stored in a model folder."""
@@ -88,6 +114,18 @@ def shells_of(bvals: Float64) -> list[Ints]:
     volumes = np.argsort(bvals, kind="stable")
     starts = np.flatnonzero(np.diff(bvals[volumes]) > B0_LIMIT) + 1
     return [np.sort(shell) for shell in np.split(volumes, starts)]
+
+
+def _is_shell(bvals: Float64) -> bool:
+    share, least = SHELL_SPREAD
+    middle = np.median(bvals)
+    return bool(np.abs(bvals - middle).max() <= max(share * middle, least))
+
+
+def _name_shell(bvals: Float64) -> str:
+    if _is_shell(bvals):
+        return f"{len(bvals)} at b={np.median(bvals):.0f}"
+    return f"{len(bvals)} from b={bvals.min():.0f} to b={bvals.max():.0f} that are no shell"
 
 
 def name_volumes(volumes: Ints, details: Sequence[str] = ()) -> str:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from qspace_nd.arrays import Float32, Float64, Ints
-from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.gradients import SHELL_SPREAD, GradientTable
 from qspace_nd.diffusion.products import multiply
-from qspace_nd.errors import GradientError
+from qspace_nd.errors import GradientError, counted
 
 MAX_ORDER = 8
 
@@ -163,13 +163,14 @@ def fit_shells(table: GradientTable, name: Path | str) -> ShellFits:
     Raises
     ------
     GradientError
-        There is no volume at b=0.
+        There is no volume at b=0, or b-values lie in no shells.
     """
     if not table.b0.any():
         raise GradientError(
             f"{name} has no volume at b=0 ({table.shells()}), which a fit in spherical harmonics "
-            "starts from; take a scan with one."
+            f"starts from; {_remedy(table)}."
         )
+    require_shells(table, name)
     b0, *weighted = table.shell_volumes()
     return ShellFits(
         b0,
@@ -178,6 +179,34 @@ def fit_shells(table: GradientTable, name: Path | str) -> ShellFits:
             for shell in weighted
         ),
     )
+
+
+def _remedy(table: GradientTable) -> str:
+    nearly = table.bvals[table.nearly_b0]
+    if not len(nearly):
+        return "take a scan with one"
+    return f"take b-values up to {nearly.max():g} as 0 with --b0-threshold {nearly.max():g}"
+
+
+def require_shells(table: GradientTable, name: Path | str) -> None:
+    """Check that b-values lie in shells.
+
+    Raises
+    ------
+    GradientError
+        They run from one to the next over more than a shell may spread.
+    """
+    loose = table.without_shell
+    if len(loose):
+        share, least = SHELL_SPREAD
+        bvals = table.bvals[loose]
+        raise GradientError(
+            f"{name} has b-values that lie in no shells, {bvals.min():.0f} to {bvals.max():.0f} in "
+            f"{counted(len(loose), 'volume')}: a fit in spherical harmonics expects shells, whose "
+            f"b-values are within {100 * share:.0f} % or {least:.0f} s/mm² of their median; scans "
+            "without can only be taken as they were scanned, where all have one table (--gradients "
+            "auto or strict)."
+        )
 
 
 def require_directions(fits: ShellFits, name: Path | str) -> None:
@@ -196,8 +225,8 @@ def require_directions(fits: ShellFits, name: Path | str) -> None:
                 f"rotation-invariant features require: with its {len(shell.volumes)} the signal of "
                 f"a typical fibre errs by {100 * shell.typical_error:.1f} % of b=0; expected at "
                 f"most {100 * MAX_ERROR:.0f} %, which up to b=2500 takes 15 well spread ones: take "
-                "a scan with more directions, or with those of the model (--gradients strict says "
-                "where they differ)."
+                "scans with more directions, or with one table, as they were scanned (--gradients "
+                "auto or strict)."
             )
 
 

@@ -13,6 +13,8 @@ from qspace_nd.errors import GradientError
 MAX_ANGLE = 5.0
 """How far, in degrees, a direction may lie from the model's."""
 
+_WIDEST = 30  # degrees: beyond, a volume is no longer what the model's was
+
 
 def channel_order(
     model: GradientTable, scan: GradientTable, name: Path | str, max_angle: float = MAX_ANGLE
@@ -45,8 +47,7 @@ def channel_order(
     if len(model.bvals) != len(scan.bvals):
         raise GradientError(
             f"{name} has {len(scan.bvals)} volumes ({scan.shells()}), but the model was fitted to "
-            f"{len(model.bvals)} ({model.shells()}); take a scan of the same protocol, or let "
-            "it be resampled with --gradients auto."
+            f"{len(model.bvals)} ({model.shells()}); take a scan of the same protocol."
         )
     same_b = _same_b(model, scan)  # (C, C): model channel by scan volume
     angles = _angles(model, scan)
@@ -121,5 +122,11 @@ def _require_same_directions(
         f"{np.count_nonzero(~scan.b0)} weighted volumes: "
         f"{name_volumes(order[wide], [f'{angle:.1f}°' for angle in off[wide]])}; expected at most "
         f"{max_angle:g}° in the world frame: take a scan of the same protocol and slab "
-        "orientation, allow more with --max-angle, or let it be resampled with --gradients auto."
+        f"orientation{_allowance(off[wide[0]])}."
     )
+
+
+def _allowance(angle: float) -> str:
+    """Advise to allow an angle, in degrees, that leaves the volumes much the same."""
+    allowed = int(angle) + 1
+    return f", or allow more with --max-angle {allowed}" if allowed <= _WIDEST else ""

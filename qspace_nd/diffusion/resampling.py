@@ -16,7 +16,13 @@ import numpy as np
 
 from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
-from qspace_nd.diffusion.harmonics import ShellFits, chunks, fit_shells, require_directions
+from qspace_nd.diffusion.harmonics import (
+    ShellFits,
+    chunks,
+    fit_shells,
+    require_directions,
+    require_shells,
+)
 from qspace_nd.diffusion.normalise import divide_by_scan_mean
 from qspace_nd.diffusion.products import multiply
 from qspace_nd.errors import GradientError
@@ -101,6 +107,7 @@ def match_shells(model: GradientTable, scan: GradientTable, name: Path | str) ->
         See `Resampling`.
     """
     fits = fit_shells(scan, name)
+    require_shells(model, "The model")
     channels = model.shell_volumes()
     if not model.b0.any():
         raise GradientError(

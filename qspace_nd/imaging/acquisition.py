@@ -9,16 +9,31 @@ import numpy as np
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.imaging.conditions import Conditions
 
 
 @dataclass(frozen=True)
 class HealthyScan:
-    """The identity of one healthy scan: its name, its subject, its content's hash, its voxels."""
+    """One healthy scan: its name, its subject, its content's hash, its voxels, how it was made."""
 
     name: str
     subject: str
     digest: str
     voxels: int
+    conditions: Conditions | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, to be read back by `from_json`."""
+        how = None if self.conditions is None else self.conditions.to_json()
+        return {**vars(self), "conditions": how}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> HealthyScan:
+        """Read what `to_json` returned."""
+        how = data.get("conditions")  # models of before do not tell
+        return HealthyScan(
+            **{**data, "conditions": None if how is None else Conditions.from_json(how)}
+        )
 
 
 @dataclass(frozen=True)
@@ -50,12 +65,17 @@ class Acquisition:
         """Return the subject whose healthy scan has this content, None where no scan has it."""
         return next((scan.subject for scan in self.scans if scan.digest == digest), None)
 
+    @property
+    def conditions(self) -> list[Conditions]:
+        """How the healthy scans were made, of those of which it is known."""
+        return [scan.conditions for scan in self.scans if scan.conditions is not None]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data, to be read back by `from_json`."""
         return {
             "channel_means": [float(mean) for mean in self.channel_means],
             "gradients": None if self.gradients is None else self.gradients.to_json(),
-            "scans": [vars(scan) for scan in self.scans],
+            "scans": [scan.to_json() for scan in self.scans],
             "resampled": self.resampled,
             "features": self.features,
         }
@@ -67,7 +87,7 @@ class Acquisition:
         return Acquisition(
             channel_means=np.array(data["channel_means"], dtype=np.float32),
             gradients=None if gradients is None else GradientTable.from_json(gradients),
-            scans=tuple(HealthyScan(**scan) for scan in data["scans"]),
+            scans=tuple(HealthyScan.from_json(scan) for scan in data["scans"]),
             resampled=data.get("resampled", False),  # models of before were of raw volumes
             features=data.get("features", "raw"),
         )

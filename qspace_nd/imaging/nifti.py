@@ -52,10 +52,17 @@ def read_description(path: Path) -> str:
     return text.rstrip(b"\0").decode("utf-8", "replace")
 
 
-def write_volume(path: Path, volume: npt.NDArray[Any], grid: Grid, description: str = "") -> None:
+def write_volume(
+    path: Path,
+    volume: npt.NDArray[Any],
+    grid: Grid,
+    description: str = "",
+    like: Path | None = None,
+) -> None:
     """Write a volume (X, Y, Z) as float32, or as uint8 where it is bool, on `grid`.
 
-    The file has the grid's affine with its qform and sform codes; it is whole or absent.
+    The file has the grid's affine with its qform and sform codes; it is whole or absent. Who may
+    read it is as for `like`, see `replacing`.
 
     Raises
     ------
@@ -65,7 +72,7 @@ def write_volume(path: Path, volume: npt.NDArray[Any], grid: Grid, description: 
         The file could not be written.
     """
     kind = np.uint8 if volume.dtype == np.bool_ else np.float32
-    _write(path, volume.astype(kind, copy=False), grid, description)
+    _write(path, volume.astype(kind, copy=False), grid, description, like)
 
 
 def write_scan(path: Path, volumes: npt.NDArray[Any], grid: Grid, description: str = "") -> None:
@@ -151,7 +158,13 @@ def shape_text(shape: Iterable[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _write(path: Path, array: npt.NDArray[Any], grid: Grid, description: str) -> None:
+def _write(
+    path: Path,
+    array: npt.NDArray[Any],
+    grid: Grid,
+    description: str,
+    like: Path | None = None,
+) -> None:
     if array.shape[:3] != grid.shape:
         raise ArrayError(
             f"The array for {path} has the shape {array.shape}; expected {grid.shape}, its grid's."
@@ -166,5 +179,5 @@ def _write(path: Path, array: npt.NDArray[Any], grid: Grid, description: str) ->
     header["descrip"] = description.encode()[:79]
     # Without an affine of its own the image leaves the header's codes as they were set.
     image = nib.Nifti1Image(array, None, header)
-    with replacing(path) as temporary:
+    with replacing(path, like) as temporary:
         image.to_filename(temporary)

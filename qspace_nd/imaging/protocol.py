@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.arrays import Float32, Ints
-from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.matching import MAX_ANGLE, channel_order
 from qspace_nd.diffusion.normalise import divide_by_scan_mean
@@ -42,6 +42,8 @@ class ScanOptions:
     gradients : "auto", "resample" or "strict"
         Resample scans in spherical harmonics where each shell has directions enough, in any case,
         or never: refuse scans of other tables.
+    b0_threshold : float
+        b-values up to this are taken as 0, in s/mm².
     """
 
     bval: Path | None = None
@@ -50,9 +52,12 @@ class ScanOptions:
     max_angle: float = MAX_ANGLE
     ignore_nonfinite: bool = False
     gradients: str = "auto"
+    b0_threshold: float = B0_LIMIT
 
 
 DEFAULT_OPTIONS = ScanOptions()
+
+_SAMPLE = 4000  # voxels that tell a scan's residual
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def open_scans(paths: Iterable[str | Path], options: ScanOptions) -> list[Scan]:
         The first thing that is wrong with any of them.
     """
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    return [open_scan(files) for files in found]
+    return [open_scan(files, options.b0_threshold) for files in found]
 
 
 def common_protocol(
@@ -184,9 +189,9 @@ def _resampled_where_possible(scans: Sequence[Scan], first: Scan, options: ScanO
         if any(bring_to(scan, unlike, options).mixed for scan in scans):
             raise
         _log.info(
-            f"{first.files.image} and the others are taken as they were scanned: they have too few "
-            f"directions, or no b=0 volume, for a fit in spherical harmonics, which would take "
-            f"noise off"
+            f"{first.files.image} and the others are taken as they were scanned: they have no "
+            f"shells, too few directions, or no b=0 volume, for a fit in spherical harmonics, "
+            f"which would take noise off"
         )
         return unlike
     _log.info(
@@ -210,15 +215,35 @@ def bring_to(scan: Scan, protocol: Protocol, options: ScanOptions = DEFAULT_OPTI
         _require_plain(scan, protocol)
         return Bridge()
     if options.gradients == "strict":
-        channel_order(model, own, name=path, max_angle=options.max_angle)
+        _in_order(model, own, path, options)
     if protocol.features == ROTATION_INVARIANT:
         return Bridge(transform=RotationInvariants(model, own, path))
     if protocol.resampled:
         return Bridge(transform=Resampling(model, own, path))
     if options.gradients != "resample":
-        with suppress(GradientError):
-            return Bridge(channel_order(model, own, name=path, max_angle=options.max_angle))
+        with suppress(_Resamplable):
+            return Bridge(_in_order(model, own, path, options))
     return Bridge(transform=Resampling(model, own, path), mixed=True)
+
+
+class _Resamplable(GradientError):
+    """A scan has another table than the model, but can be resampled to it."""
+
+
+def _in_order(model: GradientTable, own: GradientTable, path: str, options: ScanOptions) -> Ints:
+    """The volume that serves each channel; or what is in the way, and whether resampling helps."""
+    try:
+        return channel_order(model, own, name=path, max_angle=options.max_angle)
+    except GradientError as error:
+        unlike = str(error)
+    try:
+        Resampling(model, own, path)
+    except GradientError as error:
+        raise GradientError(
+            f"{error} It cannot be taken as it was scanned either, as it "
+            f"{unlike.removeprefix(f'{path} ')}"
+        ) from error
+    raise _Resamplable(f"{unlike.rstrip('.')}, or let it be resampled with --gradients auto.")
 
 
 def read_scan(
@@ -240,9 +265,31 @@ def read_scan(
         The scan does not fit the protocol, or its signal cannot be used.
     """
     bridge = bring_to(scan, protocol, options)
+    voxels = read_volumes(scan, bridge, options, progress)
+    return replace(
+        voxels,
+        residual=bridge.residual(voxels.values) if residual else None,
+        values=bridge.channels(voxels.values),  # after the residual, whose volumes it overwrites
+    )
+
+
+def read_volumes(
+    scan: Scan,
+    bridge: Bridge,
+    options: ScanOptions = DEFAULT_OPTIONS,
+    progress: Progress = SILENT,
+) -> Voxels:
+    """Read a scan's voxels as they are stored, and the residual of some of them.
+
+    Raises
+    ------
+    InputError
+        The scan's signal cannot be used.
+    """
     voxels = read_voxels(
         scan, order=bridge.order, ignore_nonfinite=options.ignore_nonfinite, progress=progress
     )
+    some = voxels.values[:: max(1, len(voxels.values) // _SAMPLE)]
     mixing = (
         f"{scan.files.image} is resampled in spherical harmonics to the gradient directions of "
         f"scans that were not resampled; maps are most accurate where all are: fit with "
@@ -250,8 +297,7 @@ def read_scan(
     )
     return replace(
         voxels,
-        residual=bridge.residual(voxels.values) if residual else None,
-        values=bridge.channels(voxels.values),  # after the residual, whose volumes it overwrites
+        residual_sample=bridge.residual(some),
         warnings=(*voxels.warnings, mixing) if bridge.mixed else voxels.warnings,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qspace_nd.diffusion.fsl import read_gradients
-from qspace_nd.diffusion.gradients import GradientTable
-from qspace_nd.errors import ScanError
+from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
+from qspace_nd.errors import ScanError, counted
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import grid_of, load, shape_text, stored_in, volume_grid
+from qspace_nd.imaging.unchanged import States, states_of
 from qspace_nd.layouts.companions import ScanFiles
 
 _FORMS_APART = 0.5  # mm: scanners round the two, one of Philips by 0.25; beyond, one of them errs
@@ -30,6 +31,8 @@ class Scan:
     gradients : GradientTable or None
         None where there are no b-values.
     warnings : tuple of str
+    states : dict
+        Of its files when they were first looked at, for `unchanged.require_unchanged`.
     """
 
     files: ScanFiles
@@ -37,10 +40,13 @@ class Scan:
     channels: int
     gradients: GradientTable | None
     warnings: tuple[str, ...]
+    states: States = field(default_factory=dict)
 
 
-def open_scan(files: ScanFiles) -> Scan:
+def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
     """Check a scan by its header, its gradients and its mask's header; read no voxels.
+
+    b-values up to `b0_threshold` are taken as 0.
 
     Raises
     ------
@@ -51,6 +57,7 @@ def open_scan(files: ScanFiles) -> Scan:
     GradientError
         See `read_gradients`.
     """
+    states = states_of((files.image, files.bval, files.bvec, files.mask))
     image = load(files.image)
     stored = stored_in(image, files.image)
     _require_four_dimensions(files.image, image.shape)
@@ -62,10 +69,12 @@ def open_scan(files: ScanFiles) -> Scan:
         notes += mask.notes
     gradients = None
     if files.bval is not None or files.bvec is not None:
-        gradients = read_gradients(files.bval, files.bvec, grid.affine, stored.shape[3])
+        gradients = read_gradients(
+            files.bval, files.bvec, grid.affine, stored.shape[3], b0_threshold
+        )
     notes += (*_orientation_warnings(files.image, grid), *_size_warnings(files.image, grid))
     warnings = (*notes, *_gradient_warnings(files, gradients))
-    return Scan(files, grid, stored.shape[3], gradients, warnings)
+    return Scan(files, grid, stored.shape[3], gradients, warnings, states)
 
 
 def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:
@@ -119,4 +128,11 @@ def _gradient_warnings(files: ScanFiles, gradients: GradientTable | None) -> Ite
             f"{files.image} HAS NO B-VALUES: there is no .bval and no .bvec file beside it, so its "
             "volumes are taken as plain channels, of which neither b-values nor directions can be "
             "checked; a model of it fits only scans with the same channels in the same order."
+        )
+    elif gradients.nearly_b0.any():
+        low = gradients.bvals[gradients.nearly_b0]
+        yield (
+            f"{files.image} has no volume at b=0, but {counted(len(low), 'volume')} at b="
+            f"{low.min():g} to {low.max():g}, which may be meant as such: b-values up to "
+            f"{low.max():g} are taken as 0 with --b0-threshold {low.max():g}."
         )

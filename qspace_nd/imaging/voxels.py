@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from qspace_nd.arrays import Bools, Float32, Ints
 from qspace_nd.errors import ArrayError
-from qspace_nd.imaging.brightness import require_even
+from qspace_nd.imaging.brightness import require_falling
 from qspace_nd.imaging.coverage import Coverage
+from qspace_nd.imaging.hot_voxels import require_even
 from qspace_nd.imaging.masks import compute_mask, read_mask, warning_of
 from qspace_nd.imaging.nifti import load, stored_in
 from qspace_nd.imaging.quality import left_out, nonfinite, require_signal
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.streams import ahead, drain, gather, hashed, keep_rows
+from qspace_nd.imaging.unchanged import require_unchanged
 from qspace_nd.imaging.zero_one import ZeroOne
 from qspace_nd.progress import SILENT, Progress
 
@@ -44,6 +46,8 @@ class Voxels:
     warnings : tuple of str
     residual : (n,) float32 ndarray or None
         Of a fit in spherical harmonics (`harmonics.ShellFits.residual`), where it was asked for.
+    residual_sample : (m,) float32 ndarray or None
+        The same of a few thousand voxels, wherever there is a fit.
     """
 
     values: Float32
@@ -53,6 +57,7 @@ class Voxels:
     computed_mask: bool
     warnings: tuple[str, ...]
     residual: Float32 | None = None
+    residual_sample: Float32 | None = None
 
     def fill(self, scores: npt.ArrayLike) -> Float32:
         """Scatter one score a voxel, (n,), to (X, Y, Z) float32 with 0 outside the mask.
@@ -99,8 +104,9 @@ def read_voxels(
     ------
     ScanError
         The file is truncated or corrupt, the mask is empty or no voxel of it has signal, values
-        inside it are not finite, a few voxels carry the scan, a channel is constant over the mask,
-        or the mean is not positive.
+        inside it are not finite, it was changed meanwhile, a few voxels carry the scan
+        (`hot_voxels`), a channel is constant over the mask, the mean is not positive, or b=0 is not
+        the brightest (`brightness`).
     GridError
         The mask lies on another grid.
     """
@@ -125,6 +131,7 @@ def read_voxels(
             mask = given.marked
             stream = coverage.watch(stream)
         values, finite, signal = gather(stored, stream, mask, volumes, b0)
+    require_unchanged(scan.states)
     if not finite.all() and not ignore_nonfinite:
         raise nonfinite(path, values, finite)
     warnings = _mask_warnings(scan, mask, given, coverage)
@@ -133,6 +140,8 @@ def read_voxels(
     mask = _scatter(mask, finite & signal)
     warnings += require_even(path, values, mask, volumes)
     warnings += require_signal(path, values, volumes)
+    if scan.gradients is not None:
+        require_falling(path, values, volumes, scan.gradients)
     return Voxels(values, mask, scan, hasher.hexdigest(), given is None, tuple(warnings))
 
 

@@ -57,6 +57,8 @@ class ScanFiles:
         What to call the scan in messages and outputs.
     entities : dict of str to str
         The BIDS entities of the name, in its order; empty where it is no BIDS name.
+    sidecars : tuple of Path
+        JSON files that say how the scan was made, the nearest first.
     """
 
     image: Path
@@ -66,6 +68,7 @@ class ScanFiles:
     subject: str
     name: str
     entities: dict[str, str] = field(default_factory=dict, hash=False)
+    sidecars: tuple[Path, ...] = ()
 
 
 class Folder:
@@ -126,7 +129,15 @@ def describe_scan(image: Path, folders: Folders | None = None) -> ScanFiles:
         subject=subject,
         name=name,
         entities=entities,
+        sidecars=tuple(_sidecars(image, entities, folders)),
     )
+
+
+def _sidecars(image: Path, entities: dict[str, str], folders: Folders) -> Iterable[Path]:
+    found = [*folders[image.parent].find(stem(image), ".json")]
+    found += _inherited(image, entities, ".json", folders) if entities else []
+    by_place = {absolute(path): path for path in reversed(found) if path.is_file()}
+    return reversed(by_place.values())
 
 
 def _first(candidates: Iterable[Path]) -> Path | None:

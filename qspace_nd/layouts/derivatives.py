@@ -5,12 +5,11 @@ Several processes may describe one dataset at once, as jobs of a cluster do, one
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from qspace_nd._version import __version__
 from qspace_nd.errors import OutputError
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.names import DESCRIPTION, dataset_root
+from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import replacing
 
 BIDS_VERSION = "1.10.0"
@@ -56,9 +56,8 @@ def describe(dataset: Path, sources: Iterable[Path] = ()) -> None:
     WorkError
         A file could not be written.
     """
-    dataset.mkdir(parents=True, exist_ok=True)
     path, ignored = dataset / DESCRIPTION, dataset / ".bidsignore"
-    with _alone(dataset):
+    with alone(lock_of(path), dataset):
         there = _read(path)
         if there is not None and not _is_ours(there):
             return
@@ -146,15 +145,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         return read_facts(path)
     except ValueError:
         return {}
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time in, where the file system has locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from qspace_nd.arrays import Float32
-from qspace_nd.errors import ArrayError, InputError
+from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
@@ -85,12 +85,15 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         What training showed.
     acquisition_ : Acquisition or None
         Of the scans; None for a model of arrays.
+    digest_ : str
+        The hash of what was loaded; only of a model that was.
     """
 
     network_: VAE
     reference_: Reference
     history_: History
     acquisition_: Acquisition | None
+    digest_: str
 
     def __init__(
         self,
@@ -395,11 +398,17 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         target = find_device(device)
         stored = store.load(Path(folder))
-        model = NoveltyModel(**stored.settings)
+        try:
+            model = NoveltyModel(**stored.settings)
+        except TypeError as error:  # it has one that this version does not know
+            raise ModelError(
+                f"The model in {folder} has unknown settings ({error}); fit it again."
+            ) from error
         model.network_ = stored.network.eval().requires_grad_(False).to(target)
         model.history_ = stored.history
         model.acquisition_ = stored.acquisition
         model.reference_ = stored.reference
+        model.digest_ = stored.digest
         return model
 
     def _require_fitted(self) -> None:

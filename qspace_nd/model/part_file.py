@@ -10,6 +10,7 @@ hash when it is looked at first; what is never looked at is never read.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from qspace_nd.errors import ModelError
@@ -31,8 +31,10 @@ from qspace_nd.system.scratch import ROWS
 from qspace_nd.system.writing import replacing
 
 
-def write_part(folder: Path, part: Part) -> dict[str, Any]:
+def write_part(folder: Path, part: Part, like: Path | None = None) -> dict[str, Any]:
     """Write a part's arrays to a file in `folder`, named by its content.
+
+    Who may read it is as for the file `like`, where that is there.
 
     Returns
     -------
@@ -49,17 +51,33 @@ def write_part(folder: Path, part: Part) -> dict[str, Any]:
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     hashes = {name: _hash_of([tensor], len(tensor)) for name, tensor in tensors.items()}
     name = hash_of([json.dumps(hashes, sort_keys=True).encode()]) + ".safetensors"
-    with replacing(folder / name) as path:
-        try:
-            save_file({name: tensor.numpy() for name, tensor in tensors.items()}, path)
-        except SafetensorError as error:  # a full disk, for one
-            raise OSError(str(error)) from error
+    with replacing(folder / name, like) as path:
+        _write_arrays(tensors, path)
     return {"subject": part.subject, "file": name, "rows": len(views), "arrays": hashes}
+
+
+def _write_arrays(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write float32 tensors as safetensors does.
+
+    Its own `save_file` writes to a temporary file of its own, which a kill leaves behind and which
+    nobody else may read whatever the umask; its `save` holds all twice.
+    """
+    header, end = {}, 0
+    for name, tensor in sorted(tensors.items()):
+        place, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": [*tensor.shape], "data_offsets": [place, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in sorted(tensors.items()):
+            stream.write(tensor.numpy().astype("<f4", copy=False).data)
 
 
 def read_part(folder: Path, record: Mapping[str, Any], network: VAE) -> Part:
     """Return the part of the reference that was written to `folder`; read nothing yet."""
-    arrays = _Arrays(folder / record["file"], record["rows"], record["arrays"])
+    widths = {"x": network.channels, "q_mean": network.latents, "q_std": network.latents}
+    arrays = _Arrays(folder / record["file"], record["rows"], widths, record["arrays"])
     return Part(record["subject"], partial(_StoredViews, network, arrays, range(record["rows"])))
 
 
@@ -109,13 +127,18 @@ class _Arrays:
         The file.
     number : int
         How many rows each has.
+    widths : mapping of str to int
+        How many numbers a row of each has, by its name.
     hashes : mapping of str to str
         The hash of each, by its name.
     """
 
-    def __init__(self, path: Path, number: int, hashes: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, number: int, widths: Mapping[str, int], hashes: Mapping[str, str]
+    ) -> None:
         self._path = path
         self._number = number
+        self._widths = widths
         self._hashes = hashes
         self._whole: set[str] = set()  # the names of those that were checked
 
@@ -146,7 +169,8 @@ class _Arrays:
         if name in self._whole:
             return
         with self._opened(name) as array:
-            same = array.get_shape()[:1] == [self._number]
+            found = array.get_dtype(), array.get_shape()
+        same = found == ("F32", [self._number, self._widths[name]])
         if not same or _hash_of(self._pieces(name), self._number) != self._hashes[name]:
             raise ModelError(f"{self._path} was altered after it was written; fit the model again.")
         self._whole.add(name)
@@ -154,7 +178,13 @@ class _Arrays:
     def _pieces(self, name: str) -> Iterator[Tensor]:
         for start in range(0, self._number, ROWS):
             with self._opened(name) as array:
-                yield array[start : start + ROWS]
+                piece = array[start : start + ROWS]
+            if not piece.isfinite().all() or (name == "q_std" and not (piece > 0).all()):
+                raise ModelError(
+                    f"{self._path} holds values that no network gives (NaN, infinity, or a "
+                    f"standard deviation of 0); fit the model again."
+                )
+            yield piece
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Any]:

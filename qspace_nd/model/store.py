@@ -16,51 +16,81 @@ import json
 import platform
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
 from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.layouts.facts import read_facts
+from qspace_nd.model.index_kinds import PART, WEIGHTS, require_kinds
 from qspace_nd.model.part_file import read_part, write_part
+from qspace_nd.model.weights_file import read_weights
 from qspace_nd.network.history import History
-from qspace_nd.network.image_vae import network_again
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.reference import Part, Reference
-from qspace_nd.system.hashing import hash_of, hash_of_file
+from qspace_nd.system.hashing import hash_of
+from qspace_nd.system.locking import alone, remove_unheld
 from qspace_nd.system.writing import replacing, require_writable, write_text
 
 SCHEMA = 2
-_INDEX = "model.json"
+INDEX = "model.json"
+"""The file that makes the model, last."""
 _PARTS = "reference"
+_LOCK = ".model.lock"
 
 _CONTENT = (
-    r"weights-[0-9a-f]{32}\.safetensors"
-    r"|reference/[0-9a-f]{32}\.safetensors"
+    rf"{WEIGHTS}"
+    rf"|reference/{PART}"
     r"|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"  # of schema 1
 )
 # What a save that was killed leaves: a temporary file (`replacing`).
-_TEMPORARY = r"(reference/)?\.(weights-|model\.json|[0-9a-f]{32}\.safetensors|incoming)\S*"
-_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY}")
+_TEMPORARY = re.compile(
+    rf"\.({WEIGHTS}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
+)
+_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY.pattern}")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a model folder holds."""
+    """What a model folder holds.
+
+    Attributes
+    ----------
+    settings : dict
+        Of the model.
+    network : VAE
+    history : History
+    acquisition : Acquisition or None
+    reference : Reference
+    digest : str
+        The hash of the model that was read; empty for one that is to be written.
+    """
 
     settings: dict[str, Any]
     network: VAE
     history: History
     acquisition: Acquisition | None
     reference: Reference
+    digest: str = ""
+
+
+def writing(folder: Path) -> AbstractContextManager[None]:
+    """Let no other process write to the model in `folder` meanwhile; wait for one that does.
+
+    Raises
+    ------
+    OutputError
+        Nothing can be written there.
+    """
+    return alone(folder / _LOCK, folder)
 
 
 def require_new(folder: Path, *, force: bool) -> None:
@@ -71,7 +101,7 @@ def require_new(folder: Path, *, force: bool) -> None:
     OutputError
         The folder holds a model and `force` is not set, holds anything else, or cannot be written.
     """
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.exists() and not force:
         raise OutputError(
             f"{folder} holds a model already; name another folder with --model, or overwrite it "
@@ -101,21 +131,28 @@ def save(
         The folder holds a model and `force` is not set, or cannot be written.
     """
     require_new(folder, force=force)
-    index: dict[str, Any] = {
-        "schema": SCHEMA,
-        "software": _versions(),
-        "settings": contents.settings,
-        "network": contents.network.settings,
-        "weights": _write_weights(folder, contents.network),
-        "training": contents.history.to_json(),
-        "acquisition": None if contents.acquisition is None else contents.acquisition.to_json(),
-        "reference": _write_parts(folder, contents.reference.parts, progress),
-    }
-    return _write_index(folder, index)
+    acquisition = contents.acquisition
+    with writing(folder):
+        require_new(folder, force=force)  # another may have been written while this one waited
+        index: dict[str, Any] = {
+            "schema": SCHEMA,
+            "software": _versions(),
+            "settings": contents.settings,
+            "network": contents.network.settings,
+            "weights": _write_weights(folder, contents.network),
+            "training": contents.history.to_json(),
+            "acquisition": None if acquisition is None else acquisition.to_json(),
+            "reference": _write_parts(folder, contents.reference.parts, progress),
+        }
+        return _write_index(folder, index)
 
 
 def add(
-    folder: Path, parts: Sequence[Part], acquisition: Acquisition, progress: Progress = SILENT
+    folder: Path,
+    digest: str,
+    parts: Sequence[Part],
+    acquisition: Acquisition,
+    progress: Progress = SILENT,
 ) -> str:
     """Add parts to the reference of the model in `folder`; return its new hash.
 
@@ -125,15 +162,29 @@ def add(
     ----------
     folder : Path
         Of the model.
+    digest : str
+        The hash of the model that parts are added to.
     parts : sequence of Part
         What is added.
     acquisition : Acquisition
         Of all scans, those that are added too.
+
+    Raises
+    ------
+    ModelError
+        The folder holds another model.
     """
-    index = read_index(folder)
-    index["reference"] += _write_parts(folder, parts, progress)
-    index["acquisition"] = acquisition.to_json()
-    return _write_index(folder, index)
+    with writing(folder):
+        records = _write_parts(folder, parts, progress)
+        index = read_index(folder)
+        if index["hash"] != digest:  # the file system may have no locks
+            raise ModelError(
+                f"The model in {folder} was changed by another process meanwhile; add the scans "
+                f"again."
+            )
+        index["reference"] += records
+        index["acquisition"] = acquisition.to_json()
+        return _write_index(folder, index)
 
 
 def _write_weights(folder: Path, network: VAE) -> str:
@@ -141,7 +192,7 @@ def _write_weights(folder: Path, network: VAE) -> str:
     # As bytes: safetensors reports a full disk by an error that is no OSError.
     content = weights_to_bytes(state)
     name = f"weights-{hash_of([content])}.safetensors"
-    with replacing(folder / name) as path:
+    with replacing(folder / name, folder / INDEX) as path:
         path.write_bytes(content)
     return name
 
@@ -151,7 +202,7 @@ def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> lis
     records = []
     with progress.task("Writing the healthy reference", len(parts)) as task:
         for part in parts:
-            records.append(write_part(folder / _PARTS, part))
+            records.append(write_part(folder / _PARTS, part, folder / INDEX))
             task.advance()
     return records
 
@@ -162,7 +213,8 @@ def _write_index(folder: Path, index: dict[str, Any]) -> str:
     index["files"] = {name: (folder / name).stat().st_size for name in names}
     index = json.loads(json.dumps(index, default=_as_plain))
     index["hash"] = _hash_of_index(index)
-    write_text(folder / _INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(index, indent=1, ensure_ascii=False)
+    write_text(folder / INDEX, text + "\n")
     _remove_unlisted(folder, set(index["files"]))
     return str(index["hash"])
 
@@ -176,16 +228,27 @@ def load(folder: Path) -> Contents:
         The folder is absent, incomplete, altered or of another schema.
     """
     index = read_index(folder)
+    while True:
+        try:
+            return _load(folder, index)
+        except ModelError:
+            before, index = index, read_index(folder)
+            if index["hash"] == before["hash"]:
+                raise
+            # It was replaced while it was read.
+
+
+def _load(folder: Path, index: dict[str, Any]) -> Contents:
     for name, size in index["files"].items():
         _require_size(folder, name, size)
-    network = _read_weights(folder / index["weights"], index["network"])
-    acquisition = index["acquisition"]
+    network = read_weights(folder / index["weights"], index["network"])
     return Contents(
         settings=index["settings"],
         network=network,
         history=History.from_json(index["training"]),
-        acquisition=None if acquisition is None else Acquisition.from_json(acquisition),
-        reference=map_reference(folder, network),
+        acquisition=acquisition_in(index),
+        reference=_reference(folder, index, network),
+        digest=index["hash"],
     )
 
 
@@ -197,30 +260,22 @@ def map_reference(folder: Path, network: VAE) -> Reference:
     ModelError
         See `read_index`.
     """
-    parts = read_index(folder)["reference"]
-    return Reference([read_part(folder / _PARTS, part, network) for part in parts])
+    return _reference(folder, read_index(folder), network)
 
 
-def _read_weights(path: Path, settings: dict[str, Any]) -> VAE:
-    if hash_of_file(path) not in path.name:
-        raise ModelError(f"{path} was altered after it was written; fit the model again.")
-    network = network_again(settings)
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ModelError(f"{path} holds no weights ({error}).") from error
-    return network
+def _reference(folder: Path, index: dict[str, Any], network: VAE) -> Reference:
+    return Reference([read_part(folder / _PARTS, part, network) for part in index["reference"]])
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Read `model.json` and check its hash and its schema.
+    """Read `model.json` and check its hash, its schema and all that is made use of.
 
     Raises
     ------
     ModelError
         The folder is absent, incomplete, altered or of another schema.
     """
-    path = folder / _INDEX
+    path = folder / INDEX
     if not path.is_file():
         found = "has no model.json" if folder.is_dir() else "does not exist"
         raise ModelError(
@@ -228,9 +283,10 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"its folder with --model."
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_facts(path)
         schema, written = int(index["schema"]), str(index["hash"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        found = _hash_of_index(index)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is not a model's index; fit the model again.") from error
     if schema > SCHEMA:
         raise ModelError(
@@ -242,9 +298,24 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{path} has schema {schema}, of an older qspace-nd; this version reads schema "
             f"{SCHEMA} alone: fit the model again."
         )
-    if _hash_of_index(index) != written:
+    if found != written:
         raise ModelError(f"{path} was altered after it was written; fit the model again.")
-    return dict(index)
+    try:
+        require_kinds(index)
+        acquisition_in(index)
+        History.from_json(index["training"])
+    except (ValueError, TypeError, KeyError) as error:  # a key that another version knows, for one
+        reason = str(error).rstrip(".")
+        raise ModelError(
+            f"{path} {reason}: no qspace-nd of this version wrote it; fit the model again."
+        ) from error
+    return index
+
+
+def acquisition_in(index: dict[str, Any]) -> Acquisition | None:
+    """What an index says of the scans that its model was fitted on; None where it was on arrays."""
+    acquisition = index["acquisition"]
+    return None if acquisition is None else Acquisition.from_json(acquisition)
 
 
 def read_acquisition(folder: Path) -> Acquisition:
@@ -255,12 +326,22 @@ def read_acquisition(folder: Path) -> Acquisition:
     InputError
         There is no model, or it was fitted on arrays.
     """
-    acquisition = read_index(folder)["acquisition"]
+    return require_acquisition(acquisition_in(read_index(folder)), folder)
+
+
+def require_acquisition(acquisition: Acquisition | None, folder: Path) -> Acquisition:
+    """Give the acquisition of the model in `folder`.
+
+    Raises
+    ------
+    InputError
+        It has none: it was fitted on arrays.
+    """
     if acquisition is None:
         raise InputError(
             f"The model in {folder} was fitted on arrays, not on scans; fit one on scans."
         )
-    return Acquisition.from_json(acquisition)
+    return acquisition
 
 
 def _names(folder: Path) -> list[str]:
@@ -284,7 +365,9 @@ def _require_size(folder: Path, name: str, size: int) -> None:
 
 def _remove_unlisted(folder: Path, listed: set[str]) -> None:
     for name in _names(folder):
-        if name != _PARTS and _is_ours(name) and name not in listed:
+        if _TEMPORARY.fullmatch(name):
+            remove_unheld(folder / name)
+        elif name != _PARTS and _is_ours(name) and name not in listed:
             (folder / name).unlink(missing_ok=True)
 
 
@@ -297,7 +380,7 @@ def _as_plain(value: Any) -> Any:
     """NumPy's numbers and arrays, which settings may hold, for JSON."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot be stored in {_INDEX}")
+    raise TypeError(f"{value!r} cannot be stored in {INDEX}")
 
 
 def _versions() -> dict[str, str]:

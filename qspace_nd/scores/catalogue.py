@@ -8,6 +8,7 @@ and what they have in common in `base`; a new idea is one small class beside the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import inf
 
 from qspace_nd.errors import InputError
@@ -101,8 +102,10 @@ def find_score(name: str) -> Entry:
         No score is called so.
     """
     if name not in CATALOGUE:
+        close = get_close_matches(name, CATALOGUE, 1)
+        meant = f"did you mean {close[0]}? The" if close else "the"
         raise InputError(
-            f"There is no score {name!r}; the scores are: {', '.join(CATALOGUE)} "
+            f"There is no score {name!r}; {meant} scores are: {', '.join(CATALOGUE)} "
             f"(see qspace-nd scores)."
         )
     return CATALOGUE[name]

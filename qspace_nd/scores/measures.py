@@ -31,22 +31,6 @@ def divergence(q: Gaussian[Tensor]) -> Float64:
     return total
 
 
-def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Float64:
-    """Bhattacharyya distance between diagonal Gaussians (..., D), in float64: (...).
-
-    sum_i (m_i - n_i)² / (4 (s_i² + t_i²)) + ½ ln((s_i² + t_i²) / (2 s_i t_i))
-
-    for means m, n and standard deviations s, t: -ln of the integral of sqrt(p q) (Bhattacharyya,
-    "On a measure of divergence between two statistical populations", 1943). Both terms are at
-    least 0, and exactly 0 between equal Gaussians.
-    """
-    variances = p.std**2 + q.std**2
-    distance: Float64 = (
-        0.25 * (p.mean - q.mean) ** 2 / variances + 0.5 * np.log(variances / (2.0 * p.std * q.std))
-    ).sum(axis=-1)
-    return distance
-
-
 def double(values: Tensor) -> Float64:
     """Return a tensor on the CPU as a contiguous float64 array."""
     array: Float64 = values.double().contiguous().numpy()

@@ -78,6 +78,12 @@ class Nearest(Search):
 class NearestGaussian(Search):
     """Bhattacharyya distance to the nearest healthy voxel by a view v: min_y D_B(v(x), v(y)).
 
+    D_B = sum_i (m_i - n_i)² / (4 (s_i² + t_i²)) + ½ ln((s_i² + t_i²) / (2 s_i t_i))
+
+    for means m, n and standard deviations s, t: -ln of the integral of sqrt(p q) (Bhattacharyya,
+    "On a measure of divergence between two statistical populations", 1943). Both terms are at
+    least 0, and exactly 0 between equal Gaussians.
+
     Attributes
     ----------
     view : GaussianView

@@ -1,21 +1,18 @@
 """Trees of points and of diagonal Gaussians, for exact searches.
 
-How it works, in the order of the files:
-1. `tree_order` sorts the points as a k-d tree does: halved along the axis in which they vary most,
-   and again, until 16 are left. These are a leaf, and points of a leaf lie close together.
-2. `tree` (here) puts a box around each leaf. 16 neighbouring leaves get a parent with a box around
-   them all, 16 parents theirs, up to one root. Queries are sorted likewise: near ones search
-   together, and begin with the neighbours of the one before.
-3. `tree_search` goes down from the root, the nearest boxes first, and leaves out every box that is
-   farther than the neighbours found so far. This is in float32, with room for its rounding; the
-   points that it does not leave out are measured in float64. So nothing is missed.
-4. `vectors` computes a query's distances to the 16 boxes of a parent, or the 16 points of a leaf,
-   at once: the processor's vector instructions, written in LLVM.
-5. `system/compiling` wraps Numba, which compiles all that runs for every point or query.
+How it works, file by file:
+1. `tree_order` sorts points as a k-d tree does: halved along the axis in which they vary most, and
+   again, down to leaves of 16 points that lie close together.
+2. `tree` (here) puts boxes around leaves. 16 neighbouring leaves get a parent, 16 parents theirs,
+   up to one root. Queries are sorted likewise: each begins with the neighbours of one close by.
+3. `tree_search` goes down from the root, nearest boxes first, and leaves out boxes and points that
+   are farther than the neighbours found, by sums in float32 with room for their rounding. What is
+   left it measures in float64, so that nothing is missed.
+4. `vectors` sums for the 16 boxes of a parent, or the 16 points of a leaf, at once, in LLVM.
+5. `system/compiling` wraps Numba, which compiles what runs for every point or query.
 
-A change of 1 or 2 alters speed alone; 3 and 4 decide what is found, and the tests hold them against
-all pairs in float64. Gaussians differ in what is summed over the dimensions (the first functions of
-`tree_search`); the rest is the same for them.
+A change of 1 or 2 alters speed alone. 3 and 4 decide what is found; tests hold them against all
+pairs in float64. For Gaussians only the sums differ, the first functions of `tree_search`.
 """
 
 from __future__ import annotations

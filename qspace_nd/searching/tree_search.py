@@ -349,7 +349,7 @@ def search(index: Index, queries: Queries, first: int, last: int, nearest: Float
     for begin in range(first, last, _GROUP):
         members = min(_GROUP, last - begin)
         for member in range(members):
-            _begin(index, queries, begin, member, begin > first, group, nearest)
+            _start(index, queries, begin, member, begin > first, group, nearest)
             group.gaps[top, 0, member] = 0.0
         group.wanted[top, 0] = (1 << members) - 1
         stack.bounds[0], stack.levels[0], stack.numbers[0] = 0.0, top, 0
@@ -365,7 +365,7 @@ def search(index: Index, queries: Queries, first: int, last: int, nearest: Float
 
 
 @inlined
-def _begin(
+def _start(
     index: Index, queries: Queries, begin: int, member: int, follows: bool, group: Group,
     nearest: Float64,
 ) -> None:  # fmt: skip

@@ -1,12 +1,13 @@
-"""The head that a simulated cohort shares: the ICBM152 tissue maps and what varies smoothly.
+"""What heads are made of: tissue maps, ICBM152's or a person's, and what varies smoothly.
 
-Positions are millimetres in the world frame; the maps lie in ICBM152 (MNI) space.
+Positions are millimetres in the world frame of the maps. What varies over the head as in everybody
+lies in ICBM152 (MNI) space, the common space.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -59,27 +60,38 @@ class Field:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What all subjects of a cohort share.
+    """Tissue and its course: of ICBM152, which subjects of a cohort share, or of one person.
 
     Attributes
     ----------
+    maps : Field (3)
+        Fractions of white matter, grey matter and fluid at 1 mm.
     tissues : Field (3)
         Fractions of white matter, grey matter and fluid, averaged over a voxel.
     inward : Field (3)
         Gradient of the smoothed white matter map; it points from the cortex into the depth.
     regions : Field (10)
         How the fibres' directions (3 + 3), their crossing (1), T2 (1), the diffusivity (1) and
-        the anisotropy (1) of tissue vary over the head; standard normal.
+        the anisotropy (1) of tissue vary over the head; standard normal, in the common space.
     shape, affine
         The voxel grid of the scans.
+    voxel_size : float
+        mm.
+    common : array (4, 4)
+        From the maps' space to the common one.
+    own_shape : bool
+        The shape is a person's, and not a mean that each subject deforms.
     """
 
+    maps: Field
     tissues: Field
     inward: Field
     regions: Field
     shape: tuple[int, int, int]
     affine: Float64
     voxel_size: float
+    common: Float64 = field(default_factory=lambda: np.eye(4))
+    own_shape: bool = False
 
     @classmethod
     @lru_cache(maxsize=2)
@@ -93,25 +105,37 @@ class Anatomy:
         InputError
             The voxel size is not between 1 and 10 mm.
         """
+        require_voxel_size(voxel_size)
+        return cls.of_maps(icbm152_tissues(), voxel_size)
+
+    @classmethod
+    def of_maps(cls, maps: Field, voxel_size: float, common: Float64 | None = None) -> Anatomy:
+        """Take tissue maps at 1 mm; of a person, with the affine `common` to ICBM152 space."""
         from scipy import ndimage
 
-        require_voxel_size(voxel_size)
-        maps = icbm152_tissues()
         white = ndimage.gaussian_filter(maps.values[0], 5.0)[::2, ::2, ::2]
         halved = maps.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
         shape, affine = _grid_around(maps, voxel_size)
         return cls(
+            maps=maps,
             tissues=maps.averaged(voxel_size),
             inward=Field(white[None], halved).gradient(),
             regions=smooth_field(np.random.default_rng(152), 10, length=22.0),
             shape=shape,
             affine=affine,
             voxel_size=voxel_size,
+            common=np.eye(4) if common is None else common,
+            own_shape=common is not None,
         )
 
     def points(self) -> Float32:
         """The centres of the voxels in mm: (X, Y, Z, 3)."""
         return lattice_points(self.shape, self.affine)
+
+    def in_common_space(self, points: Float32) -> Float32:
+        """Bring points (..., 3) of the maps' space to the common one."""
+        affine = self.common.astype(np.float32)
+        return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])
 
 
 def lattice_points(shape: tuple[int, ...], affine: Float64) -> Float32:

@@ -1,7 +1,8 @@
-"""Simulated heads: ICBM152 anatomy, multi-tensor signal, healthy variation and lesions, in memory.
+"""Simulated heads: an anatomy, multi-tensor signal, healthy variation and lesions, in memory.
 
-A head is the ICBM152 tissue maps, seen through a smooth deformation, with two crossing fibre
-populations in white matter; grey matter and fluid are isotropic. Every compartment k has a
+A head is the ICBM152 tissue maps, seen through a smooth deformation, or a person's as they are.
+White matter has two crossing fibre populations, which follow the head's own sheets of white matter
+and the place in ICBM152 space; grey matter and fluid are isotropic. Every compartment k has a
 fraction f_k, a b=0 signal and an axially symmetric tensor:
 
     S(b, g) = Σ_k f_k S0_k exp(-b (d⊥_k + (d∥_k - d⊥_k) (g·n_k)²)),  S0_k = ρ_k exp(-TE / T2_k)
@@ -20,7 +21,9 @@ from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
 from qspace_nd.simulation.anatomy import Anatomy, Field, lattice_points, smooth_field
-from qspace_nd.simulation.lesions import LESION_KINDS, LesionKind, lesion_field
+from qspace_nd.simulation.lesions import LESION_KINDS, LesionKind, LesionMask, lesion_field
+from qspace_nd.simulation.mass_effect import SEVERITY, Tumour, before_growth, followed_by
+from qspace_nd.simulation.nuisance import SMOOTH, Nuisance
 
 Seed = int | np.random.SeedSequence
 
@@ -63,6 +66,8 @@ class Subject:
         Fractions of white matter, grey matter and fluid.
     lesion_fraction : array (X, Y, Z) float32
     affine : array (4, 4)
+    push : array (X, Y, Z, 3) float32 or None
+        From where tissue lies to where it lay before a tumour pushed it, in mm of the world.
     """
 
     signal: Float32
@@ -72,6 +77,7 @@ class Subject:
     tissues: Float32
     lesion_fraction: Float32
     affine: Float64
+    push: Float32 | None = None
 
 
 def simulate_subject(
@@ -79,14 +85,16 @@ def simulate_subject(
     table: GradientTable,
     seed: Seed,
     *,
-    lesions: tuple[Bools, Float64] | None = None,
+    lesions: LesionMask | None = None,
+    tumour: Tumour | None = None,
     kind: LesionKind = LESION_KINDS["demyelinating"],
     snr: float = 20.0,
+    nuisance: Nuisance = SMOOTH,
 ) -> Subject:
     """Simulate one scan.
 
-    The body, the lesions' severities and the noise are drawn independently: a seed gives the same
-    head and the same noise with and without lesions.
+    The body, the lesions' severities, the noise and what a nuisance adds are drawn independently:
+    a seed gives the same head and the same noise with and without lesions.
 
     Parameters
     ----------
@@ -95,11 +103,15 @@ def simulate_subject(
         Of the C volumes.
     seed : int or SeedSequence
     lesions : pair of array (X, Y, Z) bool and array (4, 4), optional
-        A lesion mask in ICBM152 space and its affine; None for a healthy subject.
+        A lesion mask in the space of the anatomy's maps and its affine; None for a healthy subject.
+    tumour : Tumour, optional
+        In the same space; it takes the place of `lesions`.
     kind : LesionKind
         What the lesions do to tissue.
     snr : float
         Of white matter at b=0, before the receiver's gain varies.
+    nuisance : Nuisance
+        What varies beside the broad fields that all subjects have.
 
     Raises
     ------
@@ -107,25 +119,28 @@ def simulate_subject(
         The signal-to-noise ratio is not positive.
     """
     require_snr(snr)
-    body, severities, noise = (np.random.default_rng(s) for s in _sequence(seed).spawn(3))
+    body, severities, noise, rough = (np.random.default_rng(s) for s in _sequence(seed).spawn(4))
     points = anatomy.points()
-    displacement = _displacement(body)
+    deformation = _STILL if anatomy.own_shape else _deformation(body)
+    displacement = followed_by(deformation, tumour.growth) if tumour else deformation
     there = points + displacement.at(points)  # (X, Y, Z, 3), in the maps' space
     tissues = np.clip(anatomy.tissues.at(there), 0.0, 1.0)
     mask, visible = _brain(tissues)
     altered = np.zeros((*anatomy.shape, 2), np.float32)
+    if tumour is not None:
+        lesions, kind = tumour.lesions, replace(kind, severity=SEVERITY)
     if lesions is not None:
         lesion_map = lesion_field(*lesions, kind, anatomy.voxel_size, severities)
         altered = lesion_map.at(there) * (1 - tissues[..., 2:])  # fluid has no lesion
 
-    here, there = points[visible], there[visible]  # (n, 3)
-    regions, own = anatomy.regions.at(there), smooth_field(body, 10, length=30.0).at(there)
-    directions = _fibre_directions(
-        anatomy.inward.at(there), there, regions, own, displacement.gradient().at(here)
-    )
+    here, place = points[visible], anatomy.in_common_space(there[visible])  # (n, 3)
+    regions, own = anatomy.regions.at(place), smooth_field(body, 10, length=30.0).at(place)
+    directions = _directions_in(anatomy, there[visible], regions, own, displacement, here)
     compartments = _compartments(regions, own, tissues[visible], directions, body)
+    compartments = compartments.varied(nuisance.tissue_factors(rough, place))
     voxels = compartments.with_lesion(kind, altered[visible][:, 1]).signal(table)  # (n, C)
-    voxels *= _receiver(body, here)[:, None]
+    voxels *= _receiver(body, anatomy.in_common_space(here))[:, None]
+    voxels *= nuisance.gain(rough, anatomy.in_common_space(here))
     signal = np.zeros((*anatomy.shape, len(table.bvals)), np.float32)
     signal[visible] = WHITE_MATTER_SIGNAL * rician(voxels, 1 / snr, noise)
     return Subject(
@@ -136,6 +151,7 @@ def simulate_subject(
         tissues=tissues,
         lesion_fraction=altered[..., 0],
         affine=anatomy.affine,
+        push=before_growth(points, there, deformation) if tumour else None,
     )
 
 
@@ -224,12 +240,16 @@ def standard_table(
     return GradientTable(bvals, vectors)
 
 
-def _displacement(rng: np.random.Generator) -> Field:
+def _deformation(rng: np.random.Generator) -> Field:
     """A smooth deformation of a few mm: broad differences of shape and finer ones of folding."""
     fine = smooth_field(rng, 3, length=14.0)
     broad = smooth_field(rng, 3, length=50.0)
     shape = broad.at(lattice_points(fine.values.shape[1:], fine.affine))
     return Field(2.0 * np.moveaxis(shape, -1, 0) + 0.8 * fine.values, fine.affine)
+
+
+_STILL = Field(np.zeros((3, 2, 2, 2), np.float32), np.eye(4))
+"""No deformation."""
 
 
 def _brain(tissues: Float32) -> tuple[Bools, Bools]:
@@ -266,6 +286,16 @@ class _Compartments:
     parallel: Float32
     perpendicular: Float32
     directions: Float32
+
+    def varied(self, factors: Float32) -> _Compartments:
+        """The compartments with T2, diffusivity and anisotropy multiplied by `factors` (n, 3)."""
+        t2, diffusivity, anisotropy = np.moveaxis(factors[:, :, None], 1, 0)
+        return replace(
+            self,
+            t2=self.t2 * t2**_SOLID,
+            parallel=self.parallel * diffusivity**_SOLID,
+            perpendicular=self.perpendicular * diffusivity**_SOLID * anisotropy**_FIBRES,
+        )
 
     def with_lesion(self, kind: LesionKind, amount: Float32) -> _Compartments:
         """The compartments where a lesion acts in the measure `amount` (n,), from 0 to 1."""
@@ -304,26 +334,61 @@ def _compartments(
     )
 
 
+def _directions_in(
+    anatomy: Anatomy,
+    there: Float32,
+    regions: Float32,
+    own: Float32,
+    displacement: Field,
+    here: Float32,
+) -> Float32:
+    """Axes of the compartments at points `here` (n, 3) whose tissue is from `there`: (n, 4, 3).
+
+    The rule is told in the common space, so that fibres turn with the head, and slopes are brought
+    there as slopes are, by the inverse.
+    """
+    linear = anatomy.common[:3, :3]
+    inward = anatomy.inward.at(there) @ np.linalg.inv(linear).astype(np.float32)
+    bend = np.eye(3, dtype=np.float32) + displacement.gradient().at(here).reshape(-1, 3, 3)
+    place = anatomy.in_common_space(there)
+    stem = _stem(place) if anatomy.own_shape else np.zeros((len(place), 1), np.float32)
+    return _fibre_directions(inward, place, regions, own, linear.astype(np.float32) @ bend, stem)
+
+
+def _stem(place: Float32) -> Float32:
+    """How far points (n, 3) of the common space are brain stem, from 0 to 1: (n, 1)."""
+    x, y, z = np.moveaxis(place[:, :, None], 1, 0)
+    near = np.exp(-np.square(x / 20.0) - np.square((y + 28.0) / 20.0))
+    return np.asarray(near / (1 + np.exp((z + 10.0) / 4.0)))
+
+
 def _fibre_directions(
-    inward: Float32, there: Float32, regions: Float32, own: Float32, gradient: Float32
+    inward: Float32,
+    there: Float32,
+    regions: Float32,
+    own: Float32,
+    turn: Float32,
+    stem: Float32,
 ) -> Float32:
     """Axes of the compartments: (n, 4, 3); those of grey matter and fluid do not matter.
 
-    The first population runs along the sheets of white matter, sideways near the midline and
-    lengthwise else; the second fans out from the depth to the cortex. Both wander.
+    The first population runs along the sheets of white matter, sideways near the midline, upwards
+    in the brain `stem` (n, 1) and lengthwise else; the second fans out from the depth to the
+    cortex. Both wander.
     """
     steepness = np.linalg.norm(inward, axis=1, keepdims=True)
     radial = inward / (steepness + 0.02)
     midline = np.exp(-np.square(there[:, :1] / 20.0))
     along = np.array([0, 1, 0], np.float32) * (1 - midline)
-    across = np.array([2, 0, 0], np.float32) * midline
+    across = np.array([2, 0, 0], np.float32) * midline * (1 - stem)
+    along = along + np.array([0, 0, 2], np.float32) * stem
     first = along + across + 0.6 * regions[:, :3] + 0.15 * own[:, :3]
     first = first - radial * np.sum(first * radial, axis=1, keepdims=True)
     upward = np.array([0, 0, 0.7], np.float32)
     second = 1.5 * radial + upward + 0.3 * regions[:, 3:6] + 0.15 * own[:, 3:6]
 
-    # The maps' direction d is J⁻¹ d in the subject where p lies at p + u(p) in them, J = I + ∇u.
-    turn = np.eye(3, dtype=np.float32) + gradient.reshape(-1, 3, 3)
+    # The common space's direction d is J⁻¹ d in the subject where p lies at A (p + u(p)) in it,
+    # `turn` J = A (I + ∇u).
     bent = np.linalg.solve(turn, np.stack([first, second], axis=-1))  # (n, 3, 2)
     fibres = np.swapaxes(bent, 1, 2)
     directions = np.zeros((len(there), 4, 3), np.float32)

@@ -14,6 +14,10 @@ from qspace_nd.arrays import Bools, Float64, Int64
 from qspace_nd.errors import ArrayError
 from qspace_nd.simulation.anatomy import Field, icbm152_tissues
 
+LesionMask = tuple[Bools, Float64]
+"""A mask (X, Y, Z) and its affine (4, 4)."""
+WHITE_ENOUGH = 0.3
+"""The fraction of white matter above which lesions may lie."""
 _EDGE = 0.8  # mm: the standard deviation of the blur that makes edges soft
 
 
@@ -41,24 +45,53 @@ LESION_KINDS: Mapping[str, LesionKind] = MappingProxyType(
 multiple sclerosis; lowered diffusivity as in acute stroke; a change of T2 alone."""
 
 
-def draw_lesion_mask(rng: np.random.Generator) -> tuple[Bools, Float64]:
-    """Draw a patient's lesions in ICBM152 space: many small and few large, near the ventricles.
+def draw_lesion_mask(rng: np.random.Generator, maps: Field | None = None) -> LesionMask:
+    """Draw a patient's lesions: many small and few large, near the ventricles.
+
+    Parameters
+    ----------
+    rng : Generator
+    maps : Field (3), optional
+        White matter, grey matter and fluid at 1 mm; ICBM152's unless given.
 
     Returns
     -------
     array (X, Y, Z) bool, array (4, 4)
-        A mask on a lattice of 1 mm, and its affine.
+        A mask on a lattice of 1 mm in the maps' space, and its affine.
     """
-    maps = icbm152_tissues()
+    places, weights = _icbm152_places() if maps is None else _lesion_places(maps)
+    maps = icbm152_tissues() if maps is None else maps
     white = maps.values[0]
     mask = np.zeros(white.shape, bool)
-    places, weights = _lesion_places()
     volumes = rng.lognormal(math.log(90.0), 1.3, size=rng.integers(15, 40)).clip(8.0, 8000.0)
     volumes[0] = 5000.0  # One confluent lesion, so that coarse voxels have a label too.
     for volume in volumes:
         centre = places[rng.choice(len(places), p=weights)]
-        _add_blob(mask, centre, (volume * 3 / (4 * math.pi)) ** (1 / 3), rng)
-    return mask & (white > 0.3), maps.affine
+        add_blob(mask, centre, (volume * 3 / (4 * math.pi)) ** (1 / 3), rng)
+    return mask & (white > WHITE_ENOUGH), maps.affine
+
+
+def carried_lesion_mask(lesions: LesionMask, maps: Field, common: Float64) -> LesionMask:
+    """Bring a lesion mask of ICBM152 space to white matter of a person's maps.
+
+    Parameters
+    ----------
+    lesions : pair of array (X, Y, Z) bool and array (4, 4)
+    maps : Field (3)
+    common : array (4, 4)
+        From the maps' space to ICBM152's.
+    """
+    from scipy import ndimage
+
+    mask, affine = lesions
+    white = maps.values[0]
+    moved = ndimage.affine_transform(
+        mask.astype(np.float32),
+        np.linalg.inv(affine) @ common @ maps.affine,
+        output_shape=white.shape,
+        order=1,
+    )
+    return (moved >= 0.5) & (white > WHITE_ENOUGH), maps.affine
 
 
 def lesion_field(
@@ -69,7 +102,7 @@ def lesion_field(
     Parameters
     ----------
     mask : array (X, Y, Z) bool
-        In ICBM152 space.
+        In the space of the tissue maps.
     affine : array (4, 4)
     kind : LesionKind
         Whose severities are drawn.
@@ -118,12 +151,16 @@ def _cropped(mask: Bools, affine: Float64, margins: Int64) -> tuple[Bools, Float
 
 
 @lru_cache(maxsize=1)
-def _lesion_places() -> tuple[Int64, Float64]:
+def _icbm152_places() -> tuple[Int64, Float64]:
+    return _lesion_places(icbm152_tissues())
+
+
+def _lesion_places(maps: Field) -> tuple[Int64, Float64]:
     """Where lesions may lie, as indices (m, 3) of the 1 mm maps, and their probabilities (m,)."""
     from scipy import ndimage
 
-    white, _, fluid = icbm152_tissues().values[:, ::2, ::2, ::2]
-    depth = ndimage.distance_transform_edt(icbm152_tissues().values.sum(0)[::2, ::2, ::2] > 0)
+    white, _, fluid = maps.values[:, ::2, ::2, ::2]
+    depth = ndimage.distance_transform_edt(maps.values.sum(0)[::2, ::2, ::2] > 0)
     ventricles = (fluid > 0.5) & (depth > 15)
     distance = 2.0 * ndimage.distance_transform_edt(~ventricles)
     places = np.argwhere(white > 0.8)
@@ -131,7 +168,7 @@ def _lesion_places() -> tuple[Int64, Float64]:
     return 2 * places, weights / weights.sum()
 
 
-def _add_blob(mask: Bools, centre: Int64, radius: float, rng: np.random.Generator) -> None:
+def add_blob(mask: Bools, centre: Int64, radius: float, rng: np.random.Generator) -> None:
     """Add an irregular ellipsoid of about `radius` voxels to `mask`, in place."""
     from scipy import ndimage
 

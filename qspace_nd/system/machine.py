@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,3 +69,15 @@ def find_device(name: str) -> torch.device:
     if name != "cpu" and not present.get(name, False):
         raise ArrayError(f"PyTorch finds no device {name!r} on this machine; use auto or cpu.")
     return torch.device(name)
+
+
+def processor(device: str) -> str:
+    """The kind of processor that a network computes on, as far as results depend on it.
+
+    Kinds round sums in other ways: of one voxel the latents differ in their last digits.
+    """
+    import torch
+
+    found = find_device(device)
+    kind = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{torch.cuda.get_device_name(found)}, {kind}" if found.type == "cuda" else kind

@@ -65,21 +65,22 @@ def add_scans(
         A scan is in the model already, or does not fit its protocol; nothing was written.
     """
     folder, watching = Path(folder), watcher(progress)
-    acquisition = store.read_acquisition(folder)
-    protocol = protocol_of(acquisition)
+    store.read_acquisition(folder)  # before any work
     scans = open_scans(paths, options)
-    for scan in scans:
-        bring_to(scan, protocol, options)  # before the first is read, which takes a while
-    with machine.limited(), Scratch(folder) as scratch:
-        network = NoveltyModel.load(folder, machine.device).network_
+    with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
+        model = NoveltyModel.load(folder, machine.device)
+        acquisition = store.require_acquisition(model.acquisition_, folder)
+        protocol = protocol_of(acquisition)
+        for scan in scans:
+            bring_to(scan, protocol, options)  # before the first is read, which takes a while
         kept = keep_scans(scans, protocol, options, scratch, watching)
         _require_new(kept, acquisition, folder)
-        warn_of(kept)
+        warn_of(kept, acquisition.conditions)
         normalise(kept, acquisition.channel_means, scratch)
-        parts = [as_part(one.healthy, network) for one in kept]
+        parts = [as_part(one.healthy, model.network_) for one in kept]
         added = tuple(one.identity for one in kept)
         acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
-        store.add(folder, parts, acquisition, watching)
+        store.add(folder, model.digest_, parts, acquisition, watching)
         save_computed_masks(kept, folder)
     _log.info(
         f"Added {sum(scan.voxels for scan in added):,} voxels of {counted(len(added), 'scan')}: "

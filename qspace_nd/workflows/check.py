@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qspace_nd.diffusion.flips import better_flip
 from qspace_nd.errors import InputError
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.conditions import (
+    Conditions,
+    conditions_of,
+    differences,
+    residual_difference,
+    unlike,
+)
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
+    Bridge,
     Protocol,
     ScanOptions,
+    bring_to,
     common_protocol,
     protocol_of,
-    read_scan,
+    read_volumes,
 )
 from qspace_nd.imaging.scans import Scan, open_scan
 from qspace_nd.imaging.voxels import Voxels
@@ -76,31 +87,73 @@ def check_scans(
         No scan was found, or the model cannot be read.
     """
     found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    protocol = None if model is None else protocol_of(store.read_acquisition(Path(model)))
+    beside = Beside() if model is None else Beside.of(store.read_acquisition(Path(model)))
     checked = []
     with watcher(progress).task("Reading scans", len(found)) as task:
         for files in found:
             task.advance(0, note=files.name)
-            one, protocol = _check(files, protocol, options)
+            one, beside = _check(files, beside, options)
             checked.append(one)
             task.advance()
     return checked
 
 
-def _check(
-    files: ScanFiles, protocol: Protocol | None, options: ScanOptions
-) -> tuple[CheckedScan, Protocol | None]:
+@dataclass(frozen=True)
+class Beside:
+    """What scans are checked beside: a model, or the first scan in order; None until there is."""
+
+    protocol: Protocol | None = None
+    conditions: tuple[Conditions, ...] = ()
+
+    @staticmethod
+    def of(acquisition: Acquisition) -> Beside:
+        """Beside a model."""
+        return Beside(protocol_of(acquisition), tuple(acquisition.conditions))
+
+
+def _check(files: ScanFiles, beside: Beside, options: ScanOptions) -> tuple[CheckedScan, Beside]:
     """Check a scan, beside its own protocol where there is none yet; give that for the next."""
     checked = CheckedScan(files.image)
     try:
-        scan = open_scan(files)
+        scan = open_scan(files, options.b0_threshold)
         checked = replace(checked, facts=_header_facts(scan), warnings=scan.warnings)
-        common = protocol or common_protocol([scan], options)
-        voxels = read_scan(scan, common, options)
+        common = beside.protocol or common_protocol([scan], options)
+        bridge = bring_to(scan, common, options)
+        voxels = read_volumes(scan, bridge, options)
     except InputError as error:
-        return replace(checked, problem=str(error)), protocol
+        return replace(checked, problem=str(error)), beside
+    own = conditions_of(voxels)
+    warnings = (
+        *scan.warnings,
+        *voxels.warnings,
+        *_flip_warnings(voxels, bridge),
+        *_unlike_warnings(voxels, own, beside),
+    )
     facts = (*checked.facts, _voxel_fact(voxels))
-    return replace(checked, facts=facts, warnings=scan.warnings + voxels.warnings), common
+    beside = beside if beside.protocol else Beside(common, (own,))
+    return replace(checked, facts=facts, warnings=warnings), beside
+
+
+def _flip_warnings(voxels: Voxels, bridge: Bridge) -> Iterator[str]:
+    scan = voxels.scan
+    if scan.gradients is None:
+        return
+    table = scan.gradients if bridge.order is None else scan.gradients.ordered(bridge.order)
+    better = better_flip(voxels.values, voxels.mask, table, scan.grid.affine)
+    if better is not None:
+        yield (
+            f"{scan.files.bvec} fits the scan less than the same b-vectors {better.flip}: the main "
+            f"directions of neighbouring voxels follow each other {better.gain:.2f} times as well "
+            f"then; look at the directions, and correct the b-vectors (MRtrix3's dwigradcheck "
+            f"tells the same by tractography)."
+        )
+
+
+def _unlike_warnings(voxels: Voxels, own: Conditions, beside: Beside) -> Iterator[str]:
+    found = differences(own, beside.conditions)
+    found += residual_difference(voxels.residual_sample, beside.conditions)
+    if found:
+        yield unlike(voxels.scan.files.image, found)
 
 
 def _header_facts(scan: Scan) -> tuple[str, ...]:

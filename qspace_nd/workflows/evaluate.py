@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.curves import roc_plot
@@ -23,6 +25,7 @@ from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.scans import open_scan
 from qspace_nd.imaging.voxels import read_voxels
 from qspace_nd.imaging.zero_one import read_as_zero_one
+from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
@@ -30,7 +33,12 @@ from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
-from qspace_nd.system.writing import require_writable, write_text
+from qspace_nd.system.hashing import hash_of, hash_of_file
+from qspace_nd.system.locking import alone, lock_of
+from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
+
+_STAMP = "inputs"
+"""What the hash of all that an evaluation was made of is called in its JSON file."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,26 +115,58 @@ def evaluate_maps(
     """
     folder = Path(folder)
     patients = _pair(*(list(map(Path, paths)) for paths in (maps, labels, masks, within)))
-    figures = [folder / f"slices_{patient.name}.png" for patient in patients]
+    stamp = _stamp(patients)
     files = [folder / name for name in ("eval.json", "eval.tsv", "roc.png", "histograms.png")]
-    require_writable([*files, *figures], force=force)
-    results: list[Result] = []
-    shown: list[_Shown] = []
-    number = sum(len(patient.maps) for patient in patients)
-    with watcher(progress).task("Evaluating maps", number) as task:
-        for patient in patients:
-            cases, grid = _cases(patient)
-            for case in cases:
-                results += _results(case, patient, grid)
-                task.advance(note=patient.name)
-            shown.append(_choose_shown(cases, patient, grid))
-    write_text(files[0], json.dumps(to_json(results), indent=2, ensure_ascii=False) + "\n")
+    files += [folder / f"slices_{patient.name}.png" for patient in patients]
+    _require_free(files, stamp, force=force)
+    remove_leftovers(files)
+    results, shown = _evaluate(patients, watcher(progress))
+    with alone(lock_of(files[0]), folder):
+        _require_free(files, stamp, force=force)  # another process may have written meanwhile
+        with together(force=force):
+            _write(files, stamp, results, shown)
+            if _stamp(patients) != stamp:
+                raise ScanError(
+                    f"The maps or their labels, {patients[0].maps[0].path} for one, were changed "
+                    f"while they were evaluated; run the command again when they are written."
+                )
+    return Evaluation(results, files)
+
+
+# --- The tables and figures
+
+
+def _stamp(patients: Sequence[_Patient]) -> str:
+    """Hash all that an evaluation is made of: what it was begun with is what it goes on with."""
+    facts = [__version__.encode()]
+    for one in patients:
+        facts.append(f"{one.name} {[(each.score, each.latents) for each in one.maps]}".encode())
+        paths = [each.path for each in one.maps]
+        for path in (*paths, one.labels, one.mask, one.within, one.maps[0].scan):
+            with suppress(OSError):  # that it cannot be read is said when it is
+                facts.append(b"-" if path is None else hash_of_file(path).encode())
+    return hash_of([json.dumps([fact.decode() for fact in facts]).encode()])
+
+
+def _require_free(files: Sequence[Path], stamp: str, *, force: bool) -> None:
+    """Check that files can be written: none is there, or what the same evaluation began."""
+    try:
+        begun = read_facts(files[0]).get(_STAMP) == stamp
+    except ValueError:  # there is none, or another program's
+        begun = False
+    require_writable(files, force=force or begun)
+
+
+def _write(
+    files: Sequence[Path], stamp: str, results: Sequence[Result], shown: Sequence[_Shown]
+) -> None:
+    facts = {_STAMP: stamp, **to_json(results)}
+    write_text(files[0], json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_text(files[1], to_tsv(results))
     roc_plot(files[2], results)
     histograms(files[3], results)
-    for path, one in zip(figures, shown, strict=True):
+    for path, one in zip(files[4:], shown, strict=True):
         slices(path, one.case, one.grid.affine, one.background)
-    return Evaluation(results, [*files, *figures])
 
 
 # --- What belongs together
@@ -167,6 +207,22 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
 
 
 # --- One patient
+
+
+def _evaluate(
+    patients: Sequence[_Patient], progress: Progress
+) -> tuple[list[Result], list[_Shown]]:
+    results: list[Result] = []
+    shown: list[_Shown] = []
+    number = sum(len(patient.maps) for patient in patients)
+    with progress.task("Evaluating maps", number) as task:
+        for patient in patients:
+            cases, grid = _cases(patient)
+            for case in cases:
+                results += _results(case, patient, grid)
+                task.advance(note=patient.name)
+            shown.append(_choose_shown(cases, patient, grid))
+    return results, shown
 
 
 def _cases(patient: _Patient) -> tuple[list[Case], Grid]:

@@ -92,7 +92,8 @@ def fit_scans(
         require_tunable(protocol.gradients, protocol.features, len(_subjects(scans)))
     if machine.device != "auto":
         model.set_params(device=machine.device)
-    with machine.limited(), Scratch(folder) as scratch:
+    with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
+        store.require_new(folder, force=force)  # another fit may have ended while this one waited
         kept = keep_scans(scans, protocol, options, scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch)
@@ -160,6 +161,8 @@ def _report_scans(acquisition: Acquisition) -> None:
 
 def _report_trials(trials: Sequence[Trial]) -> None:
     """Say what each setting reached, the chosen one first."""
+    chosen = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in trials[0].settings.items())
+    _log.info(f"Chosen: {chosen}, which found most of healthy white matter that was changed")
     _log.info("AUC of changed healthy white matter of left-out people, by settings:")
     for trial in trials:
         settings = ", ".join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
@@ -170,12 +173,17 @@ def _report_trials(trials: Sequence[Trial]) -> None:
 def _report_model(model: NoveltyModel) -> None:
     """Say whether the network learned: a user without lesion labels has nothing else to go by."""
     history = model.history_
-    _log.info(
+    _log.debug(
         f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
         f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
         f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
     )
     dead = model.latents - history.latents_alive
+    if not dead and not history.still_falling:
+        _log.info(
+            f"The network has learned what it can: each of its {model.latents} latents tells "
+            f"healthy voxels apart, and training had come to rest"
+        )
     if dead:
         _log.warning(
             f"{dead} of {model.latents} latents are dead: they carry nothing of the signal, and "

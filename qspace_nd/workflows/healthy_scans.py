@@ -12,9 +12,11 @@ from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ScanError
 from qspace_nd.imaging.acquisition import HealthyScan
+from qspace_nd.imaging.conditions import Conditions, conditions_of, differences, unlike
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
+from qspace_nd.model import store
 from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import Progress, timed
 from qspace_nd.system.scratch import Scratch, ScratchArray
@@ -84,7 +86,13 @@ def _keep(scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch
     voxels = read_scan(scan, protocol, options)
     return KeptScan(
         scan,
-        HealthyScan(scan.files.name, scan.files.subject, voxels.digest, len(voxels.values)),
+        HealthyScan(
+            scan.files.name,
+            scan.files.subject,
+            voxels.digest,
+            len(voxels.values),
+            conditions_of(voxels),
+        ),
         scratch.keep(voxels.values),
         scratch.keep(voxels.mask),
         voxels.computed_mask,
@@ -98,11 +106,21 @@ def normalise(kept: Iterable[KeptScan], means: Float32, scratch: Scratch) -> Non
         scratch.change(one.values, partial(divide_by_channel_means, means=means))
 
 
-def warn_of(kept: Iterable[KeptScan]) -> None:
-    """Tell what a user should look at in the scans: after what would refuse them was looked for."""
+def warn_of(kept: Iterable[KeptScan], known: Sequence[Conditions] = ()) -> None:
+    """Tell what a user should look at in the scans: after what would refuse them was looked for.
+
+    And in what each is unlike the healthy scans that are `known` and those before it.
+    """
+    others = list(known)
     for one in kept:
         for warning in (*one.scan.warnings, *one.warnings):
             _log.warning(warning)
+        own = one.identity.conditions
+        if own is not None:
+            found = differences(own, others)
+            if found:
+                _log.warning(unlike(one.scan.files.image, found))
+            others.append(own)
 
 
 def save_computed_masks(kept: Iterable[KeptScan], folder: Path) -> None:
@@ -110,6 +128,5 @@ def save_computed_masks(kept: Iterable[KeptScan], folder: Path) -> None:
     for one in kept:
         if one.computed_mask:
             path = folder / "masks" / f"{one.scan.files.name}_mask.nii.gz"
-            path.parent.mkdir(exist_ok=True)
-            write_volume(path, one.mask[:], one.scan.grid)
+            write_volume(path, one.mask[:], one.scan.grid, like=folder / store.INDEX)
             _log.info(f"{one.scan.files.image} had no brain mask; the one computed is {path}")

@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError
+from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.nifti import read_description
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, protocol_of
 from qspace_nd.imaging.scans import Scan
+from qspace_nd.imaging.unchanged import require_unchanged
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
 from qspace_nd.model import store
@@ -58,6 +59,11 @@ class ModelFacts:
         """What a scan is brought to."""
         return protocol_of(self.acquisition)
 
+    @property
+    def voxels(self) -> int:
+        """How many healthy voxels the reference holds."""
+        return sum(scan.voxels for scan in self.acquisition.scans)
+
     @staticmethod
     def read(folder: Path) -> ModelFacts:
         """Read the index of the model in `folder`.
@@ -71,7 +77,7 @@ class ModelFacts:
         settings = index["settings"]
         own = settings.get("neighbours")  # None for the preset's, as models of before have
         neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
-        acquisition = store.read_acquisition(folder)
+        acquisition = store.require_acquisition(store.acquisition_in(index), folder)
         return ModelFacts(folder.absolute(), index["hash"], neighbours, acquisition)
 
 
@@ -91,6 +97,8 @@ class MapJob:
         Whatever else decides what the maps show: the model and so on, as sidecars name them.
     smooth : float or None
         mm, of the smoothed maps.
+    force : bool
+        Whether maps that are there are made again.
     """
 
     scan: Scan
@@ -99,11 +107,20 @@ class MapJob:
     options: ScanOptions
     facts: dict[str, Any]
     smooth: float | None = None
+    force: bool = False
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """All that the maps are made of; reads the scan's files, as they are, packed or not."""
-        return {**self.facts, "SourceHash": hash_of_files(self.scan.files)}
+        """All that the maps are made of; reads the scan's files, as they are, packed or not.
+
+        Raises
+        ------
+        ScanError
+            One of them cannot be read, or is not the one that was looked at before.
+        """
+        source = hash_of_files(self.scan.files)
+        require_unchanged(self.scan.states)
+        return {**self.facts, "SourceHash": source}
 
     def stamp(self, fwhm: float | None = None) -> str:
         """What an image made by this recipe, smoothed or not, has in its header (79 bytes)."""
@@ -169,8 +186,8 @@ class Outstanding:
     refused: list[str]
 
 
-def outstanding(jobs: Sequence[MapJob], *, resume: bool, force: bool) -> Outstanding:
-    """Choose the jobs that are to be done, all if `force`; without `resume` nothing may be there.
+def outstanding(jobs: Sequence[MapJob]) -> Outstanding:
+    """Choose the jobs that are to be done.
 
     Raises
     ------
@@ -181,7 +198,7 @@ def outstanding(jobs: Sequence[MapJob], *, resume: bool, force: bool) -> Outstan
     left, refused = [], []
     for job in jobs:
         try:
-            if force or not resume or not job.is_done():
+            if job.force or not job.is_done():
                 left.append(job)
         except OutputError as error:
             refused.append(str(error))
@@ -189,12 +206,13 @@ def outstanding(jobs: Sequence[MapJob], *, resume: bool, force: bool) -> Outstan
         raise OutputError(refused[0])
     done = len(jobs) - len(left) - len(refused)
     if done:
+        be = "are" if len(jobs) > 1 else "is"
         _log.info(
-            f"{done} of {len(jobs)} scans are mapped already, by the same model and settings, and "
-            f"are skipped"
+            f"{done} of {counted(len(jobs), 'scan')} {be} mapped already, by the same model and "
+            f"settings, and {be} skipped"
         )
     paths = [path for job in left for path in job.files.paths()]
-    require_writable(paths, force=force or resume)
+    require_writable(paths, force=True)
     return Outstanding(left, refused)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from qspace_nd._version import __version__
-from qspace_nd.errors import OutputError
+from qspace_nd.diffusion.gradients import B0_LIMIT
+from qspace_nd.errors import InputError, OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
-from qspace_nd.layouts.maps import MapFiles, name_maps, names_a_file
+from qspace_nd.layouts.maps import MapFiles, name_maps
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.system.machine import Machine
-from qspace_nd.system.writing import require_writable
+from qspace_nd.system.writing import remove_leftovers, require_writable
 from qspace_nd.workflows.jobs import MapJob, ModelFacts, finish, outstanding
 from qspace_nd.workflows.map_one import load_model, map_one
 from qspace_nd.workflows.runners import Runner, in_turn
@@ -35,9 +37,9 @@ def map_scans(
 ) -> list[MapFiles]:
     """Write the novelty maps of scans by the model in `folder`.
 
-    Where `output` is a folder, scans that are mapped there already, from the same files by the same
-    model, settings and version, are skipped, and one of several scans that fails while it is read
-    or mapped, or whose maps were made otherwise, is reported when the others are done.
+    Scans that are mapped there already, from the same files by the same model, settings and
+    version, are skipped, and one of several scans that fails while it is read or mapped, or whose
+    maps were made otherwise, is reported when the others are done.
 
     Parameters
     ----------
@@ -70,15 +72,20 @@ def map_scans(
         Some of several scans could not be mapped; the others were.
     """
     model, output, watching = ModelFacts.read(Path(folder)), Path(output), watcher(progress)
+    if (settings.neighbours or 1) > model.voxels:
+        raise InputError(
+            f"{settings.neighbours} neighbours are asked for, and the reference of the model in "
+            f"{folder} holds {model.voxels:,} voxels; ask for fewer."
+        )
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [
-        _job(scan, model, files, settings, options)
+        replace(_job(scan, model, files, settings, options), force=force)
         for scan, files in zip(scans, outputs, strict=True)
     ]
-    resume = not names_a_file(output)
-    _require_free([job.files for job in jobs], scans, force=force or resume)
-    left = outstanding(jobs, resume=resume, force=force)
+    _require_free([job.files for job in jobs], scans)
+    left = outstanding(jobs)
+    remove_leftovers(path for job in jobs for path in job.files.paths())
     if left.jobs:
         # What is wrong with it is told before any work.
         load_model(model, machine.device).check_reference(settings.scores)
@@ -102,11 +109,13 @@ def _job(
         "IgnoreNonfinite": options.ignore_nonfinite,
         "SoftwareVersion": __version__,
     }
+    if options.b0_threshold > B0_LIMIT:
+        facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 
-def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan], *, force: bool) -> None:
+def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan]) -> None:
     """Check that all can be written, and no scan, mask or gradient file would be overwritten.
 
     Nor a dataset of scans mixed with maps.
@@ -123,4 +132,4 @@ def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan], *, force: 
                 f"{path} would be overwritten by the output, but it is an input; name another "
                 f"output with -o."
             )
-    require_writable(written, force=force)
+    require_writable(written, force=True)

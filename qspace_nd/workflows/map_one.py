@@ -10,16 +10,18 @@ from typing import Any
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError
+from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
-from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
-from qspace_nd.system.machine import Machine
+from qspace_nd.system.locking import alone, lock_of
+from qspace_nd.system.machine import Machine, processor
+from qspace_nd.system.writing import together
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
 from qspace_nd.workflows.settings import MapSettings
 
@@ -86,10 +88,10 @@ def map_one(
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
-        found = {"Latents": model.latents, "LeftOut": subject}
-        _write(job, voxels, novelties, _facts(job, voxels, found, recalls))
-    for path in (*job.files.maps.values(), *job.files.smoothed.values()):
-        _log.info(f"Wrote {path}")
+        kind = processor(machine.device)
+        found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found |= _unlike(job, voxels)
+        _put(job, voxels, novelties, _facts(job, voxels, found, recalls))
 
 
 def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
@@ -105,7 +107,7 @@ def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
         _kept.clear()  # the memory of the last is free before the next is read
         with timed("Reading the model"):
             model = NoveltyModel.load(facts.folder, device)
-        if store.read_index(facts.folder)["hash"] != facts.digest:
+        if model.digest_ != facts.digest:
             raise ModelError(
                 f"The model in {facts.folder} was replaced by another meanwhile; map the scans "
                 f"again."
@@ -122,6 +124,16 @@ def _read(job: MapJob, progress: Progress) -> Voxels:
         _log.warning(warning)
     divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
     return voxels
+
+
+def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
+    """Tell in what the scan was made otherwise than the healthy scans, for the sidecar too."""
+    healthy = job.model.acquisition.conditions
+    found = differences(conditions_of(voxels), healthy)
+    found += residual_difference(voxels.residual_sample, healthy)
+    if found:
+        _log.warning(unlike(job.scan.files.image, found))
+    return {"UnlikeModel": found} if found else {}
 
 
 def _facts(
@@ -150,6 +162,26 @@ def _recipe(job: MapJob) -> dict[str, Any]:
         return job.recipe
     # All lies on the scan's grid, which BIDS wants said where the name has a `space`.
     return {**job.recipe, "SpatialReference": uri_of(job.scan.files.image, job.files.mask)}
+
+
+def _put(
+    job: MapJob,
+    voxels: Voxels,
+    novelties: Mapping[str, Float32],
+    facts: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write a scan's maps and all that belongs to them, or nothing.
+
+    Another process may have done so meanwhile: then they are of the same recipe, or refused.
+    """
+    with alone(lock_of(job.files.mask), job.files.mask):
+        if not job.force and job.is_done():
+            _log.info(f"{job.scan.files.image} was mapped by another process meanwhile")
+            return
+        with together():
+            _write(job, voxels, novelties, facts)
+    for path in (*job.files.maps.values(), *job.files.smoothed.values()):
+        _log.info(f"Wrote {path}")
 
 
 def _write(

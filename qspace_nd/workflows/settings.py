@@ -5,6 +5,7 @@ Importing this module costs nothing: the command line takes its defaults from he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,8 @@ class MapSettings:
                 nearest_of(score)
         if self.neighbours is not None and self.neighbours < 1:
             raise InputError(f"neighbours is {self.neighbours}; 1 or more is wanted.")
-        if self.smooth is not None and not self.smooth > 0:
-            raise InputError(f"smooth is {self.smooth} mm; more than 0 is wanted.")
+        if self.smooth is not None and not (self.smooth > 0 and math.isfinite(self.smooth)):
+            raise InputError(f"smooth is {self.smooth} mm; a number above 0 is wanted.")
 
     @property
     def approximate(self) -> bool:

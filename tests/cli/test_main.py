@@ -77,7 +77,7 @@ def test_quiet_commands_say_nothing(folder: Path, call: Run) -> None:
     [
         ("fit", "Missing argument 'SCANS...'"),
         ("eval", "Missing option '--labels'"),
-        ("mapp patient.nii.gz", "No such command 'mapp'"),
+        ("mapp patient.nii.gz", "There is no command 'mapp'; did you mean map?"),
         ("fit healthy --epochs 0", "Invalid value for '--epochs'"),
         ("fit healthy --latents 12", "12 latents need all widths, as in 64,32,16,12"),
         ("map patient.nii.gz --device gpu", "Invalid value for '--device'"),

@@ -19,6 +19,7 @@ from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.files import LAYOUTS
 from qspace_nd.simulation.lesions import LESION_KINDS
+from qspace_nd.simulation.nuisance import NUISANCES
 from qspace_nd.system.machine import DEVICES, Machine
 from qspace_nd.workflows import check as checking
 from qspace_nd.workflows import map as mapping
@@ -116,7 +117,10 @@ def defaults_of(function: Any) -> dict[str, Any]:
         ("map", "smooth", MapSettings().smooth),
         *(
             ("simulate", param, defaults_of(simulate_cohort)[param])
-            for param in ("controls", "patients", "voxel_size", "layout", "kind", "snr", "seed")
+            for param in (
+                *("controls", "patients", "voxel_size", "layout", "kind", "snr", "seed"),
+                *("anatomies", "mass_effect", "nuisance"),
+            )
         ),
     ],
 )
@@ -134,6 +138,7 @@ def test_defaults(name: str, param: str, default: Any) -> None:
         ("map", "search", list(SEARCHES)),
         ("simulate", "layout", list(LAYOUTS)),
         ("simulate", "kind", list(LESION_KINDS)),
+        ("simulate", "nuisance", list(NUISANCES)),
     ],
 )
 def test_choices(name: str, param: str, choices: list[str]) -> None:

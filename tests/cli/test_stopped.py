@@ -29,7 +29,7 @@ def test_force_overwrites_and_what_is_not_the_outputs_stays(folder: Path, call: 
     assert (folder / "novelty.nii.gz").read_bytes() != old
     assert (folder / "qspace-nd-model/notes.txt").read_text() == "mine"
     listed = json.loads((folder / "qspace-nd-model/model.json").read_text())["files"]
-    there = {name for name in tree_of(folder / "qspace-nd-model") if "-" in name}
+    there = {name for name in tree_of(folder / "qspace-nd-model") if "safetensors" in name}
     assert there == set(listed)  # nothing of the model that was replaced is left
 
 
@@ -74,7 +74,10 @@ def test_a_fit_that_is_stopped_leaves_the_old_model_as_it_was(
     said = process.stderr.read()
     assert "Traceback" not in said
     assert ("Interrupted; no half-written file was left." in said) == (status == 130)
-    assert tree_of(folder) == tree_of(prepared)
+    left = tree_of(folder)
+    if number == signal.SIGKILL:  # the lock's file may stay, which no process holds any more
+        left.pop("qspace-nd-model/.model.lock")
+    assert left == tree_of(prepared)
     NoveltyModel.load(folder / "qspace-nd-model")
 
 

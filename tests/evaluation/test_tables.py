@@ -130,7 +130,7 @@ def test_the_tables_fit_80_columns_with_no_score_cut(scores, patients, latents):
 def test_one_score_is_shown_by_patient_with_all_figures_and_the_mean():
     results = [evaluate(random_case(seed, f"sub-{seed}"), 8.0) for seed in range(2)]
     lines = text_of(render_table(results)).splitlines()
-    assert lines[0].strip() == "latent-distance (8 latents)"
+    assert lines[0].strip() == "latent-distance (8 latents), in the brain"
     for one in results:
         line = next(line for line in lines if line.startswith(one.patient)).split()
         figures = [one.auc, one.average_precision, one.best_dice]

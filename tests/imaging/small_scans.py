@@ -18,7 +18,10 @@ BVALS = np.array([0.0, 1000, 1000, 5, 2000])
 
 
 def head(seed: int = 0, shape: tuple[int, ...] = (*SHAPE, 5)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 1000, shape).astype(np.int16)
+    signal = np.random.default_rng(seed).integers(1, 1000, shape)
+    if shape[-1] == len(BVALS):
+        signal = signal * np.exp(-BVALS / 1500) + 1  # b=0 is the brightest
+    return signal.astype(np.int16)
 
 
 def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:

@@ -337,7 +337,7 @@ def test_a_save_that_is_killed_at_any_write_leaves_a_whole_model(
 
 
 def half(content: object, path: Path) -> None:
-    """Write as `save_file` does, and be killed in the middle."""
+    """Write as `_write_arrays` does, and be killed in the middle."""
     path.write_bytes(b"half")
     raise Killed
 
@@ -348,7 +348,11 @@ def kill(*arguments: object) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name", "die"),
-    [(part_file, "save_file", half), (part_file, "hash_of", kill), (store, "_hash_of_index", kill)],
+    [
+        (part_file, "_write_arrays", half),
+        (part_file, "hash_of", kill),
+        (store, "_hash_of_index", kill),
+    ],
     ids=["half a part", "a part", "the index"],
 )
 def test_what_a_killed_save_leaves_is_removed_by_the_next(
@@ -377,7 +381,7 @@ def test_a_first_save_that_is_killed_leaves_no_model_and_can_be_repeated(
 ) -> None:
     folder = tmp_path / "model"
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(part_file, "save_file", half)
+        patch.setattr(part_file, "_write_arrays", half)
         model.save(folder)
     with pytest.raises(ModelError, match="There is no model"):
         NoveltyModel.load(folder)

@@ -10,11 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import integrate, stats
+from scipy import stats
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.measures import (
-    bhattacharyya,
     divergence,
     euclidean,
     negative_log_likelihood,
@@ -23,36 +22,6 @@ from qspace_nd.scores.measures import (
 Values = NDArray[np.float64]
 
 numbers = st.floats(-50, 50)
-spreads = st.floats(0.01, 50)
-
-
-def one(mean: float, std: float) -> Gaussian[np.ndarray]:
-    return Gaussian(np.array([mean]), np.array([std]))
-
-
-@given(numbers, spreads, numbers, spreads)
-def test_the_bhattacharyya_distance_is_symmetric_and_at_least_0(
-    m: float, s: float, n: float, t: float
-) -> None:
-    distance = bhattacharyya(one(m, s), one(n, t))
-    assert distance == bhattacharyya(one(n, t), one(m, s))
-    assert distance >= 0
-
-
-@given(numbers, spreads)
-def test_the_bhattacharyya_distance_of_a_gaussian_to_itself_is_exactly_0(
-    m: float, s: float
-) -> None:
-    assert bhattacharyya(one(m, s), one(m, s)) == 0
-
-
-@pytest.mark.parametrize(("m", "s", "n", "t"), [(0, 1, 0.5, 1), (1, 0.2, -1, 2), (3, 1, 3, 0.1)])
-def test_the_bhattacharyya_distance_is_minus_the_logarithm_of_the_overlap(
-    m: float, s: float, n: float, t: float
-) -> None:
-    p, q = stats.norm(m, s), stats.norm(n, t)
-    integral, _ = integrate.quad(lambda x: math.sqrt(p.pdf(x) * q.pdf(x)), -15, 15, points=[m, n])
-    assert bhattacharyya(one(m, s), one(n, t)) == pytest.approx(-math.log(integral), rel=1e-6)
 
 
 @given(numbers, st.floats(0.1, 10))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import integrate, stats
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.scores import joining
-from qspace_nd.scores.measures import bhattacharyya, double_gaussian
+from qspace_nd.scores.measures import double_gaussian
 from qspace_nd.scores.nearest import nearest_gaussians, overlap_trees
 from qspace_nd.searching import tree
 from tests.scores.conftest import cloud, in_chunks
@@ -31,6 +34,26 @@ Values = NDArray[np.float64]
 def test_a_voxel_of_the_reference_is_at_distance_0(name: str, trained: NoveltyModel) -> None:
     known = trained.reference_.parts[1].views.x[100:140].numpy()
     np.testing.assert_array_equal(trained.novelty(known, name), 0.0)
+
+
+def bhattacharyya(p: Gaussian[np.ndarray], q: Gaussian[np.ndarray]) -> Values:
+    """Distance between diagonal Gaussians (..., D), by its equation: (...)."""
+    variances = p.std**2 + q.std**2
+    apart = 0.25 * (p.mean - q.mean) ** 2 / variances
+    return np.asarray((apart + 0.5 * np.log(variances / (2.0 * p.std * q.std))).sum(axis=-1))
+
+
+def one(mean: float, std: float) -> Gaussian[np.ndarray]:
+    return Gaussian(np.array([mean]), np.array([std]))
+
+
+@pytest.mark.parametrize(("m", "s", "n", "t"), [(0, 1, 0.5, 1), (1, 0.2, -1, 2), (3, 1, 3, 0.1)])
+def test_the_equation_is_that_of_minus_the_logarithm_of_the_overlap(
+    m: float, s: float, n: float, t: float
+) -> None:
+    p, q = stats.norm(m, s), stats.norm(n, t)
+    integral, _ = integrate.quad(lambda x: math.sqrt(p.pdf(x) * q.pdf(x)), -15, 15, points=[m, n])
+    assert bhattacharyya(one(m, s), one(n, t)) == pytest.approx(-math.log(integral), rel=1e-6)
 
 
 def brute_overlap(queries: Gaussian[torch.Tensor], healthy: Gaussian[torch.Tensor]) -> Values:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qspace_nd.errors import OutputError, WorkError
-from qspace_nd.system.writing import replacing, require_writable, write_text
+from qspace_nd.system.writing import replacing, require_writable, together, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -202,3 +202,61 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_nothing_can_be_written_to_is_refused() -> None:
     with pytest.raises(OutputError, match="Nothing can be written to /proc"):
         require_writable([Path("/proc/a.nii")], force=False)
+
+
+# --- What a process that was killed has left
+
+
+def test_what_was_left_of_a_file_goes_with_the_next_write(old: Path) -> None:
+    left = old.with_name(".map.nii.gz.0123abcd.nii.gz")
+    strangers = [old.with_name(name) for name in (".map.nii.gz.mine", ".other.nii.gz.0123abcd.gz")]
+    for path in (left, *strangers):
+        path.write_text("half")
+    write_text(old, "new")
+    assert not left.exists()
+    assert all(path.read_text() == "half" for path in strangers)
+
+
+def test_a_file_that_is_being_written_is_not_taken_for_left_behind(old: Path) -> None:
+    with replacing(old) as first:
+        first.write_text("first")
+        write_text(old, "second")
+        assert first.exists()
+    assert old.read_text() == "first"
+
+
+# --- Several files, or none
+
+
+def test_files_take_their_place_together(tmp_path: Path) -> None:
+    with together():
+        write_text(tmp_path / "a", "a")
+        write_text(tmp_path / "b", "b")
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_where_one_fails_none_is_there(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), together():
+        write_text(tmp_path / "a", "a")
+        raise KeyError
+    assert names(tmp_path) == []
+
+
+def test_without_force_only_the_same_may_be_written_again(old: Path) -> None:
+    with together(force=False):
+        write_text(old, "old")
+    with pytest.raises(OutputError, match=r"map\.nii\.gz exists already"), together(force=False):
+        write_text(old.with_name("a"), "a")
+        write_text(old, "new")
+    assert names(old.parent) == ["map.nii.gz"]
+
+
+# --- Who may read
+
+
+def test_who_may_read_a_file_stays_as_it_was(old: Path) -> None:
+    old.chmod(0o600)
+    write_text(old, "new")
+    write_text(old.with_name("beside"), "new", like=old)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in old.parent.iterdir()] == [0o600] * 2

@@ -62,7 +62,7 @@ def test_the_same_scans_give_the_same_model_in_whatever_process() -> None:
 
 
 def test_fit_says_whether_the_network_learned(call: Run, inside: Path) -> None:
-    run = call("fit healthy --model other --epochs 1 --kl-weight 1e6", inside)
+    run = call("fit healthy --model other --epochs 1 --kl-weight 1e6 -v", inside)
     assert re.search(r"Validation loss -?[\d.]+ nats a voxel; latents alive 0 of 8", run.stderr)
     assert "8 of 8 latents are dead" in run.stderr
 

@@ -114,10 +114,16 @@ def test_plain_scans_are_skipped_in_a_folder_too(folder: Path, call: Run) -> Non
     assert times(folder / "maps") == before
 
 
-def test_a_file_that_is_named_is_not_a_cohort_and_is_never_skipped(folder: Path, call: Run) -> None:
+def test_a_single_map_is_skipped_where_it_is_there_and_refused_where_it_is_another(
+    folder: Path, call: Run
+) -> None:
+    before = times(folder)
     outcome = call("map patient.nii.gz -o novelty.nii.gz", folder)
-    assert outcome.status == 2
-    assert "novelty.nii.gz exists already; name another output" in outcome.stderr
+    assert (outcome.status, times(folder)) == (0, before)
+    assert "1 of 1 scan is mapped already, by the same model and settings" in outcome.stderr
+    outcome = call("map patient.nii.gz -o novelty.nii.gz --neighbours 3", folder)
+    assert (outcome.status, times(folder)) == (2, before)
+    assert "was made with Neighbours 10 and not 3; name another output" in outcome.stderr
 
 
 # --- What was made otherwise is refused

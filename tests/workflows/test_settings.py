@@ -41,8 +41,9 @@ def test_a_sidecar_says_what_its_score_is(score: str) -> None:
         ({"scores": "latent-kl", "search": "approximate"}, "latent-kl"),
         ({"search": "fast"}, "no search 'fast'; choose exact or approximate"),
         ({"neighbours": 0}, "neighbours is 0; 1 or more is wanted"),
-        ({"smooth": 0.0}, "smooth is 0.0 mm; more than 0 is wanted"),
+        ({"smooth": 0.0}, "smooth is 0.0 mm; a number above 0 is wanted"),
         ({"smooth": float("nan")}, "smooth is nan mm"),
+        ({"smooth": float("inf")}, "smooth is inf mm"),
     ],
 )
 def test_what_cannot_be_mapped_is_refused_at_once(wrong: dict[str, Any], says: str) -> None:
