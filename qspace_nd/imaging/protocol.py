@@ -239,8 +239,10 @@ def _in_order(model: GradientTable, own: GradientTable, path: str, options: Scan
     try:
         Resampling(model, own, path)
     except GradientError as error:
+        if options.gradients == "strict":  # nobody asked to have it fitted
+            raise GradientError(unlike) from error
         raise GradientError(
-            f"{error} It cannot be taken as it was scanned either, as it "
+            f"{str(error).rstrip('.')}; nor can it be taken as it was scanned, as it "
             f"{unlike.removeprefix(f'{path} ')}"
         ) from error
     raise _Resamplable(f"{unlike.rstrip('.')}, or let it be resampled with --gradients auto.")
