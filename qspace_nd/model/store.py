@@ -103,6 +103,7 @@ def require_new(folder: Path, *, force: bool) -> None:
     """
     index = folder / INDEX
     if index.exists() and not force:
+        remove_unheld(folder / _LOCK)  # of a fit that was killed when all was written
         raise OutputError(
             f"{folder} holds a model already; name another folder with --model, or overwrite it "
             f"with --force."

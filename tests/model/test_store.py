@@ -317,6 +317,16 @@ def test_a_model_is_not_overwritten_without_force(
     assert files_of(folder) == files_of(saved)
 
 
+def test_the_lock_of_a_save_that_was_killed_at_its_end_goes_with_the_next(
+    folder: Path, other: NoveltyModel
+) -> None:
+    lock = folder / store._LOCK
+    lock.touch()
+    with pytest.raises(OutputError, match="holds a model already"):
+        other.save(folder)
+    assert not lock.exists()
+
+
 def test_a_forced_save_leaves_nothing_of_the_old_model(
     folder: Path, other: NoveltyModel, tmp_path: Path
 ) -> None:
