@@ -12,13 +12,13 @@ from qspace_nd.cli.options import (
     DEFAULT_MAP,
     MAPS,
     OUTPUT,
-    PATH,
     Command,
     dataset_selection,
     option,
     overwriting,
     talking,
 )
+from qspace_nd.cli.values import PATH
 from qspace_nd.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,9 +29,19 @@ DEFAULT_FOLDER = Path("qspace-nd-eval")
 _log = logging.getLogger(__name__)
 
 
+class _Eval(Command):
+    """Labels come after MAPS; before them, what is no file is one."""
+
+    arguments = 1
+
+    def is_label(self, word: str) -> bool:
+        """Whether no file is called so."""
+        return not Path(word).expanduser().exists()
+
+
 @click.command(
     "eval",
-    cls=Command,
+    cls=_Eval,
     epilog="Example:  qspace-nd eval novelty.nii.gz --labels lesions.nii.gz",
 )
 @click.argument("maps", type=PATH, nargs=-1)
@@ -122,4 +132,5 @@ def show(results: list) -> None:  # type: ignore[type-arg]
     for region in dict.fromkeys(result.region for result in results):
         part = [result for result in results if result.region == region]
         console.print(render_table(part, width=width, plain=not console.is_terminal))
+        console.print()
     console.print(render_recall(results))

@@ -11,10 +11,8 @@ from qspace_nd.cli.options import (
     DEFAULT_MAP,
     NOVELTY,
     OUTPUT,
-    PATH,
     Command,
     FindScans,
-    Number,
     machine,
     model_folder,
     option,
@@ -23,6 +21,7 @@ from qspace_nd.cli.options import (
     scans,
     talking,
 )
+from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.workflows.settings import EXACT, SEARCHES
@@ -47,7 +46,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--neighbours",
     heading=NOVELTY,
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     metavar="K",
     help="Take the mean distance to the K nearest healthy voxels.  [default: the model's: 10, what "
     "--tune chose, or 1 with --preset paper]",
@@ -64,7 +63,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--smooth",
     heading=NOVELTY,
-    type=Number(0, 100, min_open=True),
+    type=Number(0, 100, "mm", above=True),
     metavar="MM",
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )
