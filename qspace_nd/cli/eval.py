@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("qspace-nd-eval")
 
+_PLAIN_WIDTH = 100  # where there is no terminal
+
 _log = logging.getLogger(__name__)
 
 
@@ -128,9 +130,10 @@ def show(results: list) -> None:  # type: ignore[type-arg]
     from qspace_nd.cli.printing import render_recall, render_table
 
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else 100
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
     for region in dict.fromkeys(result.region for result in results):
         part = [result for result in results if result.region == region]
-        console.print(render_table(part, width=width, plain=not console.is_terminal))
+        console.print(render_table(part, width=console.width, plain=not console.is_terminal))
         console.print()
     console.print(render_recall(results))

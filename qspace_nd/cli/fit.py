@@ -148,6 +148,7 @@ def command(
     SCANS are 4-D NIfTI files with .bval, .bvec and a brain mask beside them, or BIDS folders.
     Masks and other derivatives among them are recognised by their names.
     """
+    _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.model.novelty_model import NoveltyModel
     from qspace_nd.workflows.add import add_scans
     from qspace_nd.workflows.fit import fit_scans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.workflows.settings import EXACT, SEARCHES
+
+_log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -96,6 +99,7 @@ def command(
 
     Beside each map lie the mask that was used and a JSON file that says how the map was made.
     """
+    _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import CATALOGUE
     from qspace_nd.workflows.map import map_scans
     from qspace_nd.workflows.settings import MapSettings

@@ -12,7 +12,6 @@ An option stands in a command only if the command makes use of it:
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,6 @@ from qspace_nd.system.machine import DEVICES
 
 if TYPE_CHECKING:
     from qspace_nd.layouts.bids import Dataset
-
-_log = logging.getLogger(__name__)
 
 Function = Callable[..., Any]
 FindScans = Callable[..., list[Path]]
@@ -353,8 +350,6 @@ def scans(function: Function) -> Function:
                 if scans
                 else "Missing argument 'SCANS...', or --bids in its place."
             )
-
-        _log.info("Looking at the scans")  # what is imported for it takes its time
 
         def find(*, healthy: bool = False) -> list[Path]:
             if dataset is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from rich.console import Console
 
 from qspace_nd.cli.console import filled, wrapped
 from qspace_nd.cli.options import Command
+from qspace_nd.cli.printing import render_table
 from qspace_nd.cli.spreading import spread, valued_options
+from qspace_nd.evaluation.metrics import evaluate
 from qspace_nd.progress import within
 from tests.conftest import Heard, Run
+from tests.evaluation.conftest import random_case
 
 LABELS = "--participant-label"
 
@@ -48,6 +52,22 @@ def test_no_name_of_a_score_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch
     rows = [line.split()[0] for line in shown.getvalue().splitlines()[1:] if line.strip()]
     assert rows[: len(CATALOGUE)] == [*CATALOGUE]
     assert "…" not in shown.getvalue()
+
+
+@pytest.mark.parametrize("patients", [["a" * 60], ["sub-01", "sub-02"], ["b" * 20, "c" * 20]])
+@pytest.mark.parametrize("scores", [["latent-distance"], ["input-distance", "latent-distance"]])
+def test_no_heading_or_figure_of_a_table_is_cut(patients: list[str], scores: list[str]) -> None:
+    results = [
+        replace(evaluate(random_case(0, patient), 8.0), score=score)
+        for patient in patients
+        for score in scores
+    ]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(render_table(results, width=80))
+    lines = shown.getvalue().splitlines()
+    assert "…" not in shown.getvalue()
+    assert max(map(len, lines)) <= 80
+    assert any("AUC" in line for line in lines)
 
 
 # --- Did you mean
