@@ -146,7 +146,7 @@ def kill_once(name: str, study: Study, calm: Undisturbed, random: np.random.Gene
     wrong = [f"broken: {fault}" for fault in trials.faults(folder, visible(there, study.contents))]
     lost = sorted(file for file in study.contents if file in calm.contents and file not in there)
     wrong += [f"lost: {trials.plain(lost[0])}"] if lost else []
-    was_done = there == calm.contents
+    was_done = without_hidden(there) == without_hidden(calm.contents)
     again = finish(begin(name, folder))
     found = contents(folder)
     if again.status and not was_done:
@@ -160,6 +160,10 @@ def kill_once(name: str, study: Study, calm: Undisturbed, random: np.random.Gene
 
 def is_hidden(name: str) -> bool:
     return any(part.startswith(".") and part != ".bidsignore" for part in Path(name).parts)
+
+
+def without_hidden(found: Contents) -> Contents:
+    return {name: state for name, state in found.items() if not is_hidden(name)}
 
 
 def visible(found: Contents, before: Contents) -> list[str]:

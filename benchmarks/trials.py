@@ -72,7 +72,6 @@ def warm_up(folder: Path) -> None:
     # A child may not use the threads of its parent. Libraries read these when they are loaded.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     threadpool_limits(1)
-    import bids  # noqa: F401
     import torch
 
     weight = torch.nn.Parameter(torch.zeros(1))  # what an optimiser loads takes seconds;

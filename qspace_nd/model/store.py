@@ -103,6 +103,7 @@ def require_new(folder: Path, *, force: bool) -> None:
     """
     index = folder / INDEX
     if index.exists() and not force:
+        remove_unheld(folder / _LOCK)  # of a fit that was killed when all was written
         raise OutputError(
             f"{folder} holds a model already; name another folder with --model, or overwrite it "
             f"with --force."
@@ -284,6 +285,10 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     try:
         index = read_facts(path)
+    except ValueError as error:
+        reason = f"{path} is not a model's index ({error})"
+        raise ModelError(f"{reason}; check the file, or fit the model again.") from error
+    try:
         schema, written = int(index["schema"]), str(index["hash"])
         found = _hash_of_index(index)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -357,9 +362,15 @@ def _is_ours(name: str) -> bool:
 
 def _require_size(folder: Path, name: str, size: int) -> None:
     path = folder / name
-    if not path.is_file():
+    try:
+        found = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    if found is None:
         raise ModelError(f"{folder} is incomplete: {name} is missing; fit the model again.")
-    if path.stat().st_size != size:
+    if found != size:
         raise ModelError(f"{path} was altered after it was written; fit the model again.")
 
 

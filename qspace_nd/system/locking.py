@@ -49,7 +49,7 @@ def alone(lock: Path, what: Path) -> Iterator[None]:
     OutputError
         Nothing can be written there.
     """
-    key = Path(os.path.realpath(lock))
+    key = Path(os.path.realpath(lock.parent), lock.name)  # a link in its place is not followed
     if key in _held.get():
         yield
         return
@@ -71,15 +71,7 @@ def alone(lock: Path, what: Path) -> Iterator[None]:
 
 def _acquire(lock: Path, what: Path) -> int:
     while True:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # whoever made the folder has removed it
-            continue
-        except OSError as error:
-            raise OutputError(
-                f"Nothing can be written to {what} ({error.strerror}); choose another folder."
-            ) from error
+        descriptor = _open(lock, what)
         try:
             _wait_for(descriptor, what)
             if os.fstat(descriptor).st_nlink:
@@ -95,6 +87,18 @@ def _acquire(lock: Path, what: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # whoever held it has removed the file
+
+
+def _open(lock: Path, what: Path, tries: int = 100) -> int:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and tries:  # whoever made the folder removed it
+            return _open(lock, what, tries - 1)
+        raise OutputError(
+            f"Nothing can be written to {what} ({error.strerror}); choose another folder."
+        ) from error
 
 
 def _wait_for(descriptor: int, what: Path) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.errors import OutputError, WorkError
@@ -21,12 +21,16 @@ _LEFT = re.compile(r"\.(?:[0-9a-f]{8}(?P<suffix>(?:\.[^.]+){0,2})|lock)")
 """What follows the name of a file in that of its temporary file (`replacing`) or of its lock."""
 
 
+_MOST_HELD = 40
+"""Files that wait to take their places together and are held meanwhile."""
+
+
 @dataclass(frozen=True)
 class _Written:
     """A whole temporary file that is to take the place of another."""
 
     temporary: Path
-    descriptor: int  # held, so that no other process takes it for left behind
+    descriptor: int | None  # held, so that no other process takes it for left behind
     path: Path
 
     def settle(self) -> None:
@@ -36,7 +40,14 @@ class _Written:
     def drop(self) -> None:
         with suppress(OSError):  # what went wrong before is what the user wants to know
             self.temporary.unlink(missing_ok=True)
-        os.close(self.descriptor)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def let_go(self) -> _Written:
+        """Hold it no longer: a process has only so many open files."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+        return replace(self, descriptor=None)
 
 
 _waiting: ContextVar[list[_Written] | None] = ContextVar("_waiting", default=None)
@@ -114,7 +125,7 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[Path]:
         if waiting is None:
             written.settle()
         else:
-            waiting.append(written)
+            waiting.append(written if len(waiting) < _MOST_HELD else written.let_go())
             written = None
     finally:
         if written is not None:
@@ -124,6 +135,8 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[Path]:
 @contextmanager
 def together(*, force: bool = True) -> Iterator[None]:
     """Let all that `replacing` gives in the block take its place when the block ends, or nothing.
+
+    It is for who is `alone` with these files: of very many, not all are held.
 
     Without `force` what is there already stays, and must be of the same bytes.
 

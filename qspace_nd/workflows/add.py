@@ -44,7 +44,8 @@ def add_scans(
     """Add healthy scans to the reference of the model in `folder`.
 
     Its network and its channel means stay as they are, and what is in the folder is not written
-    again but for `model.json`, last: until then the model is the old one.
+    again but for `model.json`, last: until then the model is the old one. Scans that are in it
+    already are skipped.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def add_scans(
     Raises
     ------
     InputError
-        A scan is in the model already, or does not fit its protocol; nothing was written.
+        A scan is in the model already by another name or mask, or does not fit its protocol;
+        nothing was written.
     """
     folder, watching = Path(folder), watcher(progress)
     store.read_acquisition(folder)  # before any work
@@ -74,14 +76,17 @@ def add_scans(
         for scan in scans:
             bring_to(scan, protocol, options)  # before the first is read, which takes a while
         kept = keep_scans(scans, protocol, options, scratch, watching)
-        _require_new(kept, acquisition, folder)
-        warn_of(kept, acquisition.conditions)
-        normalise(kept, acquisition.channel_means, scratch)
-        parts = [as_part(one.healthy, model.network_) for one in kept]
-        added = tuple(one.identity for one in kept)
+        new = _new_among(kept, acquisition, folder)
+        warn_of(new, acquisition.conditions)
+        normalise(new, acquisition.channel_means, scratch)
+        parts = [as_part(one.healthy, model.network_) for one in new]
+        added = tuple(one.identity for one in new)
         acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
-        store.add(folder, model.digest_, parts, acquisition, watching)
+        if new:
+            store.add(folder, model.digest_, parts, acquisition, watching)
         save_computed_masks(kept, folder)
+    if not new:
+        return
     _log.info(
         f"Added {sum(scan.voxels for scan in added):,} voxels of {counted(len(added), 'scan')}: "
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
@@ -89,12 +94,19 @@ def add_scans(
     )
 
 
-def _require_new(kept: Sequence[KeptScan], acquisition: Acquisition, folder: Path) -> None:
+def _new_among(kept: Sequence[KeptScan], acquisition: Acquisition, folder: Path) -> list[KeptScan]:
+    """Leave out scans that are in the model already: a run may have been stopped just after."""
     known = {scan.digest: scan for scan in acquisition.scans}
+    new = []
     for one in kept:
-        same = known.get(one.identity.digest)
-        if same is not None:
+        same, own = known.get(one.identity.digest), one.identity
+        if same is None:
+            new.append(one)
+        elif (same.name, same.subject, same.voxels) == (own.name, own.subject, own.voxels):
+            _log.info(f"{one.scan.files.image} is in the model in {folder} already: skipped")
+        else:
             raise ScanError(
                 f"{one.scan.files.image} is in the model in {folder} already, as {same.name} "
                 f"of the subject {same.subject}; add scans that are not."
             )
+    return new

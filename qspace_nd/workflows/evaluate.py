@@ -119,10 +119,10 @@ def evaluate_maps(
     files = [folder / name for name in ("eval.json", "eval.tsv", "roc.png", "histograms.png")]
     files += [folder / f"slices_{patient.name}.png" for patient in patients]
     _require_free(files, stamp, force=force)
-    remove_leftovers(files)
     results, shown = _evaluate(patients, watcher(progress))
     with alone(lock_of(files[0]), folder):
         _require_free(files, stamp, force=force)  # another process may have written meanwhile
+        remove_leftovers(files)
         with together(force=force):
             _write(files, stamp, results, shown)
             if _stamp(patients) != stamp:

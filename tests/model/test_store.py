@@ -260,6 +260,32 @@ def test_an_index_that_is_none_is_refused(folder: Path, content: bytes) -> None:
         NoveltyModel.load(folder)
 
 
+def test_an_index_that_may_not_be_read_is_no_reason_to_fit_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **how: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ModelError, match=r"index \(Permission denied\); check the file"):
+        NoveltyModel.load(folder)
+
+
+def test_a_part_that_may_not_be_looked_at_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ModelError, match=r"safetensors cannot be read \(Permission denied\)"):
+        NoveltyModel.load(folder)
+
+
 def test_a_newer_schema_asks_for_an_upgrade(folder: Path) -> None:
     alter_index(folder, lambda index: index.update(schema=store.SCHEMA + 1), sign=True)
     with pytest.raises(ModelError, match=r"has schema 3, .* reads up to 2; upgrade qspace-nd"):
@@ -289,6 +315,16 @@ def test_a_model_is_not_overwritten_without_force(
     with pytest.raises(OutputError, match=r"holds a model already; .*--model.*--force"):
         other.save(folder)
     assert files_of(folder) == files_of(saved)
+
+
+def test_the_lock_of_a_save_that_was_killed_at_its_end_goes_with_the_next(
+    folder: Path, other: NoveltyModel
+) -> None:
+    lock = folder / store._LOCK
+    lock.touch()
+    with pytest.raises(OutputError, match="holds a model already"):
+        other.save(folder)
+    assert not lock.exists()
 
 
 def test_a_forced_save_leaves_nothing_of_the_old_model(

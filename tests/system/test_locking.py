@@ -101,3 +101,21 @@ def test_a_file_system_without_locks_is_told(
     with alone(tmp_path / ".lock", Path("the model")):
         pass
     assert "The file system of the model has no locks" in caplog.text
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    lock = tmp_path / ".lock"
+    lock.symlink_to(precious)
+    with pytest.raises(OutputError, match="Nothing can be written to"), alone(lock, tmp_path):
+        pass
+    assert precious.read_text() == "mine"
+    assert lock.is_symlink()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder where none can be made")
+def test_a_folder_that_cannot_be_made_is_not_waited_for() -> None:
+    lock = alone(Path("/proc/none/.lock"), Path("/proc/none"))
+    with pytest.raises(OutputError, match="Nothing can be written to /proc/none"), lock:
+        pass

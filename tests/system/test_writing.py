@@ -261,3 +261,18 @@ def test_who_may_read_a_file_stays_as_it_was(old: Path) -> None:
     write_text(old, "new")
     write_text(old.with_name("beside"), "new", like=old)
     assert [stat.S_IMODE(path.stat().st_mode) for path in old.parent.iterdir()] == [0o600] * 2
+
+
+def test_more_files_take_their_places_together_than_may_be_open(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from qspace_nd.system.writing import together, write_text
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+with together():
+    for number in range(200):
+        write_text(Path(sys.argv[1]) / f"{number}.txt", "whole")
+"""
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == sorted(f"{number}.txt" for number in range(200))

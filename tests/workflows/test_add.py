@@ -199,3 +199,18 @@ def test_an_addition_that_is_killed_leaves_the_model_as_it_was(
     add_scans([study / "more"], study / MODEL)
     assert len(NoveltyModel.load(study / MODEL).reference_.parts) == 5
     assert not [name for name in tree_of(study / MODEL) if "incoming" in name]
+
+
+def test_scans_that_were_added_already_are_skipped(study: Path, call: Run) -> None:
+    """A run may be stopped when all is written, and is repeated as it is."""
+    assert call("fit --add more/other-01.nii.gz -q", study).status == 0
+    before = tree_of(study)
+    outcome = call("fit --add more/other-01.nii.gz", study)
+    assert outcome.status == 0
+    assert "more/other-01.nii.gz is in the model in qspace-nd-model already" in outcome.stderr
+    assert tree_of(study) == before
+    assert call("fit --add more", study).status == 0
+    index = json.loads((study / "qspace-nd-model/model.json").read_text())
+    names = [scan["name"] for scan in index["acquisition"]["scans"]]
+    assert names == ["control-01", "control-02", "control-03", "other-01", "other-02"]
+    assert [part["subject"] for part in index["reference"]] == names
