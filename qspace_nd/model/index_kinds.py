@@ -48,7 +48,10 @@ def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
     later = {key: _LATER[key] for key in acquisition.keys() & _LATER}
     _check("acquisition.", acquisition, _ACQUISITION | later)
     for number, scan in enumerate(acquisition["scans"]):
-        _check(f"acquisition.scans[{number}].", scan, _SCAN)
+        where = f"acquisition.scans[{number}]."
+        _check(where, scan, _SCAN)
+        if scan.get("conditions") is not None:  # models of before do not tell
+            _check(f"{where}conditions.", scan["conditions"], _CONDITIONS)
     gradients = acquisition["gradients"]
     if gradients is not None:
         _check("acquisition.gradients.", gradients, _GRADIENTS)
@@ -210,6 +213,17 @@ _SCAN: dict[str, _Kind] = {
     "subject": _TEXT,
     "digest": _TEXT,
     "voxels": _whole(),
+}
+_POSITIVE: _Kind = ("a number above 0", lambda v: _is_real(v) and v > 0)
+_CONDITIONS: dict[str, _Kind] = {
+    "voxel_sizes": (
+        "three numbers above 0",
+        lambda v: _is_list(v, _POSITIVE[1], 3) and len(v) == 3,
+    ),
+    "echo_time": _or_null(_POSITIVE),
+    "field_strength": _or_null(_POSITIVE),
+    "scanner": _or_null(_TEXT),
+    "residual": _or_null(("two numbers", lambda v: _is_list(v, _is_real, 2) and len(v) == 2)),
 }
 _GRADIENTS: dict[str, _Kind] = {
     "bvals": ("a list of numbers of 0 or more", lambda v: _is_list(v, _is_b_value)),

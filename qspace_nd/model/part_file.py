@@ -4,13 +4,17 @@
     q_mean, q_std   posteriors, each (n, d)
 
 The file is a safetensors file. Its arrays are looked at in pieces, and each is checked against its
-hash when it is looked at first; what is never looked at is never read.
+hash when it is looked at first; what is never looked at is never read. It is held open, so that
+a model that is replaced stays whole for whoever works with it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import struct
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -141,6 +145,15 @@ class _Arrays:
         self._widths = widths
         self._hashes = hashes
         self._whole: set[str] = set()  # the names of those that were checked
+        self._place = path
+        descriptor = _open(path)
+        if descriptor is not None:
+            weakref.finalize(self, os.close, descriptor)
+            self._place = Path(f"/dev/fd/{descriptor}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go by the file's name in another process, or a copy."""
+        return {**vars(self), "_place": self._path}
 
     def rows(self, name: str, rows: range) -> Tensor:
         """Rows of an array (n, ...); what is written to them does not reach the file.
@@ -189,13 +202,35 @@ class _Arrays:
     @contextmanager
     def _opened(self, name: str) -> Iterator[Any]:
         try:
-            with safe_open(self._path, "pt") as arrays:
+            with safe_open(self._place, "pt") as arrays:
                 yield arrays.get_slice(name)
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{self._path} cannot be read ({error}): it was altered, or another fit has "
                 f"replaced the model since it was opened; fit the model again, or try again."
             ) from error
+
+
+def _open(path: Path) -> int | None:
+    """Open a file, that it stays what it is though it be removed; None where that cannot be.
+
+    Raises
+    ------
+    ModelError
+        It is not there.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; fit the model again.") from error
+    except OSError:  # it is told when the file is looked at
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Half of the descriptors that a process may have are left to others.
+    if descriptor < most // 2 and Path(f"/dev/fd/{descriptor}").exists():
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _hash_of(pieces: Iterable[Tensor], number: int) -> str:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from qspace_nd.arrays import squarable
 from qspace_nd.errors import ModelError
 from qspace_nd.network.image_vae import network_again
 from qspace_nd.network.vae import VAE
@@ -39,9 +40,14 @@ def read_weights(path: Path, settings: dict[str, Any]) -> VAE:
             f"model again."
         )
     weights = load_file(path)
-    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-        raise ModelError(f"{path} holds NaN or infinity; fit the model again.")
     network = network_again(settings)
+    # No value that a model is fitted on is larger; a comparison with NaN is false.
+    limit = squarable(network.channels)
+    if not all(bool((weight.abs() <= limit).all()) for weight in weights.values()):
+        raise ModelError(
+            f"{path} holds weights that no fit gives (NaN, infinity, or above {limit:.1g}); fit "
+            f"the model again."
+        )
     network.load_state_dict(weights)
     return network
 

@@ -20,6 +20,12 @@ def index(prepared: Path) -> Index:
     return json.loads((prepared / "qspace-nd-model/model.json").read_text())
 
 
+def conditions(index: Index) -> Index:
+    """How the first healthy scan was made."""
+    found: Index = index["acquisition"]["scans"][0]["conditions"]
+    return found
+
+
 def test_what_a_fit_writes_is_taken(index: Index) -> None:
     require_kinds(index)
 
@@ -45,6 +51,14 @@ def test_what_a_fit_writes_is_taken(index: Index) -> None:
         (lambda i: i["acquisition"].update(channel_means=[0.0]), "not a list of numbers other"),
         (lambda i: i["acquisition"]["channel_means"].pop(), "channel means and"),
         (lambda i: i["acquisition"]["scans"][0].pop("digest"), r"no acquisition.scans\[0\].digest"),
+        (
+            lambda i: i["acquisition"]["scans"][0].update(conditions=[]),
+            "conditions .*not an object",
+        ),
+        (lambda i: conditions(i).update(voxel_sizes="123"), "voxel_sizes '123', not three numbers"),
+        (lambda i: conditions(i).update(echo_time=10**400), "echo_time 1.*, not a number above 0"),
+        (lambda i: conditions(i).update(residual=[0.1]), r"residual \[0.1\], not two numbers"),
+        (lambda i: conditions(i).pop("scanner"), r"no acquisition.scans\[0\].conditions.scanner"),
         (lambda i: i["files"].clear(), "does not list its weights"),
     ],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ def test_what_is_written_to_rows_stays_in_memory(written: Any) -> None:
 
 
 def test_nothing_is_read_to_tell_how_many_voxels_there_are(written: Any) -> None:
-    written[0].unlink()
+    written[0].write_bytes(b"")
     found = read(*written)
     assert len(found) == len(found.views[:]) == ROWS
     assert [len(piece) for piece in Reference([found]).blocks(7)] == [ROWS]
@@ -201,3 +203,39 @@ def test_what_is_looked_at_takes_memory_only_while_it_is_held(
         most = max(most, in_use())
     assert most - before < 15e6
     np.testing.assert_array_equal(found.views[5:7].x, 0)
+
+
+# --- A file that is removed while it is in use
+
+
+def test_a_part_that_is_removed_stays_for_who_has_it(written: Any) -> None:
+    found = read(*written).views
+    written[0].unlink()
+    found.check("q")
+    assert torch.equal(found.x, tensors()["x"])
+    with pytest.raises(ModelError, match=r"is missing; fit the model again"):
+        read(*written)
+
+
+def test_a_part_that_is_let_go_of_is_closed(written: Any) -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    found = [read(*written) for _ in range(5)]
+    held = [one.views.x for one in found]
+    del found, held
+    gc.collect()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_where_descriptors_are_few_a_part_goes_by_its_name(
+    written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_file.resource, "getrlimit", lambda which: (8, 8))
+    before = len(list(Path("/dev/fd").iterdir()))
+    found = read(*written)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert torch.equal(found.views.x, tensors()["x"])
+
+
+def test_a_copy_goes_by_its_name(written: Any) -> None:
+    again = pickle.loads(pickle.dumps(read(*written)))
+    assert torch.equal(again.views.x, tensors()["x"])
