@@ -58,6 +58,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: the command line's help needs none."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from qspace_nd.system.surroundings import require_home
+
+    require_home()  # before any library is imported that asks for it
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -55,6 +55,22 @@ def watcher(progress: Progress | bool) -> Progress:
     return progress
 
 
+class _Within:
+    """Takes the steps of all tasks for steps of one that is open."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        yield self._task
+
+
+def within(task: Task) -> Progress:
+    """Give a listener whose tasks show as steps of `task`, so that it moves as they do."""
+    return _Within(task)
+
+
 def bars(console: Console | None = None) -> Progress:
     """Give bars on a terminal, and lines now and then in a log; on stderr, unless told otherwise.
 

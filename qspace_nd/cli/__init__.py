@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import tempfile
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -107,21 +104,16 @@ def main() -> None:
 
 
 def _prepare_surroundings() -> None:
-    """Make do where letters cannot be printed, and where nobody has a home folder.
-
-    DIPY asks for a home when it is imported; a container's user may have none.
-    """
+    """Make do where letters cannot be printed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def _report(message: str, status: int) -> int:
-    click.echo(f"qspace-nd: {message}", err=True)
+    from qspace_nd.cli.console import wrapped
+
+    click.echo(wrapped(f"qspace-nd: {message}", sys.stderr), err=True)
     return status
 
 

@@ -12,18 +12,17 @@ from click.core import ParameterSource
 
 from qspace_nd.cli.fit import command as fit_command
 from qspace_nd.cli.map import command as map_command
-from qspace_nd.cli.options import PATH, Command, spread_labels
+from qspace_nd.cli.options import Command
+from qspace_nd.cli.values import PATH
 
 LEVELS = {"group": fit_command, "participant": map_command}
 _TAKEN = ("scans", "bids", "output")  # what the three arguments say
 
 
 class _App(Command):
-    """Takes several labels after one --participant-label, as BIDS Apps do."""
+    """Labels come after DIR, OUT and the level."""
 
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        arguments_first = not any(word.startswith("-") for word in args[:3])
-        return super().parse_args(context, list(spread_labels(args)) if arguments_first else args)
+    arguments = 3
 
 
 def _parameters() -> Iterator[click.Parameter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import click
 
 from qspace_nd.cli.options import (
     NETWORK,
-    PATH,
     Command,
     FindScans,
     option,
@@ -18,6 +18,7 @@ from qspace_nd.cli.options import (
     talking,
     threads,
 )
+from qspace_nd.cli.values import PATH
 from qspace_nd.progress import Progress
 
 
@@ -44,9 +45,10 @@ def command(
 ) -> None:
     """Say what is wrong with scans, and with each beside the first; write nothing.
 
-    Reads every scan as `fit` and `map` do. The exit status is 0 where all can be used, 2 where
-    one cannot.
+    Reads every scan as `fit` and `map` do; with -q, what is well goes without saying. The exit
+    status is 0 where all can be used, 2 where one cannot.
     """
+    from qspace_nd.cli.console import wrapped
     from qspace_nd.workflows.check import check_scans
 
     checked = check_scans(scans(), model, options=options, progress=progress)
@@ -56,8 +58,9 @@ def command(
             continue
         click.echo(f"{one.image}: {'OK' if one.problem is None else 'cannot be used'}")
         for line in one.lines()[len(one.facts) if quiet else 0 :]:
-            click.echo(f"    {line}")
+            click.echo(wrapped(line, sys.stdout, indent=4))
     bad = sum(one.problem is not None for one in checked)
-    click.echo(f"{len(checked) - bad} of {len(checked)} scans can be used.")
+    if bad or not quiet:
+        click.echo(f"{len(checked) - bad} of {len(checked)} scans can be used.")
     if bad:
         click.get_current_context().exit(2)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from rich.console import Console
 from rich.text import Text
@@ -41,6 +45,30 @@ def listening(*, quiet: bool = False, verbose: int = 0) -> Iterator[Progress]:
         logger.setLevel(before)
 
 
+def filled(text: str, width: int, indent: int = 0) -> str:
+    """Break a line between words: a word as long as a path is left whole, to be copied."""
+    margin = " " * indent
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            initial_indent=margin,
+            subsequent_indent=margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+            expand_tabs=False,
+            replace_whitespace=False,
+        )
+        for line in text.split("\n")
+    )
+
+
+def wrapped(text: str, stream: IO[str], indent: int = 0) -> str:
+    """The same for a stream that is a terminal; for a file, each line stays one."""
+    width = shutil.get_terminal_size().columns if stream.isatty() else sys.maxsize
+    return filled(text, width, indent)
+
+
 class _Printing(logging.Handler):
     """Prints on a console, above its bars, and word for word: a file's name may look like markup.
 
@@ -53,7 +81,13 @@ class _Printing(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message; what it is stands before it where it is a warning or an error."""
-        text = Text(self.format(record), style="" if record.levelno >= logging.INFO else "dim")
-        if record.levelno >= logging.WARNING:
-            text = Text.assemble((f"{record.levelname.capitalize()}:", "yellow"), " ", text)
+        told = self.format(record)
+        warned = record.levelno >= logging.WARNING
+        if warned:
+            told = f"{record.levelname.capitalize()}: {told}"
+        if self._console.is_terminal:
+            told = filled(told, self._console.width)
+        text = Text(told, style="" if record.levelno >= logging.INFO else "dim")
+        if warned:
+            text.stylize("yellow", 0, len(record.levelname) + 1)
         self._console.print(text, soft_wrap=True)

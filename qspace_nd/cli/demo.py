@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import COHORT, PATH, Command, chance, machine, overwriting, talking
+from qspace_nd.cli.options import COHORT, Command, chance, machine, overwriting, talking
+from qspace_nd.cli.values import PATH
 from qspace_nd.progress import Progress
 
 

@@ -12,13 +12,13 @@ from qspace_nd.cli.options import (
     DEFAULT_MAP,
     MAPS,
     OUTPUT,
-    PATH,
     Command,
     dataset_selection,
     option,
     overwriting,
     talking,
 )
+from qspace_nd.cli.values import PATH
 from qspace_nd.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,12 +26,24 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("qspace-nd-eval")
 
+_PLAIN_WIDTH = 100  # where there is no terminal
+
 _log = logging.getLogger(__name__)
+
+
+class _Eval(Command):
+    """Labels come after MAPS; before them, what is no file is one."""
+
+    arguments = 1
+
+    def is_label(self, word: str) -> bool:
+        """Whether no file is called so."""
+        return not Path(word).expanduser().exists()
 
 
 @click.command(
     "eval",
-    cls=Command,
+    cls=_Eval,
     epilog="Example:  qspace-nd eval novelty.nii.gz --labels lesions.nii.gz",
 )
 @click.argument("maps", type=PATH, nargs=-1)
@@ -118,8 +130,10 @@ def show(results: list) -> None:  # type: ignore[type-arg]
     from qspace_nd.cli.printing import render_recall, render_table
 
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else 100
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
     for region in dict.fromkeys(result.region for result in results):
         part = [result for result in results if result.region == region]
-        console.print(render_table(part, width=width, plain=not console.is_terminal))
+        console.print(render_table(part, width=console.width, plain=not console.is_terminal))
+        console.print()
     console.print(render_recall(results))

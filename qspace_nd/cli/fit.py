@@ -12,7 +12,6 @@ from qspace_nd.cli.options import (
     NETWORK,
     Command,
     FindScans,
-    Number,
     chance,
     machine,
     model_folder,
@@ -22,9 +21,12 @@ from qspace_nd.cli.options import (
     scans,
     talking,
 )
+from qspace_nd.cli.values import Number, Whole
 from qspace_nd.progress import Progress
 
 _log = logging.getLogger(__name__)
+
+_WIDEST, _DEEPEST = 4096, 16  # a network beyond trains for days, or fills the memory
 
 Widths = tuple[int, tuple[int, ...] | None]
 
@@ -43,6 +45,8 @@ class _Latents(click.ParamType[Widths]):
             self.fail(f"{value!r} is neither 8, 16 or 24 nor widths such as 64,32,16,8")
         if min(latents, *hidden, latents) < 1:
             self.fail(f"{value!r} has a width below 1")
+        if max(hidden, default=0) > _WIDEST or latents > _WIDEST or len(hidden) > _DEEPEST:
+            self.fail(f"{_DEEPEST} widths of up to {_WIDEST:,} are the most")
         if not hidden and latents not in (8, 16, 24):
             self.fail(f"{value} latents need all widths, as in 64,32,{max(latents, 16)},{latents}")
         return latents, tuple(hidden) or None
@@ -105,14 +109,14 @@ class _Latents(click.ParamType[Widths]):
 @option(
     "--epochs",
     heading=NETWORK,
-    type=click.IntRange(1, 10**6),
+    type=Whole(1, 10**6),
     metavar="N",
     help="The most passes through the scans.",
 )
 @option(
     "--validation",
     heading=NETWORK,
-    type=Number(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, above=True, below=True),
     default=0.25,
     show_default=True,
     metavar="SHARE",
@@ -144,6 +148,7 @@ def command(
     SCANS are 4-D NIfTI files with .bval, .bvec and a brain mask beside them, or BIDS folders.
     Masks and other derivatives among them are recognised by their names.
     """
+    _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.model.novelty_model import NoveltyModel
     from qspace_nd.workflows.add import add_scans
     from qspace_nd.workflows.fit import fit_scans
@@ -171,7 +176,7 @@ def command(
         force=force,
         **how,
     )
-    _log.info(f"The model is in {model}/")
+    _log.info(f"The model is in {model}/; next: qspace-nd map, of a patient's scan")
 
 
 _SETTINGS = ("features", "latents", "preset", "kl_weight", "tune", "epochs", "validation", "seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,8 @@ from qspace_nd.cli.options import (
     DEFAULT_MAP,
     NOVELTY,
     OUTPUT,
-    PATH,
     Command,
     FindScans,
-    Number,
     machine,
     model_folder,
     option,
@@ -23,9 +22,12 @@ from qspace_nd.cli.options import (
     scans,
     talking,
 )
+from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.workflows.settings import EXACT, SEARCHES
+
+_log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -47,7 +49,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--neighbours",
     heading=NOVELTY,
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     metavar="K",
     help="Take the mean distance to the K nearest healthy voxels.  [default: the model's: 10, what "
     "--tune chose, or 1 with --preset paper]",
@@ -64,7 +66,7 @@ from qspace_nd.workflows.settings import EXACT, SEARCHES
 @option(
     "--smooth",
     heading=NOVELTY,
-    type=Number(0, 100, min_open=True),
+    type=Number(0, 100, "mm", above=True),
     metavar="MM",
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )
@@ -97,6 +99,7 @@ def command(
 
     Beside each map lie the mask that was used and a JSON file that says how the map was made.
     """
+    _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import CATALOGUE
     from qspace_nd.workflows.map import map_scans
     from qspace_nd.workflows.settings import MapSettings

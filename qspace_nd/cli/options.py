@@ -12,14 +12,15 @@ An option stands in a command only if the command makes use of it:
 from __future__ import annotations
 
 import functools
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qspace_nd.cli.spreading import spread, valued_options
+from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.diffusion.gradients import B0_LIMIT, LOW_B
 from qspace_nd.diffusion.matching import MAX_ANGLE
 from qspace_nd.layouts.derivatives import MODEL
@@ -35,28 +36,6 @@ FindScans = Callable[..., list[Path]]
 DEFAULT_MODEL = Path(MODEL)
 DEFAULT_MAP = Path("novelty.nii.gz")
 
-
-class _Path(click.Path):
-    """A path, in which ~ is the home folder: shells leave it alone after `--output=`."""
-
-    def convert(self, value: Any, param: Any, context: Any) -> Any:
-        """Take a word of the command line for a path."""
-        return super().convert(os.path.expanduser(value), param, context)  # noqa: PTH111
-
-
-class Number(click.FloatRange):
-    """A number within a range, which neither NaN nor infinity is."""
-
-    def convert(self, value: Any, param: Any, context: Any) -> float:
-        """Take a word of the command line for a number."""
-        number = float(super().convert(value, param, context))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a number in {self._describe_range()}.", param, context)
-        return number
-
-
-PATH = _Path(path_type=Path)
-
 HEADINGS = SCANS, MAPS, COHORT, NETWORK, NOVELTY, OUTPUT, MACHINE, TALK = (
     "Scans",
     "Maps and lesions",
@@ -69,7 +48,6 @@ HEADINGS = SCANS, MAPS, COHORT, NETWORK, NOVELTY, OUTPUT, MACHINE, TALK = (
 )
 """What options stand under in the help, in this order."""
 
-_LABELS = ("--participant-label", "--participant_label")
 _WIDEST = 24  # of a column of names: a longer name stands on a line of its own
 
 
@@ -90,15 +68,20 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help shows its options under headings.
 
-    Where scans are named by --bids, several labels may follow one --participant-label.
+    Several labels may follow one --participant-label, once as many other words have come as
+    `arguments` says.
     """
 
+    arguments = 0
+
+    def is_label(self, word: str) -> bool:
+        """Whether a word is a label for certain, though arguments are still to come."""
+        return False
+
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Take labels apart, where no scan can stand among them."""
-        named = any(word.split("=")[0] == "--bids" for word in args)
-        if named and any(param.name == "scans" for param in self.params):
-            args = list(spread_labels(args))
-        return super().parse_args(context, args)
+        """Take the labels apart, then do as all commands do."""
+        words = spread(args, valued_options(self), self.arguments, self.is_label)
+        return super().parse_args(context, list(words))
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each heading, with columns of one width."""
@@ -114,19 +97,6 @@ class Command(click.Command):
                 with formatter.section(heading):
                     padded = [(name.ljust(width), help) for name, help in rows]
                     formatter.write_dl(padded, col_max=width)
-
-
-def spread_labels(args: Iterable[str]) -> Iterator[str]:
-    """Turn `--participant-label 01 02` into the option, twice, with a label each."""
-    option, labels = "", 0  # the last option, and how many words have followed it
-    for word in args:
-        if word.startswith("-"):
-            option, labels = word, 0
-        else:
-            labels += 1
-            if option in _LABELS and labels > 1:
-                yield option
-        yield word
 
 
 def option(*names: str, heading: str, **settings: Any) -> Callable[[Function], Function]:
@@ -148,6 +118,9 @@ def talking(function: Function) -> Function:
     @functools.wraps(function)
     def command(*, quiet: bool, verbose: int, **options: Any) -> None:
         from qspace_nd.cli.console import listening
+        from qspace_nd.system.surroundings import require_home
+
+        require_home()  # not before paths are read: a ~ is no folder that goes at the end
 
         with listening(quiet=quiet, verbose=verbose) as progress:
             function(progress=progress, **options)
@@ -167,7 +140,7 @@ def chance(heading: str) -> Callable[[Function], Function]:
     return option(
         "--seed",
         heading=heading,
-        type=click.IntRange(0, 2**32 - 1),
+        type=Whole(0, 2**32 - 1),
         default=0,
         show_default=True,
         metavar="N",
@@ -180,7 +153,7 @@ def threads(function: Function) -> Function:
     return option(
         "--nthreads",
         heading=MACHINE,
-        type=click.IntRange(1, 4096),
+        type=Whole(1, 4096),
         metavar="N",
         envvar="SLURM_CPUS_PER_TASK",
         callback=_limit_threads,
@@ -203,7 +176,7 @@ def machine(function: Function) -> Function:
     @option(
         "--memory",
         heading=MACHINE,
-        type=Number(0, 1e6, min_open=True),
+        type=Number(0, 1e6, "GB", above=True),
         metavar="GB",
         help="The most memory to use, in 10^9 bytes; with less, more is done in blocks.  "
         "[default: three quarters of what the machine, the container or Slurm's job has left]",
@@ -242,7 +215,7 @@ def scan_reading(function: Function) -> Function:
     @option(
         "--max-angle",
         heading=SCANS,
-        type=Number(0, 90),
+        type=Number(0, 90, "degrees"),
         default=MAX_ANGLE,
         show_default=True,
         metavar="DEGREES",
@@ -261,7 +234,7 @@ def scan_reading(function: Function) -> Function:
     @option(
         "--b0-threshold",
         heading=SCANS,
-        type=click.FloatRange(B0_LIMIT, LOW_B),
+        type=Number(B0_LIMIT, LOW_B, "s/mm²"),
         default=B0_LIMIT,
         show_default=True,
         metavar="B",
@@ -325,7 +298,7 @@ def dataset_selection(heading: str) -> Callable[[Function], Function]:
             "participants",
             heading=heading,
             multiple=True,
-            metavar="LABEL",
+            metavar="LABEL ...",
             help="Participants, with or without sub-.  [default: all]",
         )
         @option(

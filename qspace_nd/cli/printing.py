@@ -49,29 +49,35 @@ def render_table(
     results = list(results)
     summary = table(results)
     if len({(row.score, row.latents) for row in summary.rows}) == 1:
-        return _patient_table(summary, results)
+        return _patient_table(summary, results, width)
     return _score_table(summary, width, plain)
 
 
-def _patient_table(summary: Table, results: Sequence[Result]) -> rich.table.Table:
+def _patient_table(summary: Table, results: Sequence[Result], width: int) -> rich.table.Table:
+    """Draw as many of the figures as fit."""
     several_regions = len({row.region for row in summary.rows}) > 1
     names = ["Region", "Patient"] if several_regions else ["Patient"]
     figures = ["AUC", *_MORE_HEADERS, "Lesion\nvoxels", "All\nvoxels"]
     score = score_name(summary.rows[0].score, summary.rows[0].latents)
-    drawn = _empty_table(
-        names, figures, title=f"{score}, {_place(summary)}", caption=f"{_PRECISION} {_FOUND}"
-    )
-    for group, row in zip(by_score(results), summary.rows, strict=True):
-        region = [row.region] if several_regions else []
-        for one in group:
-            voxels = [f"{one.lesion_voxels:,}", f"{one.voxels:,}"]
-            drawn.add_row(*_plain([*region, one.patient, rounded(one.auc), *_more(one), *voxels]))
-            region = [""] if several_regions else []
-        if len(group) > 1:
-            mean = [*region, "mean", rounded(row.mean.auc), *_more(row)]
-            drawn.add_row(*_plain(mean), style="bold")
-        drawn.add_section()
-    return drawn
+
+    def drawn(shown: int) -> rich.table.Table:
+        title = f"{score}, {_place(summary)}"
+        caption = f"{_PRECISION} {_FOUND}" if shown > 1 else ""
+        table = _empty_table(names, figures[:shown], title=title, caption=caption)
+        for group, row in zip(by_score(results), summary.rows, strict=True):
+            region = [row.region] if several_regions else []
+            for one in group:
+                voxels = [f"{one.lesion_voxels:,}", f"{one.voxels:,}"]
+                told = [rounded(one.auc), *_more(one), *voxels]
+                table.add_row(*_plain([*region, one.patient, *told[:shown]]))
+                region = [""] if several_regions else []
+            if len(group) > 1:
+                told = [rounded(row.mean.auc), *_more(row)]
+                table.add_row(*_plain([*region, "mean", *told[:shown]]), style="bold")
+            table.add_section()
+        return table
+
+    return _widest(map(drawn, (len(figures), len(figures) - 2, 1)), width)
 
 
 def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
@@ -89,6 +95,11 @@ def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
         else ((mean, more),)
     )
     tables = (_filled_table(summary, layout, plain) for layout in (*spread, (mean,)))
+    return _widest(tables, width)
+
+
+def _widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
+    """The first that fits, or else the last."""
     for drawn in tables:
         if _width(drawn) <= width:
             break
@@ -138,7 +149,10 @@ def _filled_table(summary: Table, layout: Sequence[_Columns], plain: bool) -> ri
 
 def _place(summary: Table) -> str:
     """Where the voxels lie that a table is of."""
+    regions = {row.region for row in summary.rows}
     region = summary.rows[0].region
+    if len(regions) > 1:
+        return "by region"
     return "in the brain" if region == "brain" else f"{region} the region"
 
 
@@ -166,9 +180,9 @@ def _empty_table(
         padding=(0, 1, 0, 0),
     )
     for name in names:
-        drawn.add_column(name, overflow="fold", no_wrap=name == "Score")
+        drawn.add_column(name, overflow="fold", no_wrap=name != "Patient")
     for figure in figures:
-        drawn.add_column(figure, justify="right", overflow="fold")
+        drawn.add_column(figure, justify="right", no_wrap=True)
     return drawn
 
 

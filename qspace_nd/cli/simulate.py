@@ -9,7 +9,6 @@ import click
 
 from qspace_nd.cli.options import (
     COHORT,
-    PATH,
     Command,
     chance,
     option,
@@ -17,6 +16,7 @@ from qspace_nd.cli.options import (
     talking,
     threads,
 )
+from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 
 LAYOUTS = ("bids", "flat")
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 @option(
     "--controls",
     heading=COHORT,
-    type=click.IntRange(min=0),
+    type=Whole(0, 9999),
     metavar="N",
     default=6,
     show_default=True,
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 @option(
     "--patients",
     heading=COHORT,
-    type=click.IntRange(min=0),
+    type=Whole(0, 9999),
     metavar="N",
     default=1,
     show_default=True,
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 @option(
     "--voxel-size",
     heading=COHORT,
-    type=float,
+    type=Number(1, 10, "mm"),
     default=3.0,
     show_default=True,
     metavar="MM",
@@ -96,7 +96,7 @@ _log = logging.getLogger(__name__)
 @option(
     "--mass-effect",
     heading=COHORT,
-    type=float,
+    type=Number(0, 50, "mm"),
     metavar="MM",
     default=0.0,
     help="Patients have a tumour, which pushes the tissue at its edge so far.  [default: none]",
@@ -112,7 +112,7 @@ _log = logging.getLogger(__name__)
 @option(
     "--snr",
     heading=COHORT,
-    type=float,
+    type=Number(0, 1e6, above=True),
     default=20.0,
     show_default=True,
     metavar="RATIO",

@@ -180,4 +180,4 @@ def _write(
     # Without an affine of its own the image leaves the header's codes as they were set.
     image = nib.Nifti1Image(array, None, header)
     with replacing(path, like) as temporary:
-        image.to_filename(temporary)
+        image.to_filename(temporary.absolute())  # nibabel would take a ~ in front for a home

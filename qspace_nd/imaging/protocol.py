@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qspace_nd.arrays import Float32, Ints
-from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
+from qspace_nd.diffusion.gradients import B0_LIMIT, LOW_B, GradientTable
 from qspace_nd.diffusion.invariants import RotationInvariants
 from qspace_nd.diffusion.matching import MAX_ANGLE, channel_order
 from qspace_nd.diffusion.normalise import divide_by_scan_mean
 from qspace_nd.diffusion.resampling import Resampling
-from qspace_nd.errors import GradientError, ScanError
+from qspace_nd.errors import GradientError, InputError, ScanError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.scans import Scan, open_scan
 from qspace_nd.imaging.voxels import Voxels, read_voxels
@@ -44,6 +44,11 @@ class ScanOptions:
         or never: refuse scans of other tables.
     b0_threshold : float
         b-values up to this are taken as 0, in s/mm².
+
+    Raises
+    ------
+    InputError
+        The angle or the threshold is out of range.
     """
 
     bval: Path | None = None
@@ -53,6 +58,16 @@ class ScanOptions:
     ignore_nonfinite: bool = False
     gradients: str = "auto"
     b0_threshold: float = B0_LIMIT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_angle <= 90:  # NaN would accept all directions
+            raise InputError(
+                f"max_angle is {self.max_angle} degrees; a number from 0 to 90 is wanted."
+            )
+        if not 0 <= self.b0_threshold <= LOW_B:
+            raise InputError(
+                f"b0_threshold is {self.b0_threshold} s/mm²; a number up to {LOW_B:g} is wanted."
+            )
 
 
 DEFAULT_OPTIONS = ScanOptions()

@@ -82,6 +82,21 @@ def as_rows(values: ArrayLike, name: str, shape: tuple[int, ...], what: str) -> 
     raise ArrayError(f"{name} has {found}; the model was fitted with {expected}.")
 
 
+def require_neighbours(number: int, voxels: int) -> None:
+    """Check that the mean to so many neighbours can be taken among the healthy voxels there are.
+
+    Raises
+    ------
+    ArrayError
+        There are fewer.
+    """
+    if number > voxels:
+        raise ArrayError(
+            f"neighbours is {number:,}, but the healthy reference has {voxels:,} voxels; take at "
+            f"most as many, or leave neighbours out."
+        )
+
+
 def by_subject(x: Float32, groups: ArrayLike | None) -> list[Healthy]:
     """Rows (n, C) by their subject, in the order in which subjects come first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -64,6 +65,8 @@ def recipe_of(settings: Settings, shape: tuple[int, ...]) -> Recipe:
         value = getattr(settings, name)
         if value is not None and not value >= least:
             raise ArrayError(f"{name} is {value}; {least} or more is wanted.")
+    if settings.kl_weight == math.inf:
+        raise ArrayError("kl_weight is inf; a number is wanted.")
     if not 0.0 < settings.validation < 1.0:
         raise ArrayError(f"validation is {settings.validation}; a share between 0 and 1 is wanted.")
     recipe = presets[settings.preset]
@@ -131,7 +134,9 @@ def fit_network(
     if settings.epochs is not None:
         batches = max(1, sum(map(len, training)) // recipe.batch_size)
         recipe = replace(recipe, steps=min(recipe.steps, settings.epochs * batches))
-    x, number = _gather(training, validation, recipe, settings.seed, machine.memory)
+    with progress.task("Drawing voxels to train on", 1) as task:
+        x, number = _gather(training, validation, recipe, settings.seed, machine.memory)
+        task.advance()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = network_for(

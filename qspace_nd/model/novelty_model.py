@@ -17,7 +17,7 @@ from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
-from qspace_nd.model.arguments import as_numbers, as_rows, by_subject
+from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
 from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
@@ -222,6 +222,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             A setting is out of range.
         """
         find_score(self.decision_score)  # before training, which takes a while
+        if self.neighbours is not None:
+            require_neighbours(self.neighbours, sum(len(part.rows) for part in healthy))
         self.network_, self.history_ = fit_network(
             self,
             healthy,
@@ -313,15 +315,18 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             their score to be a finite number.
         InputError
             A score's name is unknown, or it has no approximate search; or the reference holds
-            nobody but `leave_out`, or not them.
+            nobody but `leave_out`, or not them, or fewer voxels than `neighbours`.
         """
         number = self.neighbours_ if neighbours is None else neighbours
+        healthy = self._reference_without(leave_out)
+        if neighbours is not None:
+            require_neighbours(neighbours, len(healthy))
         rules: dict[str, Score] = {
             name: nearest_of(name).with_search(by_lists) if approximate else find_score(name).score
             for name in scores
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
-        voxels, healthy = self._views(X), self._reference_without(leave_out)
+        voxels = self._views(X)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
         for name, values in novelty.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -22,6 +23,8 @@ from qspace_nd.network.recipes import Recipe
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.system.threads import workers
+
+_log = logging.getLogger(__name__)
 
 VALIDATION_ROWS = 65_536
 """Rows that the loss is looked at on: enough for three digits, few enough to cost little."""
@@ -148,10 +151,12 @@ class _Looks:
         if validation < self._best:
             self._best, self._best_step = validation, step
             self._best_weights = copy.deepcopy(self._network.state_dict())
-        return (
-            f"loss {training:.2f}, validation {validation:.2f}, "
-            f"latents alive {self._alive()}/{self._network.latents}"
+        alive = f"{self._alive()} of {self._network.latents}"
+        _log.debug(
+            f"Step {step}: loss {training:.2f}, on held-out voxels {validation:.2f} nats a voxel; "
+            f"latents alive {alive}"
         )
+        return f"{alive} latent dimensions in use"
 
     @property
     def ended(self) -> bool:

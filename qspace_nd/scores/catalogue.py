@@ -7,6 +7,7 @@ and what they have in common in `base`; a new idea is one small class beside the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
@@ -102,7 +103,9 @@ def find_score(name: str) -> Entry:
         No score is called so.
     """
     if name not in CATALOGUE:
-        close = get_close_matches(name, CATALOGUE, 1)
+        # Names of maps have capitals in place of hyphens.
+        typed = re.sub("[A-Z_]", lambda found: f"-{found[0].lower().strip('_')}", name)
+        close = get_close_matches(typed, CATALOGUE, 1)
         meant = f"did you mean {close[0]}? The" if close else "the"
         raise InputError(
             f"There is no score {name!r}; {meant} scores are: {', '.join(CATALOGUE)} "

@@ -156,8 +156,8 @@ def simulate_subject(
 
 
 def require_snr(snr: float) -> None:
-    """Raise an InputError unless the signal-to-noise ratio is positive."""
-    if not snr > 0:
+    """Raise an InputError unless the signal-to-noise ratio is positive, and finite."""
+    if not 0 < snr < math.inf:
         raise InputError(f"The signal-to-noise ratio is {snr}; give a positive one.")
 
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from qspace_nd.errors import ArrayError
@@ -29,11 +30,22 @@ class Machine:
         Bytes that the process may use; None for three quarters of what is available.
     threads : int or None
         Threads that compute; None for as many as PyTorch uses already. No result depends on it.
+
+    Raises
+    ------
+    ArrayError
+        A number is out of range.
     """
 
     device: str = "auto"
     memory: int | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not 0 < self.memory < inf:
+            raise ArrayError(f"memory is {self.memory}; bytes, more than 0, are wanted.")
+        if self.threads is not None and self.threads < 1:
+            raise ArrayError(f"threads is {self.threads}; 1 or more are wanted.")
 
     @contextmanager
     def limited(self) -> Iterator[None]:

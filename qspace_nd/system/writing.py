@@ -103,7 +103,7 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[Path]:
     Raises
     ------
     WorkError
-        The file could not be written, because the disk is full for instance.
+        The file could not be written, because the disk is full for instance; or nothing was.
     """
     mode = _permissions(path)
     if mode is None and like is not None:
@@ -117,6 +117,8 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[Path]:
             yield written.temporary
             with written.temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
+                if not os.fstat(stream.fileno()).st_size:  # a library wrote to another place
+                    raise WorkError(f"{path} could not be written: the file stayed empty.")
             if mode is not None:
                 written.temporary.chmod(mode)
         waiting = _waiting.get()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import channel_means
 from qspace_nd.errors import counted
 from qspace_nd.imaging.acquisition import Acquisition
@@ -21,7 +22,7 @@ from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.tuning import Trial, require_tunable, tune
-from qspace_nd.progress import Progress, timed, watcher
+from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.healthy_scans import (
@@ -33,6 +34,8 @@ from qspace_nd.workflows.healthy_scans import (
 )
 
 _log = logging.getLogger(__name__)
+
+_FEW_LOOKS = 10  # at the held-out voxels: of fewer nothing is told
 
 
 def fit_scans(
@@ -96,7 +99,7 @@ def fit_scans(
         store.require_new(folder, force=force)  # another fit may have ended while this one waited
         kept = keep_scans(scans, protocol, options, scratch, watching)
         warn_of(kept)
-        acquisition = _normalise(kept, protocol, scratch)
+        acquisition = _normalise(kept, protocol, scratch, watching)
         _report_scans(acquisition)
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
         _report_model(model)
@@ -111,10 +114,13 @@ def _subjects(scans: Iterable[Scan]) -> set[str]:
     return {scan.files.subject for scan in scans}
 
 
-def _normalise(kept: Sequence[KeptScan], protocol: Protocol, scratch: Scratch) -> Acquisition:
+def _normalise(
+    kept: Sequence[KeptScan], protocol: Protocol, scratch: Scratch, progress: Progress
+) -> Acquisition:
     """Divide scans by the means of their channels over all of them."""
-    means = protocol.scales(channel_means(one.values[:] for one in kept))
-    normalise(kept, means, scratch)
+    with progress.task("Normalising scans", 2 * len(kept)) as task:
+        means = protocol.scales(channel_means(_shown(kept, task)))
+        normalise(kept, means, scratch, task)
     return Acquisition(
         means,
         protocol.gradients,
@@ -122,6 +128,13 @@ def _normalise(kept: Sequence[KeptScan], protocol: Protocol, scratch: Scratch) -
         protocol.resampled,
         protocol.features,
     )
+
+
+def _shown(kept: Iterable[KeptScan], task: Task) -> Iterator[Float32]:
+    """The voxels of each scan, a step of `task` for each."""
+    for one in kept:
+        yield one.values[:]
+        task.advance()
 
 
 def _learn(
@@ -160,18 +173,29 @@ def _report_scans(acquisition: Acquisition) -> None:
 
 
 def _report_trials(trials: Sequence[Trial]) -> None:
-    """Say what each setting reached, the chosen one first."""
-    chosen = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in trials[0].settings.items())
-    _log.info(f"Chosen: {chosen}, which found most of healthy white matter that was changed")
-    _log.info("AUC of changed healthy white matter of left-out people, by settings:")
+    """Say what was chosen, why, and what all the others reached, the chosen one first."""
+    best = trials[0]
+    _log.info(
+        f"Chosen: {_options(best)}. Of healthy white matter of left-out people, changed as disease "
+        f"would change it, these settings tell {best.auc:.1%} of pairs of a changed and an "
+        f"unchanged voxel the right way round (AUC {best.auc:.4f}); `map` takes them from the "
+        f"model. All that was tried:"
+    )
     for trial in trials:
-        settings = ", ".join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
         dead = f"  (dead latents: {trial.dead})" if trial.dead else ""
-        _log.info(f"  {trial.auc:.4f}  {settings}{dead}")
+        _log.info(f"  {trial.auc:.4f}  {_options(trial, ', ')}{dead}")
+
+
+def _options(trial: Trial, joint: str = " ") -> str:
+    """The settings of a trial as options are written."""
+    return joint.join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
 
 
 def _report_model(model: NoveltyModel) -> None:
-    """Say whether the network learned: a user without lesion labels has nothing else to go by."""
+    """Say whether the network learned, in words: a user without labels has nothing else to go by.
+
+    The figures are for those who ask for details.
+    """
     history = model.history_
     _log.debug(
         f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
@@ -179,18 +203,25 @@ def _report_model(model: NoveltyModel) -> None:
         f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
     )
     dead = model.latents - history.latents_alive
-    if not dead and not history.still_falling:
-        _log.info(
-            f"The network has learned what it can: each of its {model.latents} latents tells "
-            f"healthy voxels apart, and training had come to rest"
-        )
     if dead:
         _log.warning(
-            f"{dead} of {model.latents} latents are dead: they carry nothing of the signal, and "
-            f"lesions may go unseen; lower --kl-weight or take fewer --latents."
+            f"Training went badly: {dead} of {model.latents} latents are dead, that is, carry "
+            f"nothing of the signal, and lesions may go unseen; lower --kl-weight or take fewer "
+            f"--latents, and fit again."
         )
     if history.still_falling:
+        more = "leave --epochs out, or raise it" if model.epochs else "look at the maps with care"
         _log.warning(
-            "The validation loss was still falling when training ended; what the map shows may "
-            "get better with more steps."
+            f"Training was not over: the fit to people whom it had not seen was still getting "
+            f"better at the last step, and so may the maps; {more}."
+        )
+    if len(history.losses) < _FEW_LOOKS:
+        _log.info(
+            "Training was too short to tell whether it went well; for maps that are to be used, "
+            "leave --epochs out, or raise it"
+        )
+    elif not dead and not history.still_falling:
+        _log.info(
+            f"Training went well: all {model.latents} latent dimensions are in use, and the fit "
+            f"to people whom it had not seen no longer changed"
         )

@@ -18,7 +18,7 @@ from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.rows import Healthy
-from qspace_nd.progress import Progress, timed
+from qspace_nd.progress import Progress, Task, timed, within
 from qspace_nd.system.scratch import Scratch, ScratchArray
 
 _log = logging.getLogger(__name__)
@@ -68,10 +68,11 @@ def keep_scans(
         One cannot be used, or two are the same.
     """
     kept: dict[str, KeptScan] = {}
-    with timed("Reading scans"), progress.task("Reading scans", len(scans)) as task:
+    steps = sum(scan.channels + 1 for scan in scans)  # a volume is one, and a scan's fit
+    with timed("Reading scans"), progress.task("Reading scans", steps) as task:
         for scan in scans:
             task.advance(0, note=scan.files.name)
-            one = _keep(scan, protocol, options, scratch)
+            one = _keep(scan, protocol, options, scratch, within(task))
             other = kept.setdefault(one.identity.digest, one)
             if other is not one:
                 raise ScanError(
@@ -82,8 +83,10 @@ def keep_scans(
     return list(kept.values())
 
 
-def _keep(scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch) -> KeptScan:
-    voxels = read_scan(scan, protocol, options)
+def _keep(
+    scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch, progress: Progress
+) -> KeptScan:
+    voxels = read_scan(scan, protocol, options, progress)
     return KeptScan(
         scan,
         HealthyScan(
@@ -100,10 +103,14 @@ def _keep(scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch
     )
 
 
-def normalise(kept: Iterable[KeptScan], means: Float32, scratch: Scratch) -> None:
-    """Divide the channels of scans by `means` (C,), on the disk."""
+def normalise(
+    kept: Iterable[KeptScan], means: Float32, scratch: Scratch, task: Task | None = None
+) -> None:
+    """Divide the channels of scans by `means` (C,), on the disk; a step of `task` for each scan."""
     for one in kept:
         scratch.change(one.values, partial(divide_by_channel_means, means=means))
+        if task is not None:
+            task.advance()
 
 
 def warn_of(kept: Iterable[KeptScan], known: Sequence[Conditions] = ()) -> None:

@@ -38,7 +38,8 @@ def test_the_log_without_a_terminal_is_plain_text(folder: Path, call: Run) -> No
     assert outcome.status == 0
     assert outcome.stdout == ""
     assert not CONTROL_CHARACTERS.search(outcome.stderr)
-    assert re.search(r"^Training: done in .*validation .*latents alive", outcome.stderr, re.M)
+    last = r"^Training: done in .*\(4 of 4 latent dimensions in use\)"
+    assert re.search(last, outcome.stderr, re.M)
     assert "control-01_mask.nii.gz, control-02_mask.nii.gz" in outcome.stderr
 
 

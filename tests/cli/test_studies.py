@@ -138,6 +138,17 @@ def test_the_lines_of_the_readme_work(
         assert outcome.status == 0, outcome.stderr
 
 
+def test_the_readme_shows_what_check_prints(prepared: Path, call: Run) -> None:
+    """Its last scan and its count; other scans have other numbers."""
+
+    def lines(text: str) -> list[str]:
+        return [re.sub(r"-?\d[\d.,]*", "0", line).rstrip() for line in text.splitlines()]
+
+    (shown,) = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.M | re.S)
+    done = call("check healthy/*.nii.gz patient.nii.gz", prepared)
+    assert lines(done.stdout)[-len(lines(shown)) :] == lines(shown)
+
+
 def python_blocks() -> tuple[str, str]:
     """What the README shows of scans, and of arrays."""
     scans, arrays = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)

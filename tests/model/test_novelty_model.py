@@ -304,6 +304,7 @@ def test_progress_is_told_of_every_voxel_and_score(model: NoveltyModel) -> None:
     NoveltyModel(**TINY).fit(voxels(), groups=GROUPS, progress=listener)
     model.novelties(voxels(50), ["latent-distance", "input-distance"], progress=listener)
     assert listener.told == {
+        "Drawing voxels to train on": [1, 1],
         "Training": [3, 3],
         "Encoding the healthy reference": [4, 4],
         "Scoring voxels": [100, 100],
@@ -317,7 +318,12 @@ def test_bars_are_shown_where_a_caller_asks_for_them(monkeypatch: pytest.MonkeyP
     model.novelty(voxels(5))
     assert listener.told == {}
     NoveltyModel(**TINY).fit(voxels(), progress=True).novelty(voxels(5), progress=True)
-    assert listener.told.keys() == {"Training", "Encoding the healthy reference", "Scoring voxels"}
+    assert listener.told.keys() == {
+        "Drawing voxels to train on",
+        "Training",
+        "Encoding the healthy reference",
+        "Scoring voxels",
+    }
 
 
 # --- Subjects

@@ -249,7 +249,7 @@ def test_progress_is_told_each_step_and_the_losses_at_each_look() -> None:
     fit(SHORT, progress=steps)
     assert steps.taken == SHORT.steps
     assert len(steps.notes) == 3
-    assert steps.notes[-1].endswith(f"latents alive {LATENTS}/{LATENTS}")
+    assert steps.notes[-1] == f"{LATENTS} of {LATENTS} latent dimensions in use"
 
 
 def test_one_validation_row_is_enough() -> None:

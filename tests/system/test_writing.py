@@ -84,6 +84,7 @@ def test_the_temporary_name_keeps_the_ending_that_writers_go_by(tmp_path: Path) 
             assert temporary.name.startswith(f".{name}.")
             assert temporary.name.endswith(ending)
             assert temporary.parent == tmp_path
+            temporary.write_text("content")
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:

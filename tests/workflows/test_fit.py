@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +20,8 @@ from qspace_nd.imaging.protocol import (
 )
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.network.history import History
+from qspace_nd.network.recipes import PRESETS
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
@@ -64,7 +67,20 @@ def test_the_same_scans_give_the_same_model_in_whatever_process() -> None:
 def test_fit_says_whether_the_network_learned(call: Run, inside: Path) -> None:
     run = call("fit healthy --model other --epochs 1 --kl-weight 1e6 -v", inside)
     assert re.search(r"Validation loss -?[\d.]+ nats a voxel; latents alive 0 of 8", run.stderr)
-    assert "8 of 8 latents are dead" in run.stderr
+    assert "Training went badly: 8 of 8 latents are dead" in run.stderr
+    run = call("fit healthy --model other --epochs 1 --force", inside)
+    assert "Training was too short to tell whether it went well" in run.stderr
+    assert "nats" not in run.stderr and "KL" not in run.stderr
+
+
+def test_a_network_that_learned_is_said_to_have(
+    call: Run, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(PRESETS["default"], steps=60, check_every=5)
+    monkeypatch.setitem(PRESETS, "default", recipe)
+    for falling, says in ((False, "Training went well: all 8 latent"), (True, "was not over: ")):
+        monkeypatch.setattr(History, "still_falling", falling)
+        assert says in call("fit healthy --model other --force", inside).stderr
 
 
 def test_a_model_of_plain_channels_takes_only_as_many_channels(
@@ -114,8 +130,14 @@ def test_a_scan_with_and_one_without_b_values_do_not_fit_together() -> None:
 def test_one_bar_is_for_all_scans_and_names_the_one_that_is_read() -> None:
     heard = Heard()
     fit_scans(CONTROLS, NoveltyModel(epochs=1), Path("again"), progress=heard)
-    assert heard.names == ["Reading scans", "Training", "Writing the healthy reference"]
-    assert heard.steps[0] == 3
+    assert heard.names == [
+        "Reading scans",
+        "Normalising scans",
+        "Drawing voxels to train on",
+        "Training",
+        "Writing the healthy reference",
+    ]
+    assert heard.steps[:3] == [3 * (14 + 1), 2 * 3, 1]  # of each scan its volumes, and its fit
     assert [note for note in heard.notes if note.startswith("control")] == [
         path.name.removesuffix(".nii.gz") for path in CONTROLS
     ]
