@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.scores.base import Cost
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE, PAPER
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.writing import replacing
 
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(__file__).with_name(".cache") / "mnist")
     arguments = parser.parse_args()
     settings = dict(SETTINGS, preset="paper" if arguments.paper else "default")
-    others = [name for name in CATALOGUE if name not in HEADLINE]
+    others = [name for name in PAPER if name not in HEADLINE]
     cheap = [name for name in others if not on_few(name)]
     names = [*HEADLINE, *{"none": [], "cheap": cheap, "all": others}[arguments.scores]]
     arguments.cache.mkdir(parents=True, exist_ok=True)

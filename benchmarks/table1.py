@@ -22,7 +22,7 @@ from qspace_nd.evaluation.tables import table, table_markdown
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.recipes import PAPER_HIDDEN
 from qspace_nd.scores.base import Cost
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE, PAPER
 from qspace_nd.scores.names import BASELINE_SCORE
 
 LATENTS = (8, 16, 24)
@@ -44,7 +44,7 @@ def main() -> None:
     for latents in LATENTS:
         model = fit(cohort, latents, arguments.cache)
         for patient in cohort.patients():
-            for score in CATALOGUE:
+            for score in PAPER:
                 if score == BASELINE_SCORE and latents != LATENTS[0]:
                     continue  # it has no latents
                 results.append(measure(model, patient, score, arguments.cache))
@@ -95,7 +95,7 @@ def chosen(patient: Scan) -> np.ndarray:
 
 def report(cohort: Cohort, results: list[Result]) -> str:
     lesions = ", ".join(str(int(patient.labels.sum())) for patient in cohort.patients())
-    subset = ", ".join(f"`{name}`" for name in CATALOGUE if name in ON_A_SUBSET)
+    subset = ", ".join(f"`{name}`" for name in PAPER if name in ON_A_SUBSET)
     design = cohort.design
     command = (
         f"python benchmarks/table1.py --voxel-size {design.voxel_size:g} "

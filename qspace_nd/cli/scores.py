@@ -7,7 +7,7 @@ import click
 from qspace_nd.cli.options import Command, talking
 from qspace_nd.progress import Progress
 
-_PLAIN_WIDTH = 140  # where there is no terminal: wide enough for every row
+_PLAIN_WIDTH = 180  # where there is no terminal: wide enough for every row
 
 
 _HEADERS = ("Name", "In the paper", "Definition", "Family", "Cost")

@@ -27,7 +27,7 @@ def has_tensor(table: GradientTable | None) -> bool:
     if table is None:
         return False
     weighted = np.count_nonzero(~table.b0)
-    return LEAST_DIRECTIONS <= weighted < len(table.b0)
+    return bool(LEAST_DIRECTIONS <= weighted < len(table.b0))
 
 
 def dipy_table(table: GradientTable) -> DipyTable:

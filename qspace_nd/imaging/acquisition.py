@@ -36,7 +36,7 @@ class HealthyScan:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Acquisition:
     """How the healthy scans were acquired and normalised.
 

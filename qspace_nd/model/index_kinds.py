@@ -17,6 +17,7 @@ from qspace_nd.network.vae import ACTIVATIONS
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.system.machine import DEVICES
 
+TEMPLATE = r"template-[0-9a-f]{32}\.safetensors"
 WEIGHTS = r"weights-[0-9a-f]{32}\.safetensors"
 PART = r"[0-9a-f]{32}\.safetensors"
 """The names of a model's files, in its folder and in `reference/`."""
@@ -32,16 +33,23 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     ValueError
         Something is missing, of another kind, or unlike the rest; the message says what.
     """
-    _check("", index, _INDEX)
+    _check("", index, _INDEX | ({"template": _TEMPLATE} if "template" in index else {}))
     settings, network, training = (index[key] for key in ("settings", "network", "training"))
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
     _check("training.", training, _TRAINING)
     for number, part in enumerate(index["reference"]):
-        _check(f"reference[{number}].", part, _PART)
+        _check(f"reference[{number}].", part, _PART | (_PLACES if "features" in part else {}))
     _require_agreement(index)
     if index["acquisition"] is not None:
         _check_acquisition(index["acquisition"], math.prod(_shape_of(network)))
+
+
+def names_in(index: Mapping[str, Any]) -> list[str]:
+    """The files that a model is made of, beside its index."""
+    template = [] if index.get("template") is None else [index["template"]]
+    parts = [f"reference/{part['file']}" for part in index["reference"]]
+    return [index["weights"], *template, *parts]
 
 
 def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
@@ -69,9 +77,11 @@ def _require_agreement(index: Mapping[str, Any]) -> None:
         training["latent_kl"]
     ):
         raise ValueError("has other numbers of latents in its settings, network and training")
-    named = {index["weights"], *(f"reference/{part['file']}" for part in index["reference"])}
-    if not named <= index["files"].keys():
+    if not set(names_in(index)) <= index["files"].keys():
         raise ValueError("does not list its weights and the parts of its reference as files")
+    located = {part.get("features") for part in index["reference"]}
+    if len(located) > 1 or (None in located) != (index.get("template") is None):
+        raise ValueError("has places of some of its parts alone, or without a template")
 
 
 def _shape_of(network: Mapping[str, Any]) -> list[int]:
@@ -109,6 +119,14 @@ def _is_match(value: object, pattern: str) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+def _is_hashes(value: object, names: set[str]) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == names
+        and all(_is_match(one, _HASH) for one in value.values())
+    )
+
+
 def _whole(least: int = 1, most: float = 1e9) -> _Kind:
     return f"a whole number of {least} or more", lambda v: _is_whole(v, least, most)
 
@@ -142,7 +160,7 @@ _INDEX: dict[str, _Kind] = {
         "the size of each file",
         lambda v: (
             isinstance(v, dict)
-            and all(_is_match(name, rf"{WEIGHTS}|reference/{PART}") for name in v)
+            and all(_is_match(name, rf"{WEIGHTS}|{TEMPLATE}|reference/{PART}") for name in v)
             and all(_is_whole(size, 0, 1e15) for size in v.values())
         ),
     ),
@@ -193,13 +211,19 @@ _PART: dict[str, _Kind] = {
     "rows": _whole(),
     "arrays": (
         "the hashes of x, q_mean and q_std",
-        lambda v: (
-            isinstance(v, dict)
-            and v.keys() == {"x", "q_mean", "q_std"}
-            and all(_is_match(one, _HASH) for one in v.values())
-        ),
+        lambda v: _is_hashes(v, {"x", "q_mean", "q_std"}),
     ),
 }
+_PLACES: dict[str, _Kind] = {
+    "features": _whole(most=1e6),
+    "arrays": (
+        "the hashes of x, q_mean, q_std, points and features",
+        lambda v: _is_hashes(v, {"x", "q_mean", "q_std", "points", "features"}),
+    ),
+}
+_TEMPLATE: _Kind = _or_null(
+    ("the name of a file of a template", lambda v: _is_match(v, TEMPLATE)),
+)
 _ACQUISITION: dict[str, _Kind] = {
     "channel_means": (
         "a list of numbers other than 0",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
 from qspace_nd.model.fitting import fit_network, recipe_of
+from qspace_nd.model.knowledge import directed, require_places
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -28,7 +29,7 @@ from qspace_nd.scores.base import Score
 from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Reference
-from qspace_nd.scores.views import View, Views
+from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
 from qspace_nd.searching.nearest import by_lists
 from qspace_nd.system.machine import Machine, find_device
@@ -85,6 +86,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         What training showed.
     acquisition_ : Acquisition or None
         Of the scans; None for a model of arrays.
+    template_ : mapping of str to array, or None
+        The common space in which the healthy voxels have places (`qspace_nd.registration`).
     digest_ : str
         The hash of what was loaded; only of a model that was.
     """
@@ -93,6 +96,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     reference_: Reference
     history_: History
     acquisition_: Acquisition | None
+    template_: Mapping[str, Float32] | None
     digest_: str
 
     def __init__(
@@ -196,6 +200,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         *,
         shape: tuple[int, ...] | None = None,
         acquisition: Acquisition | None = None,
+        template: Mapping[str, Float32] | None = None,
         memory: int | None = None,
         progress: Progress = SILENT,
     ) -> NoveltyModel:
@@ -213,6 +218,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Of what is one row: (C,) by default, or that of images.
         acquisition : Acquisition, optional
             Of the scans.
+        template : mapping of str to array, optional
+            The common space, where the voxels have places.
         memory : int, optional
             Bytes that the process may use; by default three quarters of what is available.
 
@@ -233,6 +240,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         )
         self.reference_ = Reference([as_part(part, self.network_) for part in healthy])
         self.acquisition_ = acquisition
+        self.template_ = template
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -284,6 +292,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         leave_out: str | None = None,
         neighbours: int | None = None,
         approximate: bool = False,
+        located: Located | None = None,
+        toward: str | None = None,
         memory: int | None = None,
         progress: Progress | bool = False,
     ) -> dict[str, Float32]:
@@ -301,6 +311,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             In place of the model's own number, `neighbours_`.
         approximate : bool
             Miss some of the nearest voxels, for speed; see `recall`.
+        located : Located (n), optional
+            Where the voxels lie, for scores that know the place. All voxels of one person's scan
+            are wanted then, as the person's own background is taken off.
+        toward : str, optional
+            The change that directed scores look for, as `diffusion.changes.find_change` reads it.
         memory : int, optional
             Bytes that the process may use, by default three quarters of what is available: where
             they do not serve all of the reference, it is searched in blocks. Distances to the
@@ -326,7 +341,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             for name in scores
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
-        voxels = self._views(X)
+        rules = {name: directed(rule, toward, self.acquisition_) for name, rule in rules.items()}
+        voxels = self._views(X, located)
+        require_places(rules, healthy, voxels)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
         for name, values in novelty.items():
@@ -387,6 +404,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 history=self.history_,
                 acquisition=self.acquisition_,
                 reference=self.reference_,
+                template=self.template_,
             ),
             force=force,
             progress=progress,
@@ -413,6 +431,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.history_ = stored.history
         model.acquisition_ = stored.acquisition
         model.reference_ = stored.reference
+        model.template_ = stored.template
         model.digest_ = stored.digest
         return model
 
@@ -432,10 +451,10 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             )
         return self.reference_.without(str(subject))
 
-    def _views(self, X: ArrayLike) -> Views:
+    def _views(self, X: ArrayLike, located: Located | None = None) -> Views:
         self._require_fitted()
         x = as_rows(X, "X", self.network_.shape, "channels")
-        return Views(self.network_, torch.from_numpy(x), seed=self.seed)
+        return Views(self.network_, torch.from_numpy(x), seed=self.seed, located=located)
 
 
 def _require_finite(score: str, values: Float32) -> None:

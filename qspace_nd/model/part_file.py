@@ -1,7 +1,8 @@
 """A scan's part of the healthy reference in a file: arrays of as many rows as it has voxels.
 
-    x               signals (n, C)
-    q_mean, q_std   posteriors, each (n, d)
+    x                  signals (n, C)
+    q_mean, q_std      posteriors, each (n, d)
+    points, features   places in the template (n, 3) and what tissue is like (n, K), where known
 
 The file is a safetensors file. Its arrays are looked at in pieces, and each is checked against its
 hash when it is looked at first; what is never looked at is never read. It is held open, so that
@@ -29,7 +30,7 @@ from qspace_nd.errors import ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.network.vae import VAE
 from qspace_nd.scores.reference import Part
-from qspace_nd.scores.views import View, Views
+from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.system.hashing import hash_of
 from qspace_nd.system.scratch import ROWS
 from qspace_nd.system.writing import replacing
@@ -52,12 +53,15 @@ def write_part(folder: Path, part: Part, like: Path | None = None) -> dict[str, 
     """
     views = part.views
     tensors = {"x": views.x, "q_mean": views.q.mean, "q_std": views.q.std}
+    if views.is_located:
+        tensors |= {"points": views.located.points, "features": views.located.features}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     hashes = {name: _hash_of([tensor], len(tensor)) for name, tensor in tensors.items()}
     name = hash_of([json.dumps(hashes, sort_keys=True).encode()]) + ".safetensors"
     with replacing(folder / name, like) as path:
         _write_arrays(tensors, path)
-    return {"subject": part.subject, "file": name, "rows": len(views), "arrays": hashes}
+    record = {"subject": part.subject, "file": name, "rows": len(views), "arrays": hashes}
+    return record | ({"features": views.features.shape[1]} if views.is_located else {})
 
 
 def _write_arrays(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -81,6 +85,8 @@ def _write_arrays(tensors: Mapping[str, Tensor], path: Path) -> None:
 def read_part(folder: Path, record: Mapping[str, Any], network: VAE) -> Part:
     """Return the part of the reference that was written to `folder`; read nothing yet."""
     widths = {"x": network.channels, "q_mean": network.latents, "q_std": network.latents}
+    if "features" in record:
+        widths |= {"points": 3, "features": record["features"]}
     arrays = _Arrays(folder / record["file"], record["rows"], widths, record["arrays"])
     return Part(record["subject"], partial(_StoredViews, network, arrays, range(record["rows"])))
 
@@ -97,8 +103,19 @@ class _StoredViews(Views):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: slice) -> _StoredViews:
-        return _StoredViews(self.network, self._arrays, self._rows[rows], self.seed)
+    def __getitem__(self, rows: slice) -> Views:
+        some = _StoredViews(self.network, self._arrays, self._rows[rows], self.seed)
+        return some.less(self.backgrounds)
+
+    @property
+    def is_located(self) -> bool:
+        """Whether the file holds where the voxels lie."""
+        return "points" in self._arrays.widths
+
+    @cached_property
+    def located(self) -> Located:  # type: ignore[override]
+        """Where they lie: (n, 3), and what their tissue is like (n, K)."""
+        return Located(*(self._arrays.rows(name, self._rows) for name in ("points", "features")))
 
     @cached_property
     def x(self) -> Tensor:  # type: ignore[override]
@@ -118,8 +135,15 @@ class _StoredViews(Views):
         ModelError
             The file is gone, or was altered.
         """
-        for name in ("x",) if view == "x" else ("q_mean", "q_std"):
+        for name in _MADE_OF.get(view, ("q_mean", "q_std")):
             self._arrays.check(name)
+
+
+_MADE_OF: dict[View, tuple[str, ...]] = {
+    "x": ("x",),
+    "features": ("features",),
+    "placed": ("points", "features"),
+}
 
 
 class _Arrays:
@@ -142,7 +166,7 @@ class _Arrays:
     ) -> None:
         self._path = path
         self._number = number
-        self._widths = widths
+        self.widths = widths
         self._hashes = hashes
         self._whole: set[str] = set()  # the names of those that were checked
         self._place = path
@@ -183,7 +207,7 @@ class _Arrays:
             return
         with self._opened(name) as array:
             found = array.get_dtype(), array.get_shape()
-        same = found == ("F32", [self._number, self._widths[name]])
+        same = found == ("F32", [self._number, self.widths[name]])
         if not same or _hash_of(self._pieces(name), self._number) != self._hashes[name]:
             raise ModelError(f"{self._path} was altered after it was written; fit the model again.")
         self._whole.add(name)

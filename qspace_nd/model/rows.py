@@ -11,7 +11,7 @@ import torch
 from qspace_nd.arrays import Float32, Int64
 from qspace_nd.network.vae import VAE
 from qspace_nd.scores.reference import Part
-from qspace_nd.scores.views import Views
+from qspace_nd.scores.views import Located, Views
 from qspace_nd.system.scratch import ROWS, Rows
 
 
@@ -25,15 +25,27 @@ class Healthy:
         Whose they are.
     rows : (n, C) float32 array, in memory or on the disk
         The signals, scan- and channel-normalised.
+    points, features : (n, 3) and (n, K) float32 array, likewise, or None
+        Where the voxels lie in the template, and what their tissue is like (`views.Located`).
     """
 
     subject: str
     rows: Rows
+    points: Rows | None = None
+    features: Rows | None = None
 
 
 def as_part(healthy: Healthy, network: VAE) -> Part:
     """Make a scan a part of the reference, which is encoded whenever it is looked at."""
-    return Part(healthy.subject, lambda: Views(network, torch.from_numpy(healthy.rows[:])))
+
+    def views() -> Views:
+        located = None
+        if healthy.points is not None and healthy.features is not None:
+            points, features = healthy.points[:], healthy.features[:]
+            located = Located(torch.from_numpy(points), torch.from_numpy(features))
+        return Views(network, torch.from_numpy(healthy.rows[:]), located=located)
+
+    return Part(healthy.subject, views)
 
 
 @dataclass(frozen=True)

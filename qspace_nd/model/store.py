@@ -2,6 +2,7 @@
 
     model.json                     what the model is, and every other file with its size
     weights-<hash>.safetensors     the network's weights
+    template-<hash>.safetensors    the healthy people's common space, where there is one
     reference/<hash>.safetensors   a scan's voxels and their posteriors (`part_file`)
 
 Files are named by their content, so that a model is replaced without touching the one that is
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,11 +27,13 @@ import numpy as np
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
+from qspace_nd.arrays import Float32
 from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
-from qspace_nd.model.index_kinds import PART, WEIGHTS, require_kinds
+from qspace_nd.model.index_kinds import PART, TEMPLATE, WEIGHTS, names_in, require_kinds
 from qspace_nd.model.part_file import read_part, write_part
+from qspace_nd.model.template_file import read_template, write_template
 from qspace_nd.model.weights_file import read_weights
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -47,13 +50,13 @@ _PARTS = "reference"
 _LOCK = ".model.lock"
 
 _CONTENT = (
-    rf"{WEIGHTS}"
+    rf"{WEIGHTS}|{TEMPLATE}"
     rf"|reference/{PART}"
     r"|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"  # of schema 1
 )
 # What a save that was killed leaves: a temporary file (`replacing`).
 _TEMPORARY = re.compile(
-    rf"\.({WEIGHTS}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
+    rf"\.({WEIGHTS}|{TEMPLATE}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
 )
 _OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY.pattern}")
 
@@ -70,6 +73,8 @@ class Contents:
     history : History
     acquisition : Acquisition or None
     reference : Reference
+    template : mapping of str to array, or None
+        The common space in which the reference's voxels have places.
     digest : str
         The hash of the model that was read; empty for one that is to be written.
     """
@@ -79,6 +84,7 @@ class Contents:
     history: History
     acquisition: Acquisition | None
     reference: Reference
+    template: Mapping[str, Float32] | None = None
     digest: str = ""
 
 
@@ -143,6 +149,7 @@ def save(
             "weights": _write_weights(folder, contents.network),
             "training": contents.history.to_json(),
             "acquisition": None if acquisition is None else acquisition.to_json(),
+            "template": _write_template(folder, contents.template),
             "reference": _write_parts(folder, contents.reference.parts, progress),
         }
         return _write_index(folder, index)
@@ -198,6 +205,10 @@ def _write_weights(folder: Path, network: VAE) -> str:
     return name
 
 
+def _write_template(folder: Path, template: Mapping[str, Float32] | None) -> str | None:
+    return None if template is None else write_template(folder, template, folder / INDEX)
+
+
 def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
     """Write parts, one after the other, as they may not fit the memory."""
     records = []
@@ -210,8 +221,7 @@ def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> lis
 
 def _write_index(folder: Path, index: dict[str, Any]) -> str:
     """Write `model.json`, which makes the model that it describes; return the model's hash."""
-    names = [index["weights"], *(f"{_PARTS}/{part['file']}" for part in index["reference"])]
-    index["files"] = {name: (folder / name).stat().st_size for name in names}
+    index["files"] = {name: (folder / name).stat().st_size for name in names_in(index)}
     index = json.loads(json.dumps(index, default=_as_plain))
     index["hash"] = _hash_of_index(index)
     text = json.dumps(index, indent=1, ensure_ascii=False)
@@ -243,12 +253,14 @@ def _load(folder: Path, index: dict[str, Any]) -> Contents:
     for name, size in index["files"].items():
         _require_size(folder, name, size)
     network = read_weights(folder / index["weights"], index["network"])
+    template = index.get("template")
     return Contents(
         settings=index["settings"],
         network=network,
         history=History.from_json(index["training"]),
         acquisition=acquisition_in(index),
         reference=_reference(folder, index, network),
+        template=None if template is None else read_template(folder / template),
         digest=index["hash"],
     )
 

@@ -9,12 +9,19 @@ by itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
 
-from qspace_nd.arrays import Float64
+import numpy as np
+
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.scores.reference import Reference
-from qspace_nd.scores.views import View, Views
+from qspace_nd.scores.views import PointView, View, Views
+
+Shift = Callable[[Float32], Float32]
+"""Changes signals (n, C) as disease would: what a score that knows a direction looks for."""
 
 
 class Cost(Enum):
@@ -56,6 +63,25 @@ class Score(ABC):
         """The views of the healthy voxels that it looks at: none, where they play no part."""
         return frozenset()
 
+    @property
+    def rests(self) -> frozenset[PointView]:
+        """The views of which people's backgrounds are taken off, for which places are needed."""
+        return frozenset()
+
+    @property
+    def needs_change(self) -> bool:
+        """Whether a change must be stated that it looks for."""
+        return False
+
+    @property
+    def terms(self) -> tuple[Score, ...]:
+        """What it is made of and can be found by itself: the score, unless it is a composition."""
+        return (self,)
+
+    def of_terms(self, found: Mapping[Score, Float64]) -> Float64:
+        """Make the novelty (n,) of what was `found` of each of the `terms`."""
+        return found[self]
+
     def __add__(self, other: Score) -> Sum:
         return Sum(self, other)
 
@@ -63,32 +89,106 @@ class Score(ABC):
         """The same rule over the `number` nearest healthy voxels; itself where it looks at all."""
         return self
 
+    def toward(self, shift: Shift) -> Score:
+        """The same rule that looks for a stated change; itself where it looks for any."""
+        return self
 
-@dataclass(frozen=True)
-class Sum(Score):
-    """The sum of two scores."""
 
-    first: Score
-    second: Score
+class Composition(Score):
+    """A score that is made of others, each of which is found once however often it is used."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Score, ...]:
+        """The scores that it is made of."""
+
+    @abstractmethod
+    def with_parts(self, parts: Sequence[Score]) -> Score:
+        """The same composition of others."""
 
     def __call__(self, voxels: Views, healthy: Reference) -> Float64:
-        """Add both: (n,)."""
-        return self.first(voxels, healthy) + self.second(voxels, healthy)
+        """Find all terms and compose them: (n,)."""
+        return self.of_terms({term: term(voxels, healthy) for term in self.terms})
+
+    @property
+    def terms(self) -> tuple[Score, ...]:
+        """Those of its parts."""
+        return tuple(chain.from_iterable(part.terms for part in self.parts))
 
     @property
     def family(self) -> str:
-        """The families of both."""
-        return f"{self.first.family} + {self.second.family}"
+        """The families of its parts."""
+        return " + ".join(part.family for part in self.parts)
 
     @property
     def healthy_views(self) -> frozenset[View]:
-        """Those of both."""
-        return self.first.healthy_views | self.second.healthy_views
+        """Those of its parts."""
+        return frozenset[View]().union(*(part.healthy_views for part in self.parts))
+
+    @property
+    def rests(self) -> frozenset[PointView]:
+        """Those of its parts."""
+        return frozenset[PointView]().union(*(part.rests for part in self.parts))
+
+    @property
+    def needs_change(self) -> bool:
+        """Whether one of its parts does."""
+        return any(part.needs_change for part in self.parts)
 
     @property
     def cost(self) -> Cost:  # type: ignore[override]
-        """The higher of both costs."""
-        return max(self.first.cost, self.second.cost, key=list(Cost).index)
+        """The highest of its parts' costs."""
+        return max((part.cost for part in self.parts), key=list(Cost).index)
+
+    def with_neighbours(self, number: int) -> Score:
+        """As each part does."""
+        return self.with_parts([part.with_neighbours(number) for part in self.parts])
+
+    def toward(self, shift: Shift) -> Score:
+        """As each part does."""
+        return self.with_parts([part.toward(shift) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class Sum(Composition):
+    """The sum of two scores, the second `weight` times."""
+
+    first: Score
+    second: Score
+    weight: float = 1.0
+
+    @property
+    def parts(self) -> tuple[Score, ...]:
+        """Both."""
+        return self.first, self.second
+
+    def with_parts(self, parts: Sequence[Score]) -> Score:
+        """The sum of others."""
+        return replace(self, first=parts[0], second=parts[1])
+
+    def of_terms(self, found: Mapping[Score, Float64]) -> Float64:
+        """Add both: (n,)."""
+        return self.first.of_terms(found) + self.weight * self.second.of_terms(found)
+
+
+@dataclass(frozen=True)
+class Log(Composition):
+    """The natural logarithm of a score that is at least 0: ranks stay, sums become products."""
+
+    score: Score
+
+    @property
+    def parts(self) -> tuple[Score, ...]:
+        """The score."""
+        return (self.score,)
+
+    def with_parts(self, parts: Sequence[Score]) -> Score:
+        """The logarithm of another."""
+        return Log(*parts)
+
+    def of_terms(self, found: Mapping[Score, Float64]) -> Float64:
+        """Take it: (n,); of 0 that of the least positive float32, which maps can hold."""
+        return np.log(np.maximum(self.score.of_terms(found), np.finfo(np.float32).tiny))
 
 
 class Search(Score):

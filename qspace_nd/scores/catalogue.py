@@ -13,9 +13,10 @@ from difflib import get_close_matches
 from math import inf
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.base import Cost, Score
+from qspace_nd.scores.base import Cost, Log, Score, Sum
 from qspace_nd.scores.closest import ERROR, LIKELIHOOD, Generated
 from qspace_nd.scores.density import Density
+from qspace_nd.scores.directed import Directed
 from qspace_nd.scores.nearest import Nearest, NearestGaussian
 from qspace_nd.scores.reconstruction import (
     Reconstruction,
@@ -61,11 +62,17 @@ class Entry:
         return self.score.cost
 
 
+_LATENT = Nearest("q_bar", "q_bar")
+_PLACED = Nearest("placed", "placed")
+
+OURS = "ours"
+"""In place of a symbol: not in the paper."""
+
 # fmt: off
 CATALOGUE: dict[str, Entry] = {
     "input-distance": Entry("N x-y", "min_y |x - y|", Nearest("x", "x")),
     "latent-kl": Entry("N VAE-reg", "KL(q(x))", Regulariser()),
-    "latent-distance": Entry("N q̄-q̄y", "min_y |qm(x) - qm(y)|", Nearest("q_bar", "q_bar")),
+    "latent-distance": Entry("N q̄-q̄y", "min_y |qm(x) - qm(y)|", _LATENT),
     "latent-bhattacharyya": Entry("N q-qy", "min_y D_B(q(x), q(y))", NearestGaussian("q")),
     "latent-density": Entry("N qY", "-log mean_y q(y)[qm(x)]", Density("q_bar", "q")),
     "recon-error": Entry("N x-p̄(q̄)", "|x - pm(qm(x))|", Reconstruction(bar, error_bar, samples=1)),
@@ -90,8 +97,17 @@ CATALOGUE: dict[str, Entry] = {
     "generated-likelihood-bounded": Entry("N p̂b", "min_z -log p(z)[x], z in [-10, 10]^d", Generated(LIKELIHOOD, _BOX)),
     "neg-elbo": Entry("N -ELBO", "KL(q(x)) - log p(z)[x], z ~ q(x)", Regulariser() + Reconstruction(hat, likelihood, samples=1)),
     "neg-elbo-qhat": Entry("N -ELBO(q̂)", "KL(q(x)) + mean_i -log p(z_i)[x]", Regulariser() + Reconstruction(hat, likelihood)),
+    # Ours: what knows the place, and what knows a stated direction of change.
+    "placed-distance": Entry(OURS, "min_y |(f(x), place(x)) - (f(y), place(y))|", _PLACED),
+    "directed-distance": Entry(OURS, "d' S⁻¹ (qm(x) - m) / sqrt(d' S⁻¹ d), at the place", Directed()),
+    "latent-placed-distance": Entry(OURS, "log(latent-distance) + placed-distance", Sum(Log(_LATENT), _PLACED)),
+    "latent-directed-distance": Entry(OURS, "log(latent-distance) + directed-distance / 2", Sum(Log(_LATENT), Directed(), 0.5)),
+    "latent-placed-directed-distance": Entry(OURS, "log(latent-distance) + placed-distance + directed-distance / 2", Sum(Sum(Log(_LATENT), _PLACED), Directed(), 0.5)),
 }
 # fmt: on
+
+PAPER = tuple(name for name, entry in CATALOGUE.items() if entry.symbol != OURS)
+"""The scores of the paper, which take the signal alone."""
 
 
 def find_score(name: str) -> Entry:

@@ -46,6 +46,11 @@ class Nearest(Search):
         """The view w."""
         return frozenset({self.healthy_view})
 
+    @property
+    def rests(self) -> frozenset[PointView]:
+        """The features, where places are compared."""
+        return frozenset({"features"} if "placed" in (self.view, self.healthy_view) else ())
+
     def look(self, voxels: Views, block: Reference) -> Float64:
         """Distances to the nearest, ascending: (n, k), or as many as there are."""
         search = block.nearest(self.healthy_view, self.build)

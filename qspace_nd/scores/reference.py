@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qspace_nd.arrays import Float32
+from qspace_nd.arrays import Field, Float32
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
-from qspace_nd.scores.views import GaussianView, PointView, View, Views
+from qspace_nd.scores.norms import Norms
+from qspace_nd.scores.views import Background, GaussianView, PointView, View, Views
 from qspace_nd.searching.nearest import Build, Finder, NearestNeighbours
 from qspace_nd.system.scratch import ROWS
 
@@ -55,6 +56,10 @@ class Part:
         views.q  # noqa: B018
         return Part(self.subject, partial(_held, views))  # which can be pickled
 
+    def less(self, backgrounds: Mapping[str, Background]) -> Part:
+        """The part, of whose views these backgrounds are taken off (`Views.less`)."""
+        return replace(self, open=partial(_less, self.open, backgrounds))
+
     def pieces(self) -> Iterator[Part]:
         """The part in pieces of at most `scratch.ROWS` voxels."""
         stop = self.start + len(self)
@@ -64,6 +69,10 @@ class Part:
 
 def _held(views: Views) -> Views:
     return views
+
+
+def _less(opened: Callable[[], Views], backgrounds: Mapping[str, Background]) -> Views:
+    return opened().less(backgrounds)
 
 
 Trees = TypeVar("Trees")
@@ -81,6 +90,8 @@ class Reference:
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
         self._indexes: dict[tuple[str, object], object] = {}
+        self._norms: dict[str, Norms] = {}
+        self._filters: dict[object, Field] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -90,9 +101,17 @@ class Reference:
         """The subjects that the parts are of."""
         return frozenset(part.subject for part in self.parts)
 
+    @property
+    def is_located(self) -> bool:
+        """Whether it is known of all voxels where they lie."""
+        return all(part.views.is_located for part in self.parts)
+
     def dimensions(self, view: View) -> int:
         """How many numbers a view has of a voxel, of means where it is a Gaussian."""
-        network = self.parts[0].views.network
+        views = self.parts[0].views
+        if view in ("features", "placed"):
+            return views.features.shape[1] + 3 * (view == "placed")
+        network = views.network
         return network.latents if view in ("q", "q_bar") else network.channels
 
     def check(self, views: Iterable[View]) -> None:
@@ -172,6 +191,26 @@ class Reference:
             device = self.parts[0].views.network.device
             self._indexes[view, build] = build(self.points(view), device)
         return cast(Finder, self._indexes[view, build])
+
+    def norms(self, view: PointView) -> Norms:
+        """What a view is like at each place; its backgrounds are off the parts' views from then on.
+
+        It is computed once.
+        """
+        if view not in self._norms:
+            norms = Norms(self.parts, view)
+            self.parts = tuple(
+                part.less({view: norms.less(background)})
+                for part, background in zip(self.parts, norms.backgrounds, strict=True)
+            )
+            self._norms[view] = norms
+        return self._norms[view]
+
+    def filters(self, key: object, build: Callable[[Reference, Any], Field]) -> Field:
+        """What `build` makes of this reference and `key`, once."""
+        if key not in self._filters:
+            self._filters[key] = build(self, key)
+        return self._filters[key]
 
     def gaussians(
         self, view: GaussianView, build: Callable[[Iterator[Gaussian[Tensor]]], Trees]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.base import Score, Search
 from qspace_nd.scores.nearest import Nearest
 from qspace_nd.scores.reference import Reference
-from qspace_nd.scores.views import Views
+from qspace_nd.scores.views import PointView, Views
 from qspace_nd.searching.approximate import recall
 from qspace_nd.searching.nearest import by_all_pairs, by_lists
 from qspace_nd.system.memory import remaining
@@ -41,11 +41,25 @@ def score(
     memory : int, optional
         Bytes that the process may use; by default three quarters of what is available.
     """
+    voxels = _less_backgrounds(rules.values(), voxels, healthy)
+    terms = {term: name for name, rule in rules.items() for term in rule.terms}
+    looked = _look(terms, voxels, healthy, memory, progress)
     novelty = {name: np.empty(len(voxels), np.float32) for name in rules}
-    for name, found in _look(rules, voxels, healthy, memory, progress).items():
-        for rows, some in zip(_chunks(len(voxels)), found, strict=True):
-            novelty[name][rows] = _concluded(rules[name], some, len(healthy))
+    for number, rows in enumerate(_chunks(len(voxels))):
+        found = {
+            term: _concluded(term, some[number], len(healthy)) for term, some in looked.items()
+        }
+        for name, rule in rules.items():
+            novelty[name][rows] = rule.of_terms(found)
     return novelty
+
+
+def _less_backgrounds(rules: Iterable[Score], voxels: Views, healthy: Reference) -> Views:
+    """The voxels, less the backgrounds that rules do without; the healthy ones' too."""
+    for view in sorted(frozenset[PointView]().union(*(rule.rests for rule in rules))):
+        norms = healthy.norms(view)
+        voxels = voxels.less({view: norms.less(norms.background_of(voxels))})
+    return voxels
 
 
 def recall_of(rule: Nearest, voxels: Views, healthy: Reference, memory: int | None = None) -> float:
@@ -53,36 +67,36 @@ def recall_of(rule: Nearest, voxels: Views, healthy: Reference, memory: int | No
 
     The parameters are those of `score`.
     """
-    rules: dict[str, Score] = {
-        "found": rule.with_search(by_lists),
-        "nearest": rule.with_search(by_all_pairs),
+    rules: dict[Score, str] = {
+        rule.with_search(by_lists): "found",
+        rule.with_search(by_all_pairs): "nearest",
     }
     found = _look(rules, voxels, healthy, memory, SILENT)
-    return recall(*(np.concatenate(found[name]) for name in ("found", "nearest")))
+    return recall(*map(np.concatenate, found.values()))
 
 
 def _look(
-    rules: Mapping[str, Score],
+    rules: Mapping[Score, str],
     voxels: Views,
     healthy: Reference,
     memory: int | None,
     progress: Progress,
-) -> dict[str, list[NDArray[Any]]]:
-    """What each rule finds of the voxels, before it is concluded: chunks of (n, ...)."""
-    searches = [rule for rule in rules.values() if isinstance(rule, Search)]
+) -> dict[Score, list[NDArray[Any]]]:
+    """What each rule, told of by its name, finds before it is concluded: chunks of (n, ...)."""
+    searches = [rule for rule in rules if isinstance(rule, Search)]
     voxels.q  # noqa: B018  once for all blocks
     blocks = _blocks(searches, healthy, memory)
     steps = len(rules) + len(searches) * (len(blocks) - 1)
-    found: dict[str, list[NDArray[Any]]] = {name: [] for name in rules}
+    found: dict[Score, list[NDArray[Any]]] = {rule: [] for rule in rules}
     with progress.task("Scoring voxels", len(voxels) * steps) as task:
         while blocks:
             block = blocks.pop(0)  # so that a block's indexes go before the next one's are built
             for number, rows in enumerate(_chunks(len(voxels))):
                 chunk = voxels[rows]
-                for name, rule in rules.items():
-                    before = found[name]
+                for rule, name in rules.items():
+                    before = found[rule]
                     if number == len(before):
-                        before.append(_found(rule, chunk, block))
+                        before.append(_found(rule, chunk, block, healthy))
                     elif isinstance(rule, Search):
                         before[number] = rule.join(before[number], rule.look(chunk, block))
                     else:
@@ -104,8 +118,8 @@ def _chunks(number: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, number, _CHUNK)]
 
 
-def _found(rule: Score, voxels: Views, block: Reference) -> NDArray[Any]:
-    return rule.look(voxels, block) if isinstance(rule, Search) else rule(voxels, block)
+def _found(rule: Score, voxels: Views, block: Reference, healthy: Reference) -> NDArray[Any]:
+    return rule.look(voxels, block) if isinstance(rule, Search) else rule(voxels, healthy)
 
 
 def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:

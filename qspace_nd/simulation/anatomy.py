@@ -6,56 +6,13 @@ lies in ICBM152 (MNI) space, the common space.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64
+from qspace_nd.arrays import Field, Float32, Float64
 from qspace_nd.errors import InputError
-
-
-@dataclass(frozen=True)
-class Field:
-    """Maps on a lattice in the world frame, interpolated linearly.
-
-    Attributes
-    ----------
-    values : array (K, X, Y, Z)
-    affine : array (4, 4)
-        From lattice indices to mm.
-    """
-
-    values: Float32
-    affine: Float64
-
-    def at(self, points: Float32) -> Float32:
-        """The maps at `points` (..., 3) in mm: (..., K); beyond the lattice its border goes on."""
-        from scipy import ndimage
-
-        inverse = np.linalg.inv(self.affine).astype(np.float32)
-        indices = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-        result = np.empty((*points.shape[:-1], len(self.values)), np.float32)
-        for k, values in enumerate(self.values):
-            ndimage.map_coordinates(values, indices, result[..., k], order=1, mode="nearest")
-        return result
-
-    def gradient(self) -> Field:
-        """The maps' derivatives per mm, on a lattice along the world axes: (3K, X, Y, Z)."""
-        spacing = np.diag(self.affine)[:3]
-        derivatives = [np.stack(np.gradient(values, *spacing)) for values in self.values]
-        return Field(np.concatenate(derivatives).astype(np.float32), self.affine)
-
-    def averaged(self, voxel_size: float) -> Field:
-        """Partial volume: every value becomes the mean over a cube of `voxel_size` mm around it."""
-        from scipy import ndimage
-
-        values = self.values
-        for axis, spacing in enumerate(np.linalg.norm(self.affine[:3, :3], axis=0), start=1):
-            taps = _box(max(voxel_size / spacing, 1.0))
-            values = ndimage.correlate1d(values, taps, axis=axis, mode="constant")
-        return Field(values, self.affine)
 
 
 @dataclass(frozen=True)
@@ -184,13 +141,6 @@ def _grid_around(maps: Field, voxel_size: float) -> tuple[tuple[int, int, int], 
     affine = np.diag([-voxel_size, voxel_size, voxel_size, 1.0])
     affine[:3, 3] = middle - affine[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
     return (x, y, z), affine
-
-
-def _box(width: float) -> Float64:
-    """The taps of a mean over `width` samples, an odd number of them, the outer ones in part."""
-    reach = math.ceil((width - 1) / 2)
-    offsets = np.abs(np.arange(-reach, reach + 1))
-    return np.asarray(np.clip(width / 2 + 0.5 - offsets, 0, 1) / width)
 
 
 def smooth_field(rng: np.random.Generator, channels: int, length: float) -> Field:

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64
-from qspace_nd.simulation.anatomy import Field, icbm152_tissues, lattice_points
+from qspace_nd.arrays import Field, Float32, Float64
+from qspace_nd.simulation.anatomy import icbm152_tissues, lattice_points
 
 _SPACING = 3  # mm of the lattice on which maps are compared
 _WIDTHS = (8.0, 4.0)  # mm: the blurs of the maps, coarse first

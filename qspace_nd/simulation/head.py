@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.arrays import Bools, Field, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError
-from qspace_nd.simulation.anatomy import Anatomy, Field, lattice_points, smooth_field
+from qspace_nd.simulation.anatomy import Anatomy, lattice_points, smooth_field
 from qspace_nd.simulation.lesions import LESION_KINDS, LesionKind, LesionMask, lesion_field
 from qspace_nd.simulation.mass_effect import SEVERITY, Tumour, before_growth, followed_by
 from qspace_nd.simulation.nuisance import SMOOTH, Nuisance

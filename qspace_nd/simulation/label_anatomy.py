@@ -11,10 +11,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.arrays import Bools, Field, Float32, Float64
 from qspace_nd.errors import LabelError, listed
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.simulation.anatomy import Anatomy, Field
+from qspace_nd.simulation.anatomy import Anatomy
 from qspace_nd.simulation.common_space import affine_to_icbm152, overlap
 
 COARSEST = 3.0

@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from qspace_nd.arrays import Bools, Float64, Int64
+from qspace_nd.arrays import Bools, Field, Float64, Int64
 from qspace_nd.errors import ArrayError
-from qspace_nd.simulation.anatomy import Field, icbm152_tissues
+from qspace_nd.simulation.anatomy import icbm152_tissues
 
 LesionMask = tuple[Bools, Float64]
 """A mask (X, Y, Z) and its affine (4, 4)."""

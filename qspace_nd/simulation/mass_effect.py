@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64, Int64
+from qspace_nd.arrays import Field, Float32, Float64, Int64
 from qspace_nd.errors import InputError
-from qspace_nd.simulation.anatomy import Field, lattice_points
+from qspace_nd.simulation.anatomy import lattice_points
 from qspace_nd.simulation.lesions import WHITE_ENOUGH, LesionMask, add_blob
 
 MOST = 15.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import PAPER
 from qspace_nd.scores.reference import Reference
 
 Novelties = dict[str, NDArray[np.float32]]
@@ -48,7 +48,7 @@ def voxels() -> NDArray[np.float32]:
 @pytest.fixture(scope="session")
 def novelties(trained: NoveltyModel, voxels: NDArray[np.float32]) -> Novelties:
     """All scores of the voxels."""
-    return trained.novelties(voxels, list(CATALOGUE))
+    return trained.novelties(voxels, list(PAPER))
 
 
 def with_reference(model: NoveltyModel, reference: Reference) -> NoveltyModel:
@@ -88,7 +88,7 @@ def images() -> NDArray[np.float32]:
 @pytest.fixture(scope="session")
 def novelties_of_images(trained_on_images: NoveltyModel, images: NDArray[np.float32]) -> Novelties:
     """All scores of the images."""
-    return trained_on_images.novelties(images, list(CATALOGUE))
+    return trained_on_images.novelties(images, list(PAPER))
 
 
 def cloud(number: int, dimensions: int, seed: int) -> Gaussian[torch.Tensor]:

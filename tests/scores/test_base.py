@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.scores.base import Cost, Search
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE, PAPER
 from qspace_nd.scores.density import Density
 from qspace_nd.scores.nearest import Nearest, NearestGaussian
 from qspace_nd.scores.reconstruction import Reconstruction, Regulariser, bar, error_bar, least
@@ -19,7 +19,7 @@ def test_a_sum_costs_as_much_as_its_dearer_term() -> None:
 
 def test_a_subject_can_be_left_out_of_the_reference(trained: NoveltyModel) -> None:
     known = trained.reference_.parts[1].views.x[:20].numpy()
-    names = [name for name, entry in CATALOGUE.items() if entry.score.healthy_views]
+    names = [name for name in PAPER if CATALOGUE[name].score.healthy_views]
     with_own = trained.novelties(known, names)
     without = trained.novelties(known, names, leave_out="b")
     for name in names:
@@ -28,9 +28,9 @@ def test_a_subject_can_be_left_out_of_the_reference(trained: NoveltyModel) -> No
 
 def test_a_score_that_names_no_view_of_healthy_voxels_looks_at_none(trained: NoveltyModel) -> None:
     views = trained.reference_.parts[0].views[:20]
-    for name, entry in CATALOGUE.items():
-        if not entry.score.healthy_views:
-            assert entry.score(views, None).shape == (20,), name  # type: ignore[arg-type]
+    for name in PAPER:
+        if not CATALOGUE[name].score.healthy_views:
+            assert CATALOGUE[name].score(views, None).shape == (20,), name  # type: ignore[arg-type]
 
 
 def test_a_score_names_the_views_of_healthy_voxels_that_it_looks_at() -> None:
@@ -38,11 +38,12 @@ def test_a_score_names_the_views_of_healthy_voxels_that_it_looks_at() -> None:
     assert NearestGaussian("q").healthy_views == {"q"}
     assert Density("x", "p").healthy_views == {"p"}
     assert (Regulariser() + Nearest("x", "x") + NearestGaussian("q")).healthy_views == {"x", "q"}
-    for name, entry in CATALOGUE.items():
-        assert bool(entry.score.healthy_views) == isinstance(entry.score, Search), name
+    for name in PAPER:
+        score = CATALOGUE[name].score
+        assert bool(score.healthy_views) == isinstance(score, Search), name
 
 
 def test_a_number_of_neighbours_changes_distances_to_the_nearest_alone() -> None:
     for name, entry in CATALOGUE.items():
         changed = entry.score.with_neighbours(7) != entry.score
-        assert changed == (entry.family == "Nearest"), name
+        assert changed == ("Nearest" in entry.family.split(" + ")), name

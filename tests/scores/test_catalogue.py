@@ -17,7 +17,7 @@ from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.scores import reference as reference_module
 from qspace_nd.scores import scoring
 from qspace_nd.scores.base import Cost, Search
-from qspace_nd.scores.catalogue import CATALOGUE, Entry, find_score, markdown_table
+from qspace_nd.scores.catalogue import CATALOGUE, PAPER, Entry, find_score, markdown_table
 from qspace_nd.scores.nearest import Nearest
 from qspace_nd.scores.reconstruction import Regulariser
 from qspace_nd.scores.reference import Reference
@@ -26,7 +26,7 @@ from tests.scores.conftest import CHANNELS, LATENTS, Novelties, with_first, with
 
 Values = NDArray[np.float64]
 
-NAMES = list(CATALOGUE)
+NAMES = list(PAPER)
 
 
 # The contract. Each function checks one line of it for one score.

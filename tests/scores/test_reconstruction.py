@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import PAPER
 from tests.scores.conftest import Novelties
 
-MINIMA = [name for name in CATALOGUE if name.endswith("-min")]
+MINIMA = [name for name in PAPER if name.endswith("-min")]
 
 
 @pytest.mark.parametrize("name", MINIMA)

@@ -33,7 +33,7 @@ def views(number: int, seed: int) -> Views:
 HEALTHY = Reference([Part("ann", partial(views, 50, 1)), Part("bob", partial(views, 50, 2))])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sum(Search):
     """The sum of all healthy channels beside a voxel's own: every block counts once."""
 
@@ -54,7 +54,7 @@ class Sum(Search):
         return {"sums": 100}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class First(Score):
     """The first channel."""
 

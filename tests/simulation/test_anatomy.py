@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qspace_nd.arrays import Field
 from qspace_nd.errors import InputError
-from qspace_nd.simulation.anatomy import Anatomy, Field, lattice_points, smooth_field
+from qspace_nd.simulation.anatomy import Anatomy, lattice_points, smooth_field
 
 LITRE = 1e6  # mm³
 

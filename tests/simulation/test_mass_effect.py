@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from qspace_nd.arrays import Field
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.simulation.anatomy import Anatomy, Field, icbm152_tissues, lattice_points
+from qspace_nd.simulation.anatomy import Anatomy, icbm152_tissues, lattice_points
 from qspace_nd.simulation.cohort import Simulation, simulate_cohort
 from qspace_nd.simulation.head import simulate_subject
 from qspace_nd.simulation.mass_effect import draw_tumour

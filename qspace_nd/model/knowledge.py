@@ -1,0 +1,66 @@
+"""What a score is told beside the signal: where voxels lie, and which change is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from qspace_nd.diffusion.changes import Alteration, find_change
+from qspace_nd.diffusion.tensor import has_tensor
+from qspace_nd.errors import InputError
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.protocol import RAW
+from qspace_nd.scores.base import Score
+from qspace_nd.scores.reference import Reference
+from qspace_nd.scores.views import Views
+
+
+def directed(rule: Score, toward: str | None, acquisition: Acquisition | None) -> Score:
+    """The rule, which looks for the change `toward` where it looks for any.
+
+    Raises
+    ------
+    InputError
+        It needs a change and none is stated, there is none of that name, or the model's channels
+        are none that a tensor can be fitted to.
+    """
+    if not rule.needs_change:
+        return rule
+    if toward is None:
+        raise InputError(
+            "A directed score needs the change that is looked for; state it, with --toward "
+            "demyelination for instance."
+        )
+    return rule.toward(_shift(toward, acquisition))
+
+
+@lru_cache(maxsize=8)  # so that what is made for a change is found again
+def _shift(toward: str, acquisition: Acquisition | None) -> Alteration:
+    change = find_change(toward)
+    if acquisition is None or acquisition.features != RAW or not has_tensor(acquisition.gradients):
+        raise InputError(
+            f"The change {toward} cannot be looked for: it is one of the diffusion tensor, and the "
+            f"model's channels are no volumes at b=0 and six directions or more."
+        )
+    assert acquisition.gradients is not None
+    return Alteration(change, acquisition.gradients, acquisition.channel_means)
+
+
+def require_places(rules: Mapping[str, Score], healthy: Reference, voxels: Views) -> None:
+    """Check that it is known where voxels lie, where a score needs it.
+
+    Raises
+    ------
+    InputError
+        It is not.
+    """
+    for name, rule in rules.items():
+        if not rule.rests:
+            continue
+        if not healthy.is_located:
+            raise InputError(
+                f"The score {name} needs places, and the model has no template; fit it again on "
+                f"four people or more, with --template."
+            )
+        if not voxels.is_located:
+            raise InputError(f"The score {name} needs places; say where the voxels lie (located).")

@@ -1,0 +1,246 @@
+"""What is normal at a place: healthy people's means and spreads on a lattice in the template.
+
+A person's voxels differ from other people's broadly too: by the receive field, by the gain, by the
+whole scan's level. That is the person's *background*, and no lesion: what is left of the difference
+from the others' mean at the place when it is smoothed widely. Views can be had less it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qspace_nd.arrays import Field, Float32, Float64
+from qspace_nd.scores.views import Background, PointView, Views
+
+if TYPE_CHECKING:
+    from qspace_nd.scores.reference import Part
+
+SPACING = 3.0
+"""mm between the nodes of the lattice."""
+
+NEAR = 3.0
+"""mm: the standard deviation of the Gaussian that voxels count by as lying at a place."""
+
+BROAD = 25.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+"""mm: that of the Gaussian which makes a background; its full width at half maximum is 25 mm."""
+
+CLIP = 2.0
+"""Standard deviations at the place beyond which a difference counts no more in a background."""
+
+_MARGIN = 4  # nodes around the outermost voxels
+_FAINT = 0.05  # voxels that the mean over all places counts for, where there is hardly any voxel
+_LEAST_VARIANCE = 1e-12  # of what does not vary at all
+_TRUNCATE = 3.0  # standard deviations of a Gaussian
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Nodes in the template, `SPACING` apart.
+
+    Attributes
+    ----------
+    origin : (3,) array
+        mm, of the first node: a multiple of the spacing.
+    shape : (X, Y, Z)
+    """
+
+    origin: Float64
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def around(points: Iterable[Float32]) -> Lattice:
+        """The lattice that holds points, which come in arrays (n, 3), mm."""
+        ends = [(some.min(axis=0), some.max(axis=0)) for some in points if len(some)]
+        low = np.floor(np.min([end[0] for end in ends], axis=0) / SPACING) - _MARGIN
+        high = np.ceil(np.max([end[1] for end in ends], axis=0) / SPACING) + _MARGIN
+        return Lattice(low * SPACING, tuple(int(n) for n in high - low + 1))
+
+    def sums(self, points: Float32, values: Float64) -> Float64:
+        """Sums of values (n, K) over the points (n, 3) that each node is the nearest to.
+
+        (K, X, Y, Z); points beyond the lattice count at its border.
+        """
+        found = np.rint((points - self.origin) / SPACING).astype(np.intp)
+        found = np.clip(found, 0, np.array(self.shape) - 1)
+        nodes, size = np.ravel_multi_index(tuple(found.T), self.shape), math.prod(self.shape)
+        sums = [np.bincount(nodes, column, size) for column in values.T]
+        return np.asarray(np.stack(sums).reshape(-1, *self.shape), np.float64)
+
+    def mean_near(self, pieces: Iterable[tuple[Float32, Float64]]) -> Float64:
+        """The mean of values (n, K) of points (n, 3), in pieces, near each node: (K, X, Y, Z).
+
+        Where there are hardly any, it is that of all.
+        """
+        total = np.zeros(())
+        for points, values in pieces:
+            total = total + self.sums(points, _counted(values))
+        whole = total.reshape(len(total), -1, 1, 1).sum(axis=1, keepdims=True)
+        number, *sums = _smoothed(total, NEAR) + _FAINT * whole / whole[0]
+        return np.asarray(np.stack(sums) / number)
+
+    def field(self, values: Float64) -> Field:
+        """Maps (K, X, Y, Z) as a field in the template."""
+        affine = np.diag([SPACING, SPACING, SPACING, 1.0])
+        affine[:3, 3] = self.origin
+        return Field(values.astype(np.float32), affine)
+
+
+class Norms:
+    """What a view of healthy voxels is like at each place, when people's backgrounds are off.
+
+    A subject's background is taken from the differences to the mean of all *others*. With one
+    subject there are no others, and nothing is known of how people differ.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Healthy voxels that have places.
+    view : PointView
+        "features" or "q_bar", of K numbers.
+
+    Attributes
+    ----------
+    lattice : Lattice
+    backgrounds : list of Field (K)
+        Of each part.
+    weight : (X, Y, Z) array
+        How many healthy voxels lie near each node, those further away counting less.
+    spread : (K,) array
+        Standard deviation over the whole brain, less the backgrounds.
+    mean, covariance : (K, X, Y, Z) array, (K, K, X, Y, Z) array
+        Of the voxels near each node, less the backgrounds, by `spread`.
+    typical_covariance : (K, K) array
+        The mean over all voxels.
+    """
+
+    def __init__(self, parts: Sequence[Part], view: PointView) -> None:
+        self._view = view
+        self.lattice = Lattice.around(
+            views.located.points.numpy() for views in chain.from_iterable(map(_pieces, parts))
+        )
+        everyone = self._sums(parts)
+        self._everyone = _Level.of(everyone, self.lattice)
+        self.backgrounds: list[Field] = []
+        subjects = {part.subject for part in parts}
+        others: dict[str, _Level] = {}
+        for part in parts:
+            if len(subjects) > 1 and part.subject not in others:
+                own = self._sums([one for one in parts if one.subject == part.subject])
+                others = {part.subject: _Level.of(everyone - own, self.lattice)}  # the last alone
+            level = others.get(part.subject, self._everyone)
+            self.backgrounds.append(self._background(_pieces(part), level))
+        self._sum_up(parts)
+
+    def background_of(self, voxels: Views) -> Field:
+        """The background (K) of a person who is none of the healthy ones."""
+        return self._background([voxels], self._everyone)
+
+    def less(self, background: Field) -> Background:
+        """What is taken off a person's voxels, and what the rest is divided by: `spread`."""
+        return Background(background, self.spread.astype(np.float32))
+
+    def _sums(self, parts: Iterable[Part]) -> Float64:
+        """Number, sums and sums of squares of voxels at each node: (1 + 2 K, X, Y, Z)."""
+        return self._total(
+            chain.from_iterable(map(_pieces, parts)),
+            lambda points, values: np.concatenate([values, values**2], axis=1),
+        )
+
+    def _background(self, pieces: Iterable[Views], others: _Level) -> Field:
+        def clipped(points: Float32, values: Float64) -> Float64:
+            most = CLIP * others.spread.at(points)
+            return np.clip(values - others.mean.at(points), -most, most)
+
+        number, *sums = _smoothed(self._total(pieces, clipped), BROAD)
+        return self.lattice.field(np.stack(sums) / (number + _FAINT))
+
+    def _sum_up(self, parts: Sequence[Part]) -> None:
+        """Sum up what is left of all voxels when their backgrounds are off."""
+        backgrounds = chain.from_iterable(
+            [background] * sum(1 for _ in part.pieces())
+            for part, background in zip(parts, self.backgrounds, strict=True)
+        )
+
+        def moments(points: Float32, values: Float64) -> Float64:
+            left = values - next(backgrounds).at(points)
+            first, second = np.triu_indices(left.shape[1])
+            return np.concatenate([left, left[:, first] * left[:, second]], axis=1)
+
+        total = self._total(chain.from_iterable(map(_pieces, parts)), moments)
+        whole = total.reshape(len(total), -1, 1, 1).sum(axis=1, keepdims=True)
+        near = _smoothed(total, NEAR)
+        self.weight = near[0]
+        mean, covariance = _moments_of(whole)
+        self.spread = np.sqrt(np.maximum(np.diagonal(covariance[..., 0, 0, 0]), _LEAST_VARIANCE))
+        unit = self.spread[:, None, None, None]
+        mean, covariance = _moments_of(near + _FAINT * whole / whole[0])
+        self.mean = mean / unit
+        self.covariance = covariance / (unit * unit[:, None])
+        shares = total[0] / whole[0]
+        self.typical_covariance = np.einsum("ijxyz,xyz->ij", self.covariance, shares)
+
+    def _total(self, pieces: Iterable[Views], of: Callable[[Float32, Float64], Float64]) -> Float64:
+        """Number of voxels at each node, and sums of what is made `of` their places and values."""
+        total = np.zeros(())
+        for views in pieces:
+            points = views.located.points.numpy()
+            made = of(points, views.point(self._view).numpy().astype(np.float64))
+            total = total + self.lattice.sums(points, _counted(made))
+        return total
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Means and standard deviations (K) of voxels near each place."""
+
+    mean: Field
+    spread: Field
+
+    @staticmethod
+    def of(sums: Float64, lattice: Lattice) -> _Level:
+        """From numbers, sums and sums of squares (1 + 2 K, X, Y, Z) at the nodes."""
+        whole = sums.reshape(len(sums), -1).sum(axis=1)[:, None, None, None]
+        number, *rest = _smoothed(sums, NEAR)
+        means = (np.stack(rest) + _FAINT * whole[1:] / whole[0]) / (number + _FAINT)
+        first, second = np.split(means, 2)
+        spread = np.sqrt(np.maximum(second - first**2, 0.0))
+        return _Level(lattice.field(first), lattice.field(spread))
+
+
+def _moments_of(sums: Float64) -> tuple[Float64, Float64]:
+    """Mean (K, ...) and covariance (K, K, ...) by numbers, sums and sums of products."""
+    number, *rest = sums
+    means = np.stack(rest) / number
+    k = next(k for k in range(1, len(means)) if k + k * (k + 1) // 2 == len(means))
+    first, second = np.triu_indices(k)
+    covariance = np.empty((k, k, *number.shape))
+    covariance[first, second] = means[k:] - means[first] * means[second]
+    covariance[second, first] = covariance[first, second]
+    return means[:k], covariance
+
+
+def _counted(values: Float64) -> Float64:
+    """Values (n, K) behind a column of ones: (n, 1 + K)."""
+    return np.concatenate([np.ones((len(values), 1)), values], axis=1)
+
+
+def _pieces(part: Part) -> Iterator[Views]:
+    return (piece.views for piece in part.pieces())
+
+
+def _smoothed(values: Float64, width: float) -> Float64:
+    """Sums over nodes near each (K, X, Y, Z), weighted by a Gaussian of `width` mm, 1 at 0."""
+    from scipy import ndimage
+
+    sigma = width / SPACING
+    reach = round(_TRUNCATE * sigma)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    for axis in (1, 2, 3):
+        values = ndimage.correlate1d(values, taps, axis=axis, mode="constant")
+    return values
