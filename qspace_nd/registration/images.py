@@ -1,0 +1,147 @@
+"""What of a scan is registered: anisotropy and the signal at b=0, on a coarse lattice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.errors import ArrayError
+
+SPACING = 3.0
+"""mm between the nodes of the lattices that registration works on."""
+
+ANISOTROPY, UNWEIGHTED = 0, 1
+"""Which of an image's two values is which."""
+
+_MARGIN = 12.0  # mm around the brain, where the scan has so much
+_BRIGHTEST = 5.0  # times the median: fluid; more is noise, fat or a hot voxel
+_LEAST_EXTENT = 24.0  # mm
+_FWHM = math.sqrt(8 * math.log(2))  # of a Gaussian, in standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A scan's anisotropy and signal at b=0, for registration.
+
+    The lattice has the scan's own axes, in the order and sense of the closest world axes, and ends
+    where the scan ends: what lies beyond was not seen, and is not taken for the air around a head.
+
+    Attributes
+    ----------
+    values : array (2, X, Y, Z) float32
+        Fractional anisotropy, and the signal at b=0 over its median in the brain; 0 outside.
+    mask : array (X, Y, Z) bool
+        The brain.
+    affine : array (4, 4)
+        From the lattice's indices to mm in the world.
+    """
+
+    values: Float32
+    mask: Bools
+    affine: Float64
+
+    @property
+    def anisotropy(self) -> Float32:
+        """Fractional anisotropy, (X, Y, Z)."""
+        return np.asarray(self.values[ANISOTROPY])
+
+
+def images_of(features: Float32, mask: Bools, affine: Float64) -> Images:
+    """Put features of a scan's voxels on a lattice for registration, whatever the voxels' size.
+
+    Finer scans are smoothed to the lattice's resolution, coarser ones are interpolated.
+
+    Parameters
+    ----------
+    features : array (n, 3)
+        Of `diffusion.tensor.tissue_features`: log b=0, log mean diffusivity, anisotropy.
+    mask : array (X, Y, Z) bool
+        The n voxels that they are of, in C order.
+    affine : array (4, 4)
+        From the scan's voxel indices to mm in the world.
+
+    Raises
+    ------
+    ArrayError
+        The shapes do not belong together, a feature is not finite, or the brain is less than 24 mm
+        in a direction.
+    """
+    _require(features, mask)
+    values = np.zeros((3, *mask.shape), np.float32)
+    unweighted = np.exp(features[:, 0] - np.median(features[:, 0]))
+    values[ANISOTROPY, mask] = features[:, 2]
+    values[UNWEIGHTED, mask] = np.minimum(unweighted, _BRIGHTEST)
+    values[2, mask] = 1.0
+    values, affine = _upright(values, affine)
+    values, affine = _cropped(values, affine)
+    values, affine = _resampled(values, affine)
+    brain = values[2] >= 0.5
+    return Images(np.where(brain, values[:2], 0), brain, affine)
+
+
+def _require(features: Float32, mask: Bools) -> None:
+    if features.shape != (np.count_nonzero(mask), 3) or mask.ndim != 3 or not len(features):
+        raise ArrayError(
+            f"The features have the shape {features.shape} and the mask {mask.shape} holds "
+            f"{np.count_nonzero(mask)} voxels; expected (n, 3) and a mask (X, Y, Z) of n voxels."
+        )
+    if not np.isfinite(features).all():
+        raise ArrayError("A feature to register by is not finite; give finite ones.")
+
+
+def _upright(values: Float32, affine: Float64) -> tuple[Float32, Float64]:
+    """Put the axes of (K, X, Y, Z) in the order and sense of the closest world axes."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    orientation = io_orientation(affine)
+    turned = [apply_orientation(one, orientation) for one in values]
+    return np.stack(turned), affine @ inv_ornt_aff(orientation, values.shape[1:])
+
+
+def _cropped(values: Float32, affine: Float64) -> tuple[Float32, Float64]:
+    """Cut to the brain, the last of the values, and a margin."""
+    from scipy import ndimage
+
+    (box,) = ndimage.find_objects(values[-1].astype(np.uint8))
+    sizes = _sizes(affine)
+    margins = [math.ceil(_MARGIN / size) for size in sizes]
+    extents = [(side.stop - side.start) * size for side, size in zip(box, sizes, strict=True)]
+    if min(extents) < _LEAST_EXTENT:
+        raise ArrayError(
+            f"The brain is {min(extents):.0f} mm from end to end in one direction; expected "
+            f"{_LEAST_EXTENT:.0f} mm or more to register it by."
+        )
+    starts = [max(0, side.start - margin) for side, margin in zip(box, margins, strict=True)]
+    stops = [side.stop + margin for side, margin in zip(box, margins, strict=True)]
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ starts
+    return values[:, *map(slice, starts, stops)], affine
+
+
+def _resampled(values: Float32, affine: Float64) -> tuple[Float32, Float64]:
+    """Put values (K, X, Y, Z) on nodes `SPACING` apart that span all voxels."""
+    from scipy import ndimage
+
+    sizes = _sizes(affine)
+    shape = np.array(values.shape[1:])
+    nodes = np.ceil((shape - 1) * sizes / SPACING - 1e-6).astype(int) + 1
+    step = SPACING / sizes  # in voxels
+    start = ((shape - 1) - (nodes - 1) * step) / 2  # the lattice's middle is the scan's
+    blur = np.sqrt(np.maximum(SPACING**2 - sizes**2, 0)) / _FWHM / sizes
+    result = np.empty((len(values), *nodes), np.float32)
+    for one, node in zip(values, result, strict=True):
+        smooth = ndimage.gaussian_filter(one, blur, mode="nearest")
+        ndimage.affine_transform(smooth, step, start, node.shape, node, order=1, mode="nearest")
+    to_voxels = np.diag([*step, 1.0])
+    to_voxels[:3, 3] = start
+    return result, affine @ to_voxels
+
+
+def _sizes(affine: NDArray[np.floating[Any]]) -> Float64:
+    """The lengths of a lattice's steps in mm."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))

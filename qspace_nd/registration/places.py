@@ -1,0 +1,100 @@
+"""Where the points of a scan lie in a template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qspace_nd.arrays import Float32, Float64
+from qspace_nd.registration.alignment import align, moved
+from qspace_nd.registration.images import Images
+
+_ITERATIONS = [20, 20, 10]  # of SyN, coarse first
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """A scan's affine and diffeomorphic map to a template.
+
+    Attributes
+    ----------
+    affine : array (4, 4)
+        From mm in the scan's world to mm in the template's.
+    warp : dipy.align.imwarp.DiffeomorphicMap or None
+        From the scan to the template, the affine within it; None for the affine alone.
+    residual : float
+        How unlike the template's anisotropy the scan's is where it was brought: 0 for alike, 1 for
+        nothing in common.
+    """
+
+    affine: Float64
+    warp: Any
+    residual: float = float("nan")
+
+    def at(self, points: Float32 | Float64) -> Float32:
+        """Bring points (n, 3), in mm of the scan's world, to the template: (n, 3), in mm."""
+        if self.warp is None:
+            return moved(points, self.affine).astype(np.float32)
+        there = self.warp.transform_points(np.asarray(points, np.float64))
+        return np.asarray(there, np.float32)
+
+    def back(self, points: Float32 | Float64) -> Float32:
+        """Bring points (n, 3), in mm of the template, to the scan's world: (n, 3), in mm."""
+        if self.warp is None:
+            return moved(points, np.linalg.inv(self.affine)).astype(np.float32)
+        there = self.warp.transform_points_inverse(np.asarray(points, np.float64))
+        return np.asarray(there, np.float32)
+
+
+def register(images: Images, template: Images, affine: Float64 | None = None) -> Registration:
+    """Bring a scan to a template: an affine, and symmetric normalisation from there.
+
+    SyN (Avants et al., Medical Image Analysis 12:26, 2008) of the anisotropies by their
+    cross-correlation, on the scan's lattice: what the scan did not cover pulls at nothing.
+
+    Parameters
+    ----------
+    images : Images
+    template : Images
+    affine : array (4, 4), optional
+        From the scan's world to the template's, where it is known already.
+    """
+    from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
+    from dipy.align.metrics import CCMetric
+
+    affine = align(images, template) if affine is None else affine
+    search = SymmetricDiffeomorphicRegistration(CCMetric(3), level_iters=_ITERATIONS)
+    search.verbosity = 0
+    warp = search.optimize(
+        images.anisotropy,
+        template.anisotropy,
+        static_grid2world=images.affine,
+        moving_grid2world=template.affine,
+        prealign=affine,
+    )
+    registered = Registration(affine, warp)
+    return Registration(affine, warp, residual(images, template, registered))
+
+
+def residual(images: Images, template: Images, registration: Registration) -> float:
+    """One less the correlation of the scan's anisotropy with the template's at its places."""
+    nodes = moved(np.argwhere(images.mask), images.affine)
+    theirs = sampled(template, registration.at(nodes))[:, 0]
+    ours = images.anisotropy[images.mask]
+    return float(1 - np.corrcoef(np.nan_to_num(theirs), ours)[0, 1])
+
+
+def sampled(images: Images, points: Float32 | Float64) -> Float32:
+    """Interpolate the values of images at points (n, 3) of their world: (n, 2).
+
+    Beyond the lattice they are not a number.
+    """
+    from scipy import ndimage
+
+    indices = moved(points, np.linalg.inv(images.affine)).T
+    values = np.empty((len(points), 2), np.float32)
+    for one, into in zip(images.values, values.T, strict=True):
+        into[:] = ndimage.map_coordinates(one, indices, order=1, cval=np.nan)
+    return values
