@@ -107,6 +107,13 @@ class _Latents(click.ParamType[Widths]):
     help="Add the scans to the healthy reference of the model that is there; its network stays.",
 )
 @option(
+    "--template/--no-template",
+    heading=NETWORK,
+    default=None,
+    help="Register the scans to their common template, for scores that know the place: half a "
+    "minute a scan.  [default: with four people or more, where b-values allow it]",
+)
+@option(
     "--epochs",
     heading=NETWORK,
     type=Whole(1, 10**6),
@@ -135,6 +142,7 @@ def command(
     kl_weight: float | None,
     tune: bool,
     add: bool,
+    template: bool | None,
     epochs: int | None,
     validation: float,
     options: Any,
@@ -173,13 +181,27 @@ def command(
         model,
         features=features,
         tuned=_free() if tune else None,
+        template=template,
         force=force,
         **how,
     )
     _log.info(f"The model is in {model}/; next: qspace-nd map, of a patient's scan")
 
 
-_SETTINGS = ("features", "latents", "preset", "kl_weight", "tune", "epochs", "validation", "seed")
+_SETTINGS = (
+    *("features", "latents", "preset", "kl_weight", "tune", "template", "epochs"),
+    *("validation", "seed"),
+)
+    "features",
+    "latents",
+    "preset",
+    "kl_weight",
+    "tune",
+    "template",
+    "epochs",
+    "validation",
+    "seed",
+)
 
 
 def _refuse_settings() -> None:

@@ -24,7 +24,7 @@ from qspace_nd.cli.options import (
 )
 from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
-from qspace_nd.scores.names import DEFAULT_SCORE
+from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE
 from qspace_nd.workflows.settings import EXACT, SEARCHES
 
 _log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ _log = logging.getLogger(__name__)
     "scores",
     heading=NOVELTY,
     multiple=True,
-    default=[DEFAULT_SCORE],
-    show_default=True,
+    default=[],
     metavar="NAME",
-    help="Novelty score, see `qspace-nd scores`; may be repeated, or be all.",
+    help="Novelty score, see `qspace-nd scores`; may be repeated, or be all: those of the paper.  "
+    f"[default: {DEFAULT_SCORE}]",
 )
 @option(
     "--neighbours",
@@ -71,6 +71,21 @@ _log = logging.getLogger(__name__)
     help="Write a second map, smoothed inside the mask by a Gaussian of this FWHM.",
 )
 @option(
+    "--toward",
+    heading=NOVELTY,
+    metavar="CHANGE",
+    help="The change that directed scores look for: demyelination, oedema, restricted, "
+    "axonal-loss, or components as in t2=+,md=+,fa=-.  [default score with it: "
+    f"{DIRECTED_SCORE}]",
+)
+@option(
+    "--explain",
+    heading=NOVELTY,
+    is_flag=True,
+    help="Write too how far b=0, mean diffusivity and anisotropy are above or below the healthy "
+    "people's at each place.",
+)
+@option(
     "-o",
     "--output",
     heading=OUTPUT,
@@ -90,6 +105,8 @@ def command(
     neighbours: int | None,
     search: str,
     smooth: float | None,
+    toward: str | None,
+    explain: bool,
     options: Any,
     machine: Any,
     force: bool,
@@ -100,16 +117,17 @@ def command(
     Beside each map lie the mask that was used and a JSON file that says how the map was made.
     """
     _log.info("Looking at the scans")  # what is imported for it takes its time
-    from qspace_nd.scores.catalogue import CATALOGUE
+    from qspace_nd.scores.catalogue import PAPER
     from qspace_nd.workflows.map import map_scans
     from qspace_nd.workflows.settings import MapSettings
 
-    chosen = list(CATALOGUE) if "all" in scores else list(dict.fromkeys(scores))
+    scores = scores or (DEFAULT_SCORE if toward is None else DIRECTED_SCORE,)
+    chosen = list(PAPER) if "all" in scores else list(dict.fromkeys(scores))
     map_scans(
         scans(),
         model,
         output,
-        MapSettings(chosen, neighbours, search, smooth),
+        MapSettings(chosen, neighbours, search, smooth, toward, explain),
         options=options,
         machine=machine,
         force=force,

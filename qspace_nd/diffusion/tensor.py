@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 LEAST_DIRECTIONS = 6
 """How many a tensor needs: it has as many elements."""
 
-TISSUE = ("log b=0", "log mean diffusivity", "fractional anisotropy")
-"""What `tissue_features` gives of a voxel."""
+TISSUE = ("b0", "md", "fa")
+"""What `tissue_features` gives of a voxel: log b=0, log mean diffusivity, anisotropy."""
 
 _LEAST_DIFFUSIVITY = 0.05e-3  # mm²/s: less is noise, and its logarithm would be anything
 _LEAST_SIGNAL = 1e-3  # of the scan's mean

@@ -45,6 +45,8 @@ class MapFiles:
         The smoothed map of each score; empty where none is wanted.
     residual : Path or None
         How far the signal was from its fit in spherical harmonics, where there was one.
+    deviations : dict of str to Path
+        How far each of some quantities is from the healthy at the place; empty where not wanted.
     """
 
     maps: dict[str, Path]
@@ -52,10 +54,11 @@ class MapFiles:
     dataset: Path | None = None
     smoothed: dict[str, Path] = field(default_factory=dict)
     residual: Path | None = None
+    deviations: dict[str, Path] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
-        maps = [*self.maps.values(), *self.smoothed.values()]
+        maps = [*self.maps.values(), *self.smoothed.values(), *self.deviations.values()]
         maps += [] if self.residual is None else [self.residual]
         described = maps if self.dataset is None else [*maps, self.mask]
         return [*maps, self.mask, *map(sidecar_path, described)]
@@ -67,13 +70,21 @@ class MapFiles:
 
     def with_residual(self) -> MapFiles:
         """The same, and the residual beside the mask."""
+        return replace(self, residual=self._beside("model-sh_param-residual", "residual"))
+
+    def with_deviations(self, names: Sequence[str]) -> MapFiles:
+        """The same, and the deviation of each quantity beside the mask."""
+        deviations = {
+            name: self._beside(f"model-tensor_param-{name}Deviation", f"deviation-{name}")
+            for name in names
+        }
+        return replace(self, deviations=deviations)
+
+    def _beside(self, entities: str, plain: str) -> Path:
+        """The path of another image of the scan, by what BIDS calls it and what we do."""
         name, bids, _ = stem(self.mask).rpartition("_desc-brain_mask")
-        residual = (
-            f"{name}_model-sh_param-residual_dwimap"
-            if bids
-            else f"{stem(self.mask).removesuffix('_mask')}_residual"
-        )
-        return replace(self, residual=self.mask.with_name(residual + ending(self.mask)))
+        own = f"{name}_{entities}_dwimap" if bids else f"{stem(self.mask)[:-5]}_{plain}"
+        return self.mask.with_name(own + ending(self.mask))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 
 from qspace_nd.diffusion.changes import Alteration, find_change
@@ -34,6 +34,23 @@ def directed(rule: Score, toward: str | None, acquisition: Acquisition | None) -
     return rule.toward(_shift(toward, acquisition))
 
 
+def unplaced(name: str, rule: Score) -> Score:
+    """What is left of a score where it is not known where voxels lie.
+
+    Raises
+    ------
+    InputError
+        Nothing is.
+    """
+    left = rule.without_place()
+    if left is None:
+        raise InputError(
+            f"The score {name} is of the place alone, and it is not known where the scan's voxels "
+            f"lie; map it by another score, such as latent-distance."
+        )
+    return left
+
+
 @lru_cache(maxsize=8)  # so that what is made for a change is found again
 def _shift(toward: str, acquisition: Acquisition | None) -> Alteration:
     change = find_change(toward)
@@ -46,21 +63,18 @@ def _shift(toward: str, acquisition: Acquisition | None) -> Alteration:
     return Alteration(change, acquisition.gradients, acquisition.channel_means)
 
 
-def require_places(rules: Mapping[str, Score], healthy: Reference, voxels: Views) -> None:
-    """Check that it is known where voxels lie, where a score needs it.
+def require_places(names: Sequence[str], healthy: Reference, voxels: Views) -> None:
+    """Check that it is known where voxels lie, for what needs it.
 
     Raises
     ------
     InputError
         It is not.
     """
-    for name, rule in rules.items():
-        if not rule.rests:
-            continue
-        if not healthy.is_located:
-            raise InputError(
-                f"The score {name} needs places, and the model has no template; fit it again on "
-                f"four people or more, with --template."
-            )
-        if not voxels.is_located:
-            raise InputError(f"The score {name} needs places; say where the voxels lie (located).")
+    if names and not healthy.is_located:
+        raise InputError(
+            f"{names[0]} needs places, and the model has no template; fit it again on four people "
+            f"or more, with --template."
+        )
+    if names and not voxels.is_located:
+        raise InputError(f"{names[0]} needs places; say where the voxels lie (located).")

@@ -13,13 +13,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from qspace_nd.arrays import Float32
+from qspace_nd.diffusion.tensor import TISSUE
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
 from qspace_nd.model.fitting import fit_network, recipe_of
-from qspace_nd.model.knowledge import directed, require_places
+from qspace_nd.model.knowledge import directed, require_places, unplaced
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -293,6 +294,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         neighbours: int | None = None,
         approximate: bool = False,
         located: Located | None = None,
+        without_place: bool = False,
         toward: str | None = None,
         memory: int | None = None,
         progress: Progress | bool = False,
@@ -314,6 +316,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         located : Located (n), optional
             Where the voxels lie, for scores that know the place. All voxels of one person's scan
             are wanted then, as the person's own background is taken off.
+        without_place : bool
+            Leave out of each score what knows the place.
         toward : str, optional
             The change that directed scores look for, as `diffusion.changes.find_change` reads it.
         memory : int, optional
@@ -341,14 +345,36 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             for name in scores
         }
         rules = {name: rule.with_neighbours(number) for name, rule in rules.items()}
+        if without_place:
+            rules = {name: unplaced(name, rule) for name, rule in rules.items()}
         rules = {name: directed(rule, toward, self.acquisition_) for name, rule in rules.items()}
         voxels = self._views(X, located)
-        require_places(rules, healthy, voxels)
+        require_places([n for n, rule in rules.items() if rule.rests], healthy, voxels)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
         for name, values in novelty.items():
             _require_finite(name, values)
         return novelty
+
+    def deviations(
+        self, X: ArrayLike, located: Located, *, leave_out: str | None = None
+    ) -> dict[str, Float32]:
+        """How far voxels `X` (n, C) lie above or below healthy ones at their place: (n,) for each.
+
+        Of each of `diffusion.tensor.TISSUE`'s short names, in standard deviations, as `Norms`
+        gives them. The parameters are those of `novelties`.
+
+        Raises
+        ------
+        InputError
+            The model has no template.
+        """
+        healthy = self._reference_without(leave_out)
+        voxels = self._views(X, located)
+        require_places(["deviations"], healthy, voxels)
+        norms = healthy.norms("features")
+        voxels = voxels.less({"features": norms.less(norms.background_of(voxels))})
+        return dict(zip(TISSUE, norms.deviations(voxels).T, strict=True))
 
     def recall(
         self,

@@ -49,6 +49,6 @@ def read_template(path: Path) -> dict[str, Float32]:
         arrays: dict[str, Float32] = load(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} holds no template ({error}); fit the model again.") from error
-    if not all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values()):
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ModelError(f"{path} holds values that no fit gives; fit the model again.")
     return arrays

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.arrays import Float32, Float64
+from qspace_nd.arrays import Float64
 from qspace_nd.errors import ArrayError
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.registration.alignment import align, moved

@@ -68,6 +68,10 @@ class Score(ABC):
         """The views of which people's backgrounds are taken off, for which places are needed."""
         return frozenset()
 
+    def without_place(self) -> Score | None:
+        """What is left of the rule where it is not known where voxels lie; None for nothing."""
+        return None if self.rests else self
+
     @property
     def needs_change(self) -> bool:
         """Whether a change must be stated that it looks for."""
@@ -166,6 +170,13 @@ class Sum(Composition):
         """The sum of others."""
         return replace(self, first=parts[0], second=parts[1])
 
+    def without_place(self) -> Score | None:
+        """The sum of what is left of both, or one of them."""
+        first, second = self.first.without_place(), self.second.without_place()
+        if first is None or second is None:
+            return first or second
+        return self.with_parts([first, second])
+
     def of_terms(self, found: Mapping[Score, Float64]) -> Float64:
         """Add both: (n,)."""
         return self.first.of_terms(found) + self.weight * self.second.of_terms(found)
@@ -185,6 +196,11 @@ class Log(Composition):
     def with_parts(self, parts: Sequence[Score]) -> Score:
         """The logarithm of another."""
         return Log(*parts)
+
+    def without_place(self) -> Score | None:
+        """The logarithm of what is left."""
+        left = self.score.without_place()
+        return left and Log(left)
 
     def of_terms(self, found: Mapping[Score, Float64]) -> Float64:
         """Take it: (n,); of 0 that of the least positive float32, which maps can hold."""

@@ -17,6 +17,7 @@ from qspace_nd.scores.base import Cost, Log, Score, Sum
 from qspace_nd.scores.closest import ERROR, LIKELIHOOD, Generated
 from qspace_nd.scores.density import Density
 from qspace_nd.scores.directed import Directed
+from qspace_nd.scores.names import NOTHING
 from qspace_nd.scores.nearest import Nearest, NearestGaussian
 from qspace_nd.scores.reconstruction import (
     Reconstruction,
@@ -55,6 +56,13 @@ class Entry:
     def family(self) -> str:
         """What kind of score it is."""
         return self.score.family
+
+    @property
+    def knows(self) -> str:
+        """What it is told beside the signals of healthy people."""
+        known = ["the place"] * bool(self.score.rests)
+        known += ["the direction of change"] * self.score.needs_change
+        return " and ".join(known) or NOTHING
 
     @property
     def cost(self) -> Cost:

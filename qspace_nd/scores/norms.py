@@ -141,6 +141,18 @@ class Norms:
         """The background (K) of a person who is none of the healthy ones."""
         return self._background([voxels], self._everyone)
 
+    def deviations(self, voxels: Views) -> Float32:
+        """How far a view of voxels lies above the healthy mean at their place: (n, K).
+
+        In standard deviations of the healthy voxels there, people's backgrounds off; negative
+        where it lies below.
+        """
+        points = voxels.located.points.numpy()
+        variance = np.diagonal(self.covariance, axis1=0, axis2=1)  # (X, Y, Z, K)
+        spread = np.sqrt(np.maximum(np.moveaxis(variance, -1, 0), _LEAST_VARIANCE))
+        rest = voxels.rest(self._view).numpy() - self.lattice.field(self.mean).at(points)
+        return np.asarray(rest / self.lattice.field(spread).at(points))
+
     def less(self, background: Field) -> Background:
         """What is taken off a person's voxels, and what the rest is divided by: `spread`."""
         return Background(background, self.spread.astype(np.float32))

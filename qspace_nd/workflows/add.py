@@ -26,9 +26,11 @@ from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     keep_scans,
     normalise,
+    place_scans,
     save_computed_masks,
     warn_of,
 )
+from qspace_nd.workflows.placing import Placer
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +77,12 @@ def add_scans(
         protocol = protocol_of(acquisition)
         for scan in scans:
             bring_to(scan, protocol, options)  # before the first is read, which takes a while
-        kept = keep_scans(scans, protocol, options, scratch, watching)
+        template = model.template_
+        placing = template is not None
+        kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         new = _new_among(kept, acquisition, folder)
+        if template is not None:
+            new = place_scans(new, Placer.from_arrays(template), scratch, watching)
         warn_of(new, acquisition.conditions)
         normalise(new, acquisition.channel_means, scratch)
         parts = [as_part(one.healthy, model.network_) for one in new]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import channel_means
-from qspace_nd.errors import counted
+from qspace_nd.errors import InputError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
@@ -29,8 +30,16 @@ from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     keep_scans,
     normalise,
+    place_scans,
     save_computed_masks,
     warn_of,
+)
+from qspace_nd.workflows.placing import (
+    LEAST_SUBJECTS,
+    Placer,
+    can_be_placed,
+    make_template,
+    require_placeable,
 )
 
 _log = logging.getLogger(__name__)
@@ -45,6 +54,7 @@ def fit_scans(
     *,
     features: str = RAW,
     tuned: Sequence[str] | None = None,
+    template: bool | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
     force: bool = False,
@@ -68,6 +78,9 @@ def fit_scans(
     tuned : sequence of str, optional
         Settings, of `tuning.CHOICES`, that are chosen rather than taken from `model`, and
         neighbours with them; by default nothing is.
+    template : bool, optional
+        Whether scans are registered to a template, for scores that know the place; by default
+        where they can be and are of `placing.LEAST_SUBJECTS` people or more.
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
@@ -93,21 +106,52 @@ def fit_scans(
     protocol = common_protocol(scans, options, features)
     if tuned is not None:
         require_tunable(protocol.gradients, protocol.features, len(_subjects(scans)))
+    placing = _is_to_place(template, scans, protocol)
     if machine.device != "auto":
         model.set_params(device=machine.device)
     with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
         store.require_new(folder, force=force)  # another fit may have ended while this one waited
-        kept = keep_scans(scans, protocol, options, scratch, watching)
+        kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
+        made = _template_of(kept, watching) if placing else None
+        if made is not None:
+            kept = place_scans(kept, Placer.from_arrays(made), scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch, watching)
         _report_scans(acquisition)
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
+        model.template_ = made
         _report_model(model)
         with timed("Writing the model"):
             model.save(folder, force=force, progress=watching)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
         save_computed_masks(kept, folder)
     return model
+
+
+def _is_to_place(wanted: bool | None, scans: Sequence[Scan], protocol: Protocol) -> bool:
+    """Whether scans are registered, where that is asked for or can be.
+
+    Raises
+    ------
+    InputError
+        It is asked for and cannot be.
+    """
+    number = len(_subjects(scans))
+    if wanted is None:
+        return can_be_placed(protocol) and number >= LEAST_SUBJECTS
+    if wanted:
+        require_placeable(protocol)
+        if number < 2:
+            raise InputError(
+                "A template needs scans of two people or more, as nothing is known of how people "
+                "differ by one; give more scans, or fit with --no-template."
+            )
+    return wanted
+
+
+def _template_of(kept: Sequence[KeptScan], progress: Progress) -> dict[str, Any]:
+    with timed("Making the template"):
+        return make_template([one.seen for one in kept if one.seen is not None], progress)
 
 
 def _subjects(scans: Iterable[Scan]) -> set[str]:

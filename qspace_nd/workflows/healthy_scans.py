@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from qspace_nd.imaging.conditions import Conditions, conditions_of, differences,
 from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
+from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.model import store
 from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import Progress, Task, timed, within
 from qspace_nd.system.scratch import Scratch, ScratchArray
+from qspace_nd.workflows.placing import Placer, Seen, see
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ class KeptScan:
     computed_mask : bool
         Whether the scan came without a mask.
     warnings : tuple of str
+    seen : Seen or None
+        What places its voxels, where they are to be placed.
+    points : (n, 3) ScratchArray or None
+        Where they lie in the template.
     """
 
     scan: Scan
@@ -46,11 +52,21 @@ class KeptScan:
     mask: ScratchArray
     computed_mask: bool
     warnings: tuple[str, ...]
+    seen: Seen | None = None
+    points: ScratchArray | None = None
 
     @property
     def healthy(self) -> Healthy:
         """Its voxels as a model takes them."""
-        return Healthy(self.identity.subject, self.values)
+        features = None if self.seen is None else self.seen.features
+        return Healthy(self.identity.subject, self.values, self.points, features)
+
+    def placed(self, placer: Placer, scratch: Scratch) -> KeptScan:
+        """The scan, of whose voxels it is known where they lie."""
+        assert self.seen is not None
+        points, wrong = placer.points(self.scan, self.mask[:], self.seen.images)
+        warnings = self.warnings if wrong is None else (*self.warnings, wrong)
+        return replace(self, points=scratch.keep(points), warnings=warnings)
 
 
 def keep_scans(
@@ -59,8 +75,12 @@ def keep_scans(
     options: ScanOptions,
     scratch: Scratch,
     progress: Progress,
+    *,
+    to_place: bool = False,
 ) -> list[KeptScan]:
     """Read scans into a protocol's channels, of which one at a time is in memory.
+
+    What places their voxels is kept too where they are `to_place`.
 
     Raises
     ------
@@ -72,7 +92,10 @@ def keep_scans(
     with timed("Reading scans"), progress.task("Reading scans", steps) as task:
         for scan in scans:
             task.advance(0, note=scan.files.name)
-            one = _keep(scan, protocol, options, scratch, within(task))
+            voxels = read_scan(scan, protocol, options, within(task))
+            one = _keep(scan, voxels, scratch)
+            if to_place:
+                one = replace(one, seen=see(voxels, protocol, scratch))
             other = kept.setdefault(one.identity.digest, one)
             if other is not one:
                 raise ScanError(
@@ -83,10 +106,20 @@ def keep_scans(
     return list(kept.values())
 
 
-def _keep(
-    scan: Scan, protocol: Protocol, options: ScanOptions, scratch: Scratch, progress: Progress
-) -> KeptScan:
-    voxels = read_scan(scan, protocol, options, progress)
+def place_scans(
+    kept: Iterable[KeptScan], placer: Placer, scratch: Scratch, progress: Progress
+) -> list[KeptScan]:
+    """Find where the voxels of scans lie."""
+    placed, kept = [], list(kept)
+    with timed("Placing scans"), progress.task("Placing scans", len(kept)) as task:
+        for one in kept:
+            task.advance(0, note=one.scan.files.name)
+            placed.append(one.placed(placer, scratch))
+            task.advance()
+    return placed
+
+
+def _keep(scan: Scan, voxels: Voxels, scratch: Scratch) -> KeptScan:
     return KeptScan(
         scan,
         HealthyScan(

@@ -47,12 +47,15 @@ class ModelFacts:
         The nearest healthy voxels that it takes the mean distance to, unless asked otherwise.
     acquisition : Acquisition
         Of the scans that it was fitted on.
+    has_template : bool
+        Whether its voxels have places.
     """
 
     folder: Path
     digest: str
     neighbours: int
     acquisition: Acquisition
+    has_template: bool = False
 
     @property
     def protocol(self) -> Protocol:
@@ -78,7 +81,8 @@ class ModelFacts:
         own = settings.get("neighbours")  # None for the preset's, as models of before have
         neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
         acquisition = store.require_acquisition(store.acquisition_in(index), folder)
-        return ModelFacts(folder.absolute(), index["hash"], neighbours, acquisition)
+        placed = index.get("template") is not None
+        return ModelFacts(folder.absolute(), index["hash"], neighbours, acquisition, placed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +142,7 @@ class MapJob:
         files = self.files
         plain = [*files.maps.values(), files.mask]
         plain += [] if files.residual is None else [files.residual]
+        plain += files.deviations.values()
         images: dict[Path, float | None] = dict.fromkeys(plain)
         images |= dict.fromkeys(files.smoothed.values(), self.smooth)
         if not any(path.exists() for path in files.paths()):

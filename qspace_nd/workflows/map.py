@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qspace_nd._version import __version__
 from qspace_nd.diffusion.gradients import B0_LIMIT
+from qspace_nd.diffusion.tensor import TISSUE
 from qspace_nd.errors import InputError, OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
@@ -77,6 +78,11 @@ def map_scans(
             f"{settings.neighbours} neighbours are asked for, and the reference of the model in "
             f"{folder} holds {model.voxels:,} voxels; ask for fewer."
         )
+    if settings.needs_place and not model.has_template:
+        raise InputError(
+            f"The model in {folder} has no template, which what is asked for needs; fit it again "
+            f"on scans of four people or more, or with --template."
+        )
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [
@@ -112,6 +118,7 @@ def _job(
     if options.b0_threshold > B0_LIMIT:
         facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
+    files = files.with_deviations(TISSUE) if settings.explain else files
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.scores.views import Located
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
+from qspace_nd.workflows.placing import Placer
 from qspace_nd.workflows.settings import MapSettings
 
 RESIDUAL = (
@@ -33,8 +36,22 @@ RESIDUAL = (
 MASK = "Voxels with a novelty: the brain, where the scan has signal"
 """What the mask beside novelty maps shows."""
 
+DEVIATION = (
+    "How far {} is above (below: negative) the healthy people's mean at the same place, in their "
+    "standard deviations, people's own smooth background taken off"
+)
+"""What the maps that explain show."""
+
 _log = logging.getLogger(__name__)
 _kept: dict[tuple[Path, str, str], NoveltyModel] = {}  # the last model that was read
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is written of a scan: the novelty (n,) of each score, and each quantity's deviation."""
+
+    novelties: Mapping[str, Float32]
+    deviations: Mapping[str, Float32]
 
 
 def map_one(
@@ -66,6 +83,8 @@ def map_one(
     with machine.limited(), timed(f"Mapping {job.scan.files.image}"):
         model = load_model(job.model, machine.device)
         voxels = _read(job, progress)
+        placement = _place(job, model, voxels, settings, progress)
+        divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
         subject = job.model.acquisition.subject_of(voxels.digest)
         if subject is not None:
             _log.info(
@@ -81,17 +100,24 @@ def map_one(
             voxels.values,
             settings.scores,
             approximate=settings.approximate,
+            located=placement.located,
+            without_place=placement.wrong is not None,
+            toward=settings.toward,
             progress=progress,
             **how,
         )
+        deviations: dict[str, Float32] = {}
+        if settings.explain and placement.located is not None:
+            deviations = model.deviations(voxels.values, placement.located, leave_out=subject)
         measured = settings.scores if settings.approximate else ()
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
         kind = processor(machine.device)
         found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
-        found |= _unlike(job, voxels)
-        _put(job, voxels, novelties, _facts(job, voxels, found, recalls))
+        found |= _unlike(job, voxels) | placement.facts
+        facts = _facts(job, voxels, found, recalls)
+        _put(job, voxels, Images(novelties, deviations), facts)
 
 
 def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
@@ -122,8 +148,36 @@ def _read(job: MapJob, progress: Progress) -> Voxels:
     voxels = read_scan(job.scan, protocol, options, progress, residual=True)
     for warning in (*job.scan.warnings, *voxels.warnings):
         _log.warning(warning)
-    divide_by_channel_means(voxels.values, job.model.acquisition.channel_means)
     return voxels
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where voxels lie, where that is asked for; and what is wrong with it, in a sentence."""
+
+    located: Located | None = None
+    wrong: str | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What sidecars say of it."""
+        return {} if self.wrong is None else {"PlaceNotUsed": self.wrong}
+
+
+def _place(
+    job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
+) -> _Placement:
+    """Find where the voxels lie, if the maps show what depends on it."""
+    if not settings.needs_place or model.template_ is None:
+        return _Placement()
+    with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
+        placer = Placer.from_arrays(model.template_)
+        located, wrong = placer.locate(voxels, job.model.protocol)
+        task.advance()
+    if wrong is None:
+        return _Placement(located)
+    _log.warning(f"{wrong} The maps do without the place.")
+    return _Placement(None, wrong)
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
@@ -167,7 +221,7 @@ def _recipe(job: MapJob) -> dict[str, Any]:
 def _put(
     job: MapJob,
     voxels: Voxels,
-    novelties: Mapping[str, Float32],
+    images: Images,
     facts: Mapping[str, dict[str, Any]],
 ) -> None:
     """Write a scan's maps and all that belongs to them, or nothing.
@@ -179,7 +233,7 @@ def _put(
             _log.info(f"{job.scan.files.image} was mapped by another process meanwhile")
             return
         with together():
-            _write(job, voxels, novelties, facts)
+            _write(job, voxels, images, facts)
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
         _log.info(f"Wrote {path}")
 
@@ -187,12 +241,12 @@ def _put(
 def _write(
     job: MapJob,
     voxels: Voxels,
-    novelties: Mapping[str, Float32],
+    images: Images,
     facts: Mapping[str, dict[str, Any]],
 ) -> None:
     """Write a scan's sidecars, mask and maps; the maps last: each has all it needs."""
     files, grid, stamp, sources = job.files, job.scan.grid, job.stamp(), [job.scan.files.image]
-    maps = {name: voxels.fill(novelties[name]) for name in files.maps}
+    maps = {name: voxels.fill(images.novelties[name]) for name in files.maps}
     if files.dataset is not None:
         about = {"Type": "Brain", "Description": MASK, **_recipe(job)}
         write_sidecar(files.mask, about, sources)
@@ -205,6 +259,10 @@ def _write(
         about = {"Description": RESIDUAL, **_recipe(job)}
         write_sidecar(files.residual, about, sources)
         write_volume(files.residual, voxels.fill(voxels.residual), grid, stamp)
+    for name, values in images.deviations.items():
+        path = files.deviations[name]
+        write_sidecar(path, {"Description": DEVIATION.format(name), **_recipe(job)}, sources)
+        write_volume(path, voxels.fill(values), grid, stamp)
     write_volume(files.mask, voxels.mask, grid, stamp)
     if job.smooth is not None:
         for name, path in files.smoothed.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.names import DEFAULT_SCORE
+from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE, NOTHING
 
 EXACT, APPROXIMATE = "exact", "approximate"
 SEARCHES = (EXACT, APPROXIMATE)
@@ -33,6 +33,11 @@ class MapSettings:
     smooth : float or None
         Full width at half maximum, in mm, of the Gaussian that a second map of each score is
         smoothed with inside the mask; None for no such map.
+    toward : str or None
+        The change that directed scores look for, as `qspace_nd.diffusion.changes.find_change`
+        reads it.
+    explain : bool
+        Whether it is shown too what is above or below the healthy at each place.
 
     Raises
     ------
@@ -44,8 +49,11 @@ class MapSettings:
     neighbours: int | None = None
     search: str = EXACT
     smooth: float | None = None
+    toward: str | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
+        from qspace_nd.diffusion.changes import find_change
         from qspace_nd.scores.catalogue import find_score, nearest_of
 
         scores = (self.scores,) if isinstance(self.scores, str) else tuple(self.scores)
@@ -60,15 +68,42 @@ class MapSettings:
             raise InputError(f"neighbours is {self.neighbours}; 1 or more is wanted.")
         if self.smooth is not None and not (self.smooth > 0 and math.isfinite(self.smooth)):
             raise InputError(f"smooth is {self.smooth} mm; a number above 0 is wanted.")
+        directed = [score for score in scores if find_score(score).score.needs_change]
+        if directed and self.toward is None:
+            raise InputError(
+                f"The score {directed[0]} looks for a change that is stated; state it, with "
+                f"--toward demyelination for instance."
+            )
+        if self.toward is not None:
+            find_change(self.toward)
+            if not directed:
+                raise InputError(
+                    f"The change {self.toward} is stated, but none of the scores "
+                    f"{', '.join(scores)} looks for one; take a directed score, such as "
+                    f"{DIRECTED_SCORE}."
+                )
 
     @property
     def approximate(self) -> bool:
         """Whether some of the nearest voxels may be missed."""
         return self.search == APPROXIMATE
 
+    @property
+    def needs_place(self) -> bool:
+        """Whether it must be known where voxels lie."""
+        from qspace_nd.scores.catalogue import find_score
+
+        return self.explain or any(find_score(score).score.rests for score in self.scores)
+
     def facts(self, own_neighbours: int) -> dict[str, Any]:
         """What sidecars say of all scores, of a model whose own number of neighbours this is."""
-        return {"Neighbours": self.neighbours or own_neighbours, "Search": self.search}
+        from qspace_nd.diffusion.changes import find_change
+
+        facts = {"Neighbours": self.neighbours or own_neighbours, "Search": self.search}
+        if self.toward is not None:
+            change = find_change(self.toward)
+            facts |= {"Toward": self.toward, "ChangeLookedFor": change.describe()}
+        return facts
 
     @staticmethod
     def facts_of(score: str) -> dict[str, Any]:
@@ -76,4 +111,5 @@ class MapSettings:
         from qspace_nd.scores.catalogue import find_score
 
         entry = find_score(score)
-        return {"Score": score, "Symbol": entry.symbol, "Equation": entry.equation}
+        facts = {"Score": score, "Symbol": entry.symbol, "Equation": entry.equation}
+        return facts | ({"Knows": entry.knows} if entry.knows != NOTHING else {})

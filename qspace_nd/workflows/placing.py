@@ -1,0 +1,133 @@
+"""Where the voxels of healthy people and of patients lie: in a template of the healthy ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+
+from qspace_nd.arrays import Bools, Float32
+from qspace_nd.diffusion.gradients import GradientTable
+from qspace_nd.diffusion.tensor import has_tensor, tissue_features
+from qspace_nd.errors import GradientError
+from qspace_nd.imaging.grid import Grid
+from qspace_nd.imaging.protocol import RAW, Protocol
+from qspace_nd.imaging.scans import Scan
+from qspace_nd.imaging.voxels import Voxels
+from qspace_nd.progress import Progress
+from qspace_nd.registration.guard import Guard
+from qspace_nd.registration.images import Images, images_of
+from qspace_nd.registration.places import Registration, register
+from qspace_nd.registration.template import Template, build_template
+from qspace_nd.scores.views import Located
+from qspace_nd.system.scratch import Scratch, ScratchArray
+
+LEAST_SUBJECTS = 4
+"""How many people a template is made of at least, unless it is asked for."""
+
+_RESIDUALS = "residuals"
+
+
+def can_be_placed(protocol: Protocol) -> bool:
+    """Whether scans of a protocol have what is registered: a tensor, of the volumes themselves."""
+    return protocol.features == RAW and has_tensor(protocol.gradients)
+
+
+def require_placeable(protocol: Protocol) -> None:
+    """Check that scans of a protocol can be registered.
+
+    Raises
+    ------
+    GradientError
+        They cannot: no tensor can be fitted to what a model of them sees.
+    """
+    if not can_be_placed(protocol):
+        found = "no b-values" if protocol.gradients is None else protocol.gradients.shells()
+        raise GradientError(
+            f"A template needs scans with b=0 and six directions or more, as volumes (--features "
+            f"{RAW}); these have {found}: fit with --no-template."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What of a scan is kept to place its voxels.
+
+    Attributes
+    ----------
+    features : (n, 3) ScratchArray
+        Of the voxels.
+    images : Images
+    """
+
+    features: ScratchArray
+    images: Images
+
+
+def see(voxels: Voxels, protocol: Protocol, scratch: Scratch) -> Seen:
+    """Keep what will be registered of a scan whose channels are divided by its mean alone."""
+    features = tissue_features(voxels.values, _table(protocol))
+    return Seen(scratch.keep(features), images_of(features, voxels.mask, voxels.scan.grid.affine))
+
+
+@dataclass(frozen=True, eq=False)
+class Placer:
+    """A template, and how the registrations of its own people went.
+
+    Attributes
+    ----------
+    template : Template
+    guard : Guard
+    """
+
+    template: Template
+    guard: Guard
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Any]) -> Placer:
+        """Take what `make_template` gave, as a model keeps it."""
+        return Placer(Template.from_arrays(arrays), Guard(arrays[_RESIDUALS]))
+
+    def points(self, scan: Scan, mask: Bools, images: Images) -> tuple[Float32, str | None]:
+        """Where the voxels of a mask lie (n, 3), and what is wrong with it, in a sentence."""
+        registration = register(images, self.template)
+        wrong = None
+        if not self.guard.trusts(registration.residual):
+            wrong = self.guard.sentence(str(scan.files.image), registration.residual)
+        return _points(registration, mask, scan.grid), wrong
+
+    def locate(self, voxels: Voxels, protocol: Protocol) -> tuple[Located, str | None]:
+        """Find where a scan's voxels lie, and what is wrong with it.
+
+        Their channels are divided by the scan's mean alone.
+        """
+        features = tissue_features(voxels.values, _table(protocol))
+        images = images_of(features, voxels.mask, voxels.scan.grid.affine)
+        points, wrong = self.points(voxels.scan, voxels.mask, images)
+        return Located(torch.from_numpy(points), torch.from_numpy(features)), wrong
+
+
+def make_template(seen: Sequence[Seen], progress: Progress) -> dict[str, Any]:
+    """Make a template of healthy scans, and say how well they lie in it: arrays, for the model."""
+    images = [one.images for one in seen]
+    template = build_template(images, progress)
+    with progress.task("Registering scans", len(images)) as task:
+        residuals = []
+        for one in images:
+            residuals.append(register(one, template).residual)
+            task.advance()
+    return {**template.to_arrays(), _RESIDUALS: np.array(residuals, np.float32)}
+
+
+def _table(protocol: Protocol) -> GradientTable:
+    require_placeable(protocol)
+    assert protocol.gradients is not None
+    return protocol.gradients
+
+
+def _points(registration: Registration, mask: Bools, grid: Grid) -> Float32:
+    return registration.at(apply_affine(grid.affine, np.argwhere(mask)))
