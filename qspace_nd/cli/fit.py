@@ -192,16 +192,6 @@ _SETTINGS = (
     *("features", "latents", "preset", "kl_weight", "tune", "template", "epochs"),
     *("validation", "seed"),
 )
-    "features",
-    "latents",
-    "preset",
-    "kl_weight",
-    "tune",
-    "template",
-    "epochs",
-    "validation",
-    "seed",
-)
 
 
 def _refuse_settings() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SPACING = 3.0
 """mm between the nodes of the lattice."""
 
-NEAR = 3.0
+NEAR = 1.5
 """mm: the standard deviation of the Gaussian that voxels count by as lying at a place."""
 
 BROAD = 25.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
@@ -112,7 +112,7 @@ class Norms:
     weight : (X, Y, Z) array
         How many healthy voxels lie near each node, those further away counting less.
     spread : (K,) array
-        Standard deviation over the whole brain, less the backgrounds.
+        Standard deviation about the mean at a place, less the backgrounds: that of all voxels.
     mean, covariance : (K, X, Y, Z) array, (K, K, X, Y, Z) array
         Of the voxels near each node, less the backgrounds, by `spread`.
     typical_covariance : (K, K) array
@@ -188,14 +188,13 @@ class Norms:
         whole = total.reshape(len(total), -1, 1, 1).sum(axis=1, keepdims=True)
         near = _smoothed(total, NEAR)
         self.weight = near[0]
-        mean, covariance = _moments_of(whole)
-        self.spread = np.sqrt(np.maximum(np.diagonal(covariance[..., 0, 0, 0]), _LEAST_VARIANCE))
-        unit = self.spread[:, None, None, None]
         mean, covariance = _moments_of(near + _FAINT * whole / whole[0])
+        typical = np.einsum("ijxyz,xyz->ij", covariance, total[0] / whole[0])
+        self.spread = np.sqrt(np.maximum(np.diagonal(typical), _LEAST_VARIANCE))
+        unit = self.spread[:, None, None, None]
         self.mean = mean / unit
         self.covariance = covariance / (unit * unit[:, None])
-        shares = total[0] / whole[0]
-        self.typical_covariance = np.einsum("ijxyz,xyz->ij", self.covariance, shares)
+        self.typical_covariance = typical / np.outer(self.spread, self.spread)
 
     def _total(self, pieces: Iterable[Views], of: Callable[[Float32, Float64], Float64]) -> Float64:
         """Number of voxels at each node, and sums of what is made `of` their places and values."""

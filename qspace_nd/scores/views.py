@@ -61,8 +61,11 @@ class Background:
     scale: Float32
 
 
-PLACE_WEIGHT = 0.3
+PLACE_WEIGHT = 0.15
 """What a mm of place counts for in the view `placed`, in standard deviations of a feature."""
+
+FEATURE_WEIGHTS = {3: (1.0, 1.0, 0.5)}
+"""What features count for there, by their number, where not the same: log b=0, log MD, and FA."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ class Views:
     def placed(self) -> Tensor:
         """Features less their background, in standard deviations, and the place: (n, K + 3)."""
         rest = self.rest("features")
-        return torch.cat([rest, PLACE_WEIGHT * self.located.points], dim=1)
+        weights = torch.tensor(FEATURE_WEIGHTS.get(rest.shape[1], (1.0,) * rest.shape[1]))
+        return torch.cat([weights * rest, PLACE_WEIGHT * self.located.points], dim=1)
 
     def rest(self, view: PointView) -> Tensor:
         """What is left of a view (n, K) when its background is off, by its scale."""
