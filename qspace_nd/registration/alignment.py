@@ -29,7 +29,7 @@ def align(images: Images, target: Images) -> Float64:
     from dipy.align.transforms import AffineTransform3D, RigidTransform3D
 
     search = AffineRegistration(
-        metric=MutualInformationMetric(nbins=32, sampling_proportion=None),
+        metric=MutualInformationMetric(nbins=32),
         level_iters=list(_ITERATIONS),
         sigmas=list(_BLURS),
         factors=list(_STEPS),
@@ -51,6 +51,6 @@ def align(images: Images, target: Images) -> Float64:
     return np.asarray(affine)
 
 
-def moved(points: NDArray[Any], affine: Float64) -> Float64:
+def moved(points: NDArray[Any], affine: NDArray[Any]) -> Float64:
     """Apply an affine to points (..., 3)."""
     return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.arrays import Float32, Float64
+from qspace_nd.arrays import Float64
 from qspace_nd.errors import ArrayError
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.registration.alignment import align, moved
@@ -104,7 +104,7 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
             affines.append(np.eye(4) if one is middle else align(one, middle))
             task.advance()
         centre = _mean_motion([np.linalg.inv(affine) for affine in affines])
-        affines = [centre @ affine for affine in affines]
+        affines = [np.asarray(centre @ affine) for affine in affines]
         lattice = _lattice(middle, centre)
         registered = [Registration(affine, None) for affine in affines]
         template = _cropped(_mean(scans, registered, lattice))
@@ -117,7 +117,7 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
     return template
 
 
-def _mean_motion(affines: Sequence[Float64]) -> Float64:
+def _mean_motion(affines: Sequence[NDArray[Any]]) -> Float64:
     """The affine in the middle of several: the exponential of their logarithms' mean."""
     from scipy.linalg import expm, logm
 
