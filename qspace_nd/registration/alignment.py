@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from qspace_nd.arrays import Float64
 from qspace_nd.registration.images import Images
@@ -49,8 +46,3 @@ def align(images: Images, target: Images) -> Float64:
             starting_affine=affine,
         ).affine
     return np.asarray(affine)
-
-
-def moved(points: NDArray[Any], affine: NDArray[Any]) -> Float64:
-    """Apply an affine to points (..., 3)."""
-    return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])

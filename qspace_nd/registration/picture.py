@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float32
-from qspace_nd.registration.alignment import moved
-from qspace_nd.registration.images import Images
-from qspace_nd.registration.places import Registration, sampled
+from qspace_nd.registration.images import Images, interpolated, moved
+from qspace_nd.registration.places import Registration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +46,8 @@ def picture(images: Images, template: Images, registration: Registration, title:
     from matplotlib.figure import Figure
 
     nodes = moved(np.indices(images.mask.shape).reshape(3, -1).T, images.affine)
-    theirs = np.nan_to_num(sampled(template, registration.at(nodes))[:, 0])
-    outlined = theirs.reshape(images.mask.shape)
+    theirs = interpolated(template.values[:1], template.affine, registration.at(nodes))
+    outlined = np.nan_to_num(theirs).reshape(images.mask.shape)
     side = len(_CUTS) * _PANEL
     figure = Figure(figsize=(side, side + 0.4), layout="constrained", facecolor="black")
     axes = figure.subplots(len(_PLANES), len(_CUTS))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from qspace_nd.arrays import Float32, Float64
-from qspace_nd.registration.alignment import align, moved
-from qspace_nd.registration.images import Images
+from qspace_nd.registration.alignment import align
+from qspace_nd.registration.images import Images, interpolated, moved
 
 # Of SyN; chosen by the error on heads deformed by what is known, and not by the correlation, which
 # less smoothing (2.0 and 1.5 were tried) raises while the places get worse.
@@ -94,20 +94,6 @@ def _iterations(images: Images) -> list[int]:
 def residual(images: Images, template: Images, registration: Registration) -> float:
     """One less the correlation of the scan's anisotropy with the template's at its places."""
     nodes = moved(np.argwhere(images.mask), images.affine)
-    theirs = sampled(template, registration.at(nodes))[:, 0]
+    theirs = interpolated(template.values[:1], template.affine, registration.at(nodes))[0]
     ours = images.anisotropy[images.mask]
     return float(1 - np.corrcoef(np.nan_to_num(theirs), ours)[0, 1])
-
-
-def sampled(images: Images, points: Float32 | Float64) -> Float32:
-    """Interpolate the values of images at points (n, 3) of their world: (n, 2).
-
-    Beyond the lattice they are not a number.
-    """
-    from scipy import ndimage
-
-    indices = moved(points, np.linalg.inv(images.affine)).T
-    values = np.empty((len(points), 2), np.float32)
-    for one, into in zip(images.values, values.T, strict=True):
-        into[:] = ndimage.map_coordinates(one, indices, order=1, cval=np.nan)
-    return values

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.diffusion.tensor import tissue_features
-from qspace_nd.registration.alignment import moved
-from qspace_nd.registration.images import Images, images_of
+from qspace_nd.registration.images import Images, images_of, moved
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.simulation.cohort import Simulation

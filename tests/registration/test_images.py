@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import ArrayError
-from qspace_nd.registration.alignment import moved
-from qspace_nd.registration.images import SPACING, images_of
-from qspace_nd.registration.places import sampled
+from qspace_nd.registration.images import SPACING, images_of, interpolated, moved
 from tests.registration.conftest import head
 
 
@@ -27,7 +25,7 @@ def test_the_lattice_shows_what_lies_there_whatever_the_voxels_size(size):
     images = images_of(*ramp(size))
     np.testing.assert_allclose(np.linalg.norm(images.affine[:3, :3], axis=0), SPACING)
     inside = np.array([[x, 30.0, 30.0] for x in (12.0, 20.0, 31.0, 40.0)])
-    found = sampled(images, inside)[:, 0]
+    found = interpolated(images.values, images.affine, inside)[0]
     np.testing.assert_allclose(found, 0.2 + inside[:, 0] / 100, atol=2e-3)
 
 
