@@ -53,7 +53,9 @@ class Registration:
         return np.asarray(there, np.float32)
 
 
-def register(images: Images, template: Images, affine: Float64 | None = None) -> Registration:
+def register(
+    images: Images, template: Images, *, among: int = 0, affine: Float64 | None = None
+) -> Registration:
     """Bring a scan to a template: an affine, and symmetric normalisation from there.
 
     SyN (Avants et al., Medical Image Analysis 12:26, 2008) of the anisotropies by their
@@ -63,6 +65,9 @@ def register(images: Images, template: Images, affine: Float64 | None = None) ->
     ----------
     images : Images
     template : Images
+    among : int
+        Of how many scans, this one among them, the template is the mean; 0 for a scan that it does
+        not know. It matters to the residual alone.
     affine : array (4, 4), optional
         From the scan's world to the template's, where it is known already.
     """
@@ -82,7 +87,7 @@ def register(images: Images, template: Images, affine: Float64 | None = None) ->
         prealign=affine,
     )
     registered = Registration(affine, warp)
-    return Registration(affine, warp, residual(images, template, registered))
+    return Registration(affine, warp, residual(images, template, registered, among))
 
 
 def _iterations(images: Images) -> list[int]:
@@ -91,9 +96,16 @@ def _iterations(images: Images) -> list[int]:
     return _ITERATIONS[-max(1, levels) :]
 
 
-def residual(images: Images, template: Images, registration: Registration) -> float:
-    """One less the correlation of the scan's anisotropy with the template's at its places."""
+def residual(images: Images, template: Images, registration: Registration, among: int = 0) -> float:
+    """One less the correlation of the scan's anisotropy with the template's at its places.
+
+    Of a scan that is one of the `among` whose mean the template is, its own share is taken out of
+    the mean, so that it compares with scans that the template does not know.
+    """
     nodes = moved(np.argwhere(images.mask), images.affine)
-    theirs = interpolated(template.values[:1], template.affine, registration.at(nodes))[0]
+    places = registration.at(nodes)
+    theirs = np.nan_to_num(interpolated(template.values[:1], template.affine, places)[0])
     ours = images.anisotropy[images.mask]
-    return float(1 - np.corrcoef(np.nan_to_num(theirs), ours)[0, 1])
+    if among > 1:
+        theirs = (among * theirs - ours) / (among - 1)
+    return float(1 - np.corrcoef(theirs, ours)[0, 1])

@@ -111,7 +111,7 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
         for _ in range(ROUNDS):
             registered = []
             for one, affine in zip(scans, affines, strict=True):
-                registered.append(register(one, template, affine))
+                registered.append(register(one, template, affine=affine))
                 task.advance()
             template = _mean(scans, registered, template)
     return template
