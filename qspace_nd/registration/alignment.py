@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from qspace_nd.arrays import Float64
 from qspace_nd.registration.images import Images
@@ -29,7 +26,7 @@ def align(images: Images, target: Images) -> Float64:
     from dipy.align.transforms import AffineTransform3D, RigidTransform3D
 
     search = AffineRegistration(
-        metric=MutualInformationMetric(nbins=32, sampling_proportion=None),
+        metric=MutualInformationMetric(nbins=32),
         level_iters=list(_ITERATIONS),
         sigmas=list(_BLURS),
         factors=list(_STEPS),
@@ -49,8 +46,3 @@ def align(images: Images, target: Images) -> Float64:
             starting_affine=affine,
         ).affine
     return np.asarray(affine)
-
-
-def moved(points: NDArray[Any], affine: Float64) -> Float64:
-    """Apply an affine to points (..., 3)."""
-    return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])

@@ -84,6 +84,25 @@ def images_of(features: Float32, mask: Bools, affine: Float64) -> Images:
     return Images(np.where(brain, values[:2], 0), brain, affine)
 
 
+def moved(points: NDArray[Any], affine: NDArray[Any]) -> Float64:
+    """Apply an affine (4, 4) to points (..., 3)."""
+    return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])
+
+
+def interpolated(values: NDArray[Any], affine: Float64, points: NDArray[Any]) -> Float32:
+    """Interpolate values (K, X, Y, Z) of a lattice at points (n, 3) of its world: (K, n).
+
+    Beyond the lattice they are not a number.
+    """
+    from scipy import ndimage
+
+    indices = moved(points, np.linalg.inv(affine)).T
+    result = np.empty((len(values), len(points)), np.float32)
+    for one, into in zip(values, result, strict=True):
+        ndimage.map_coordinates(one, indices, into, order=1, cval=np.nan)
+    return result
+
+
 def _require(features: Float32, mask: Bools) -> None:
     if features.shape != (np.count_nonzero(mask), 3) or mask.ndim != 3 or not len(features):
         raise ArrayError(

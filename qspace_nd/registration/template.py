@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from qspace_nd.arrays import Float64
 from qspace_nd.errors import ArrayError
 from qspace_nd.progress import SILENT, Progress
-from qspace_nd.registration.alignment import align, moved
-from qspace_nd.registration.images import SPACING, Images
-from qspace_nd.registration.places import Registration, register, sampled
+from qspace_nd.registration.alignment import align
+from qspace_nd.registration.images import SPACING, Images, interpolated, moved
+from qspace_nd.registration.places import Registration, register
 
 ROUNDS = 2
 """How often all scans are registered to their mean."""
@@ -104,20 +104,20 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
             affines.append(np.eye(4) if one is middle else align(one, middle))
             task.advance()
         centre = _mean_motion([np.linalg.inv(affine) for affine in affines])
-        affines = [centre @ affine for affine in affines]
+        affines = [np.asarray(centre @ affine) for affine in affines]
         lattice = _lattice(middle, centre)
         registered = [Registration(affine, None) for affine in affines]
         template = _cropped(_mean(scans, registered, lattice))
         for _ in range(ROUNDS):
             registered = []
             for one, affine in zip(scans, affines, strict=True):
-                registered.append(register(one, template, affine))
+                registered.append(register(one, template, affine=affine))
                 task.advance()
             template = _mean(scans, registered, template)
     return template
 
 
-def _mean_motion(affines: Sequence[Float64]) -> Float64:
+def _mean_motion(affines: Sequence[NDArray[Any]]) -> Float64:
     """The affine in the middle of several: the exponential of their logarithms' mean."""
     from scipy.linalg import expm, logm
 
@@ -140,18 +140,15 @@ def _mean(scans: Sequence[Images], registered: Sequence[Registration], lattice: 
     """The mean of scans where they are brought, over those that cover the place."""
     shape = lattice.mask.shape
     nodes = moved(np.indices(shape).reshape(3, -1).T, lattice.affine)
-    total, brain = np.zeros((len(nodes), 2)), np.zeros(len(nodes))
-    covering = np.zeros(len(nodes))
+    total, covering = np.zeros((3, len(nodes))), np.zeros(len(nodes))
     for one, registration in zip(scans, registered, strict=True):
-        points = registration.back(nodes)
-        values = sampled(one, points)
-        covered = np.isfinite(values[:, 0])
-        total += np.where(covered[:, None], values, 0)
+        found = np.concatenate([one.values, one.mask[None]])
+        values = interpolated(found, one.affine, registration.back(nodes))
+        covered = np.isfinite(values[0])
+        total += np.where(covered, values, 0)
         covering += covered
-        brain += values[:, 1] > 0
-    count = np.maximum(covering, 1)
-    values = (total / count[:, None]).T.astype(np.float32)
-    return Template(values.reshape(2, *shape), (brain >= count / 2).reshape(shape), lattice.affine)
+    mean = (total / np.maximum(covering, 1)).astype(np.float32).reshape(3, *shape)
+    return Template(mean[:2], mean[2] >= 0.5, lattice.affine)
 
 
 def _cropped(template: Template) -> Template:
