@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,14 @@ def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
     notes += (*_orientation_warnings(files.image, grid), *_size_warnings(files.image, grid))
     warnings = (*notes, *_gradient_warnings(files, gradients))
     return Scan(files, grid, stored.shape[3], gradients, warnings, states)
+
+
+def volumes_in(path: Path) -> int | None:
+    """How many volumes an image has by its header; None where it cannot be read."""
+    try:
+        return math.prod(load(path).shape[3:])
+    except ScanError:
+        return None
 
 
 def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:

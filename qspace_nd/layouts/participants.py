@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qspace_nd.errors import InputError, counted, listed
-from qspace_nd.layouts.names import PARTICIPANTS
+from qspace_nd.layouts.names import PARTICIPANTS, require_here
 
 GROUP = "group"
 """The column that BIDS recommends for who is a patient and who a control."""
@@ -136,6 +136,7 @@ def read_participants(folder: Path) -> Participants:
     path = _table_path(folder)
     if path is None:
         return Participants(None)
+    require_here([path])
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header, *rows = list(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)) or [[]]
