@@ -195,6 +195,11 @@ def full(*streams: int) -> Callable[[], None]:
     return lambda: [os.dup2(os.open("/dev/full", os.O_WRONLY), stream) for stream in streams]
 
 
+def closed(stream: int, name: str) -> Callable[[], None]:
+    """A stream that is closed, which Python finds to be none when it begins."""
+    return lambda: (setattr(sys, name, None), os.close(stream))
+
+
 def gone() -> None:
     place = Path("gone").absolute()
     place.mkdir()
@@ -221,8 +226,8 @@ rows(
         (EITHER, "output that is full", around(full(1))),
         (EITHER, "messages that nobody takes", around(full(2))),
         (EITHER, "both", around(full(1, 2))),
-        (EITHER, "output that is closed", around(lambda: os.close(1))),
-        (HARMLESS, "input that is closed", around(lambda: os.close(0))),
+        (EITHER, "output that is closed", around(closed(1, "stdout"))),
+        (HARMLESS, "input that is closed", around(closed(0, "stdin"))),
         (EITHER, "a folder that is gone", around(gone)),
     ],
 )

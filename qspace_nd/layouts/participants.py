@@ -68,6 +68,11 @@ class Participants:
         said = self._values.get((label, _plain(column)), set())
         return next(iter(said)) if len(said) == 1 else UNKNOWN
 
+    def contradicted(self, column: str) -> list[str]:
+        """Of whom the table says two things."""
+        key = _plain(column)
+        return [label for label in self.labels if len(self._values.get((label, key), ())) > 1]
+
     @cached_property
     def _values(self) -> dict[tuple[str, str], set[str]]:
         values: dict[tuple[str, str], set[str]] = {}
@@ -131,7 +136,7 @@ def read_participants(folder: Path) -> Participants:
     Raises
     ------
     InputError
-        It cannot be read, or has no column `participant_id`.
+        It cannot be read, has no column `participant_id`, or several of one name.
     """
     path = _table_path(folder)
     if path is None:
@@ -147,6 +152,12 @@ def read_participants(folder: Path) -> Participants:
         ) from error
     columns = [name.strip() for name in header]
     keys = [_plain(name) for name in columns]
+    twice = [name for name in columns if name and keys.count(_plain(name)) > 1]
+    if twice:
+        raise InputError(
+            f"{path} has several columns {twice[0]}; expected one of each name: rename or remove "
+            f"the others."
+        )
     if _ID not in keys:
         raise InputError(
             f"{path} has no column {_ID}; expected one, with sub-01 and so on, its columns divided "
