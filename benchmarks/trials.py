@@ -96,7 +96,12 @@ def warm_up(folder: Path) -> None:
     )
     loading = folder.with_name("loading")
     shutil.copytree(folder, loading)
-    for line in ("map patient.nii.gz -f -q", "fit none", "eval --labels lesions.nii.gz -q"):
+    for line in (
+        "map patient.nii.gz -f -q",
+        "check --bids bids --where group=patient -q",
+        "fit none",
+        "eval --labels lesions.nii.gz -q",
+    ):
         _here(line.split(), loading)
     shutil.rmtree(loading)
     gc.collect()

@@ -22,6 +22,8 @@ from qspace_nd.system.writing import replacing
 
 _LENGTH_TOLERANCE = 0.01  # a unit vector written with two decimals is at most 0.9 % off
 
+_LONGEST = 2 << 20  # bytes: 25,000 vectors in full precision
+
 
 def read_gradients(
     bval: Path | None,
@@ -114,6 +116,7 @@ def _missing(bval: Path | None, bvec: Path | None) -> GradientError:
 
 def _read_rows(path: Path) -> list[list[float]]:
     try:
+        _require_short(path)
         lines = path.read_text().replace(",", " ").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines]
     except FileNotFoundError as error:
@@ -128,6 +131,15 @@ def _read_rows(path: Path) -> list[list[float]]:
             "separated by spaces, as dcm2niix and FSL write them."
         ) from error
     return [row for row in rows if row]
+
+
+def _require_short(path: Path) -> None:
+    size = path.stat().st_size
+    if size > _LONGEST:
+        raise GradientError(
+            f"{path} holds {size:,} bytes, which is no table of gradients; expected up to "
+            f"{_LONGEST:,}, a number or three for each volume: name the right file."
+        )
 
 
 def _read_bvals(path: Path, volumes: int) -> Float64:

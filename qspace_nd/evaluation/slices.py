@@ -77,10 +77,9 @@ def slices(
         over_scan[-1].imshow(_overlay(labels, LESION), extent=view.extent)
         over_scan[-1].set_title("expert label")
         window = _novelty_window(case)
-        clipped = np.clip(view.plane(case.novelty), window["vmin"], window["vmax"])
-        shown = on_map.imshow(
-            np.where(mask, clipped, np.nan), cmap=NOVELTY_COLOURS, extent=view.extent, **window
-        )
+        clipped = np.clip(view.plane(case.novelty), *window.values())  # else it may overflow
+        novelty = np.where(mask, clipped, np.nan)
+        shown = on_map.imshow(novelty, cmap=NOVELTY_COLOURS, extent=view.extent, **window)
         on_map.set_title(case.score)
         bar = figure.colorbar(shown, ax=on_map, extend="both", fraction=0.05, pad=0.02, aspect=25)
         bar.set_label("novelty")
