@@ -125,7 +125,7 @@ def _prepare_surroundings() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = (
-        Path(os.devnull).open("w") if stream is None else stream
+        Path(os.devnull).open("w") if stream is None else stream  # noqa: SIM115
         for stream in (sys.stdout, sys.stderr)
     )
     for stream in (sys.stdout, sys.stderr):
