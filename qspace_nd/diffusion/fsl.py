@@ -22,6 +22,7 @@ from qspace_nd.system.writing import replacing
 
 _LENGTH_TOLERANCE = 0.01  # a unit vector written with two decimals is at most 0.9 % off
 
+_MOST_B = 1e6  # s/mm²: of specimens up to 100,000 are taken
 _LONGEST = 2 << 20  # bytes: 25,000 vectors in full precision
 
 
@@ -153,6 +154,11 @@ def _read_bvals(path: Path, volumes: int) -> Float64:
             f"{name_volumes(wrong, [f'{b:g}' for b in bvals[wrong]])}; expected s/mm² from 0 up: "
             "correct them."
         )
+    if bvals.max() > _MOST_B:
+        raise GradientError(
+            f"{path} has b-values up to {bvals.max():g}; expected s/mm², up to {_MOST_B:,.0f}: "
+            "divide them by a million if they are in s/m², or correct them."
+        )
     return bvals
 
 
@@ -181,7 +187,8 @@ def _other_count(path: Path, found: str, volumes: int) -> GradientError:
 
 def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float64) -> None:
     weighted = bvals > B0_LIMIT
-    lengths = np.linalg.norm(vectors, axis=1)
+    with np.errstate(over="ignore"):  # a length beyond all numbers is not 1 either
+        lengths = np.linalg.norm(vectors, axis=1)
     is_unit = np.abs(lengths - 1) <= _LENGTH_TOLERANCE
     is_zero = lengths < _LENGTH_TOLERANCE
     if (is_unit | ~weighted).all():
