@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -22,9 +23,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -64,6 +68,9 @@ class Case:
             number, seed, mutation, lines[np.random.default_rng(number).integers(len(lines))]
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Case.of, (self.number, self.seed)
+
     def __str__(self) -> str:
         return f"{self.mutation.kind}, {self.mutation.name} ({self.mutation.right}); {self.line}"
 
@@ -97,7 +104,7 @@ class Fuzzer:
 
     def right(self, line: str) -> Right:
         if line not in self._rights:
-            folder = self._work / f"right {line}" / "study"
+            folder = self._work / f"right {line} {os.getpid()}" / "study"
             shutil.copytree(self._study, folder)
             before = trials.tree(folder)
             log = folder.with_name("log")
@@ -107,18 +114,28 @@ class Fuzzer:
             self._rights[line] = Right(outcome, names, folder)
         return self._rights[line]
 
-    def begin(self, case: Case) -> tuple[int, dict[str, tuple[int, int]], list[str]]:
-        """Spoil a copy and start the line on it; give the child, what is there, and the words."""
+    def run(self, case: Case, failures: Path) -> Judged:
+        """Spoil a copy of the study, run the line on it, judge; keep what is wrong."""
         folder = self.place(case)
         shutil.copytree(self._study, folder, symlinks=True)
         words = shlex.split(LINES[case.line][0])
         random = np.random.default_rng([case.seed, case.number])
         scene = Scene(folder, words, folder / _scan_of(words), random)
-        case.mutation.change(scene)
+        try:
+            case.mutation.change(scene)
+        except Exception as error:
+            raise RuntimeError(f"case {case.number}, {case}, cannot be made") from error
         before = trials.tree(folder.parent)
         log = self._work / f"{case.number}.log"
         child = trials.start(scene.words, folder, log, before=scene.before, seconds=self._seconds)
-        return child, before, scene.words
+        judged = self.judge(case, trials.wait_for(child, log), before, scene.words)
+        if judged.wrong:
+            keep(judged, folder, self._study, failures)
+        return judged
+
+    def clean(self, case: Case) -> None:
+        shutil.rmtree(self.place(case).parent, ignore_errors=True)
+        (self._work / f"{case.number}.log").unlink(missing_ok=True)
 
     def place(self, case: Case) -> Path:
         return self._work / str(case.number) / "study"
@@ -232,35 +249,34 @@ def _numbers(folder: Path) -> list[float]:
     return [float(word) for row in rows for word in row.split("\t") if word[:1].isdigit()]
 
 
-def run(fuzzer: Fuzzer, cases: Iterator[Case], jobs: int) -> Iterator[Judged]:
-    """Run cases, some at a time."""
-    under_way: dict[int, tuple[Case, dict, list[str]]] = {}
-    for case in itertools.chain(cases, itertools.repeat(None)):
-        while under_way and (case is None or len(under_way) >= jobs):
-            child, ended, used = os.wait4(-1, 0)
-            done, before, words = under_way.pop(child)
-            log = fuzzer.place(done).parents[1] / f"{done.number}.log"
-            yield fuzzer.judge(done, trials.outcome(ended, used, log), before, words)
-        if case is None:
-            return
-        fuzzer.right(case.line)
-        try:
-            child, before, words = fuzzer.begin(case)
-        except Exception as error:
-            raise RuntimeError(f"case {case.number}, {case}, cannot be made") from error
-        under_way[child] = case, before, words
+def run(fuzzer: Fuzzer, cases: Iterable[Case], jobs: int, failures: Path) -> Iterator[Judged]:
+    """Run cases, some at a time: each worker makes, runs and judges its own.
+
+    Workers are forked from this process, as all is loaded in it; so are the children of each.
+    """
+    forking = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, forking, _workers.append, (fuzzer,)) as pool:
+        yield from pool.map(partial(_work, failures), cases)
 
 
-def keep(judged: Judged, fuzzer: Fuzzer, study: Path, folder: Path) -> None:
+_workers: list[Fuzzer] = []  # that of a worker's own process
+
+
+def _work(failures: Path, case: Case) -> Judged:
+    judged = _workers[0].run(case, failures)
+    _workers[0].clean(case)
+    return judged
+
+
+def keep(judged: Judged, there: Path, study: Path, failures: Path) -> None:
     """Keep what was spoiled, if it is small, and what became of it."""
-    case, place = judged.case, folder / str(judged.case.number)
+    case, place = judged.case, failures / str(judged.case.number)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     lines = [f"case {case.number}, seed {case.seed}: {case}", f"qspace-nd {LINES[case.line][0]}"]
     lines += [f"{column}: {what}" for column, what in judged.wrong]
     lines += [f"exit {judged.outcome.status}", judged.outcome.text[-5000:]]
     (place / "case.txt").write_text("\n".join(lines), errors="replace")
-    there = fuzzer.place(case)
     for name in _changed(trials.tree(study), trials.tree(there)):
         if (there / name).is_file() and (there / name).stat().st_size < SMALL:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -298,6 +314,14 @@ def causes(done: Sequence[Judged]) -> str:
     )
 
 
+def replay(fuzzer: Fuzzer, case: Case, failures: Path) -> bool:
+    """Run a case again, and say what became of it and where it lies; give whether it is wrong."""
+    judged = fuzzer.run(case, failures)
+    print(f"{case}\n{judged.outcome.text}\nexit {judged.outcome.status}: {judged.wrong}")
+    print(fuzzer.place(case))
+    return bool(judged.wrong)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -314,25 +338,18 @@ def main() -> int:
     parser.add_argument("--no-section", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()
     numbers = (n for n in itertools.count(options.first) if KINDS[n % len(KINDS)] in options.kinds)
-    chosen = itertools.islice(numbers, options.cases)
-    if options.replay is not None:
-        chosen = iter([options.replay])
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         trials.warm_up(work / "study")
         fuzzer = Fuzzer(work / "study", work, memory=options.memory, seconds=options.seconds)
+        if options.replay is not None:
+            return replay(fuzzer, Case.of(options.replay, options.seed), options.failures)
         begin, done = time.monotonic(), []
-        for judged in run(fuzzer, (Case.of(n, options.seed) for n in chosen), options.jobs):
+        cases = (Case.of(n, options.seed) for n in itertools.islice(numbers, options.cases))
+        for judged in run(fuzzer, cases, options.jobs, options.failures):
             done.append(judged)
             if judged.wrong:
-                keep(judged, fuzzer, work / "study", options.failures)
                 print(f"{judged.case.number}: {judged.case}: {judged.wrong[0]}", flush=True)
-            if options.replay is not None:
-                outcome = judged.outcome
-                print(f"{outcome.text}\nexit {outcome.status}\n{fuzzer.place(judged.case)}")
-                return bool(judged.wrong)
-            shutil.rmtree(fuzzer.place(judged.case).parent, ignore_errors=True)
-            (work / f"{judged.case.number}.log").unlink(missing_ok=True)
     finally:
         if options.replay is None:
             shutil.rmtree(work, ignore_errors=True)

@@ -132,7 +132,11 @@ def stored_elsewhere(scene: Scene) -> None:
     scene.scan.symlink_to(there)
 
 
-_KINDS = {"a folder": Path.mkdir, "a pipe": os.mkfifo}
+def point(path: Path) -> None:
+    path.write_text("/annex/objects/MD5E-s4321--0123456789abcdef0123456789abcdef.nii.gz\n")
+
+
+_KINDS = {"a folder": Path.mkdir, "a pipe": os.mkfifo, "a pointer of an annex": point}
 rows(
     "names",
     SCANS,
@@ -148,10 +152,6 @@ rows(
             )
         ),
         (HARMLESS, "the image is a link", stored_elsewhere),
-        *(
-            (SAME, f"called {_short(name)}", called(name))
-            for name in ("\udcff", "two\nlines", "é😀", "%s{0}", "[bold]x", "a b", "x" * 235)
-        ),
         (
             SAME,
             "._ beside it",
@@ -160,6 +160,17 @@ rows(
         (SAME, "upper case", lambda s: s.beside(".bval").rename(s.beside(".BVAL"))),
     ],
 )
+
+
+for _line in SCANS:  # who is held out, and with it the network, goes by the names
+    rows(
+        "names",
+        (_line,),
+        [
+            (EITHER if _line == "fit" else SAME, f"called {_short(name)}", called(name))
+            for name in ("\udcff", "two\nlines", "é😀", "%s{0}", "[bold]x", "a b", "x" * 235)
+        ],
+    )
 
 
 def around(prepare: Callable[[], object]) -> Change:
@@ -195,6 +206,11 @@ def full(*streams: int) -> Callable[[], None]:
     return lambda: [os.dup2(os.open("/dev/full", os.O_WRONLY), stream) for stream in streams]
 
 
+def closed(stream: int, name: str) -> Callable[[], None]:
+    """A stream that is closed, which Python finds to be none when it begins."""
+    return lambda: (setattr(sys, name, None), os.close(stream))
+
+
 def gone() -> None:
     place = Path("gone").absolute()
     place.mkdir()
@@ -214,15 +230,19 @@ rows(
         (HARMLESS, "one column", variables(COLUMNS="1")),
         (HARMLESS, "no columns", variables(COLUMNS="0", LINES="x")),
         (HARMLESS, "no colour", variables(NO_COLOR="1", TERM="xterm-256color")),
-        (HARMLESS, "colours wanted", variables(FORCE_COLOR="1", TERM="xterm-256color")),
+        (
+            HARMLESS,
+            "colours wanted",  # a terminal then, on which warnings have to be lines to be compared
+            variables(FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="9999"),
+        ),
         (SAME, "a backend that is none", variables(MPLBACKEND="nonsense")),
         (SAME, "cores that are none", variables(SLURM_CPUS_PER_TASK="abc")),
         (SAME, "no cores", variables(SLURM_CPUS_PER_TASK="0")),
         (EITHER, "output that is full", around(full(1))),
         (EITHER, "messages that nobody takes", around(full(2))),
         (EITHER, "both", around(full(1, 2))),
-        (EITHER, "output that is closed", around(lambda: os.close(1))),
-        (HARMLESS, "input that is closed", around(lambda: os.close(0))),
+        (EITHER, "output that is closed", around(closed(1, "stdout"))),
+        (HARMLESS, "input that is closed", around(closed(0, "stdin"))),
         (EITHER, "a folder that is gone", around(gone)),
     ],
 )
@@ -242,7 +262,12 @@ def _folder_lines() -> Iterable[tuple[str, str, Change]]:
         healthy = scene.folder / "healthy"
         (healthy / "control-03.nii.gz").write_bytes((healthy / "control-02.nii.gz").read_bytes())
 
+    def unweighted(scene: Scene) -> None:
+        whole(scene)
+        (scene.folder / "healthy/control-02.bval").write_text("0 0 0\n")
+
     yield HARMLESS, "the folder in their place", whole
+    yield REFUSE, "the folder, b-values of 0 alone", unweighted
     yield HARMLESS, "the folder with ._ files", hidden
     yield REFUSE, "one scan twice", twice
 

@@ -188,9 +188,13 @@ def elsewhere(path: Path) -> None:
 
 rows(
     "names",
+    ("map", "map baseline", "map more"),
+    [(HARMLESS, "the model is a link", model_as(elsewhere))],
+)
+rows(
+    "names",
     MODELS,
     [
-        (HARMLESS, "the model is a link", model_as(elsewhere)),
         (REFUSE, "model.json is a folder", index_as(Path.mkdir)),
         (REFUSE, "model.json is a pipe", index_as(os.mkfifo)),
         (REFUSE, "model.json is a link to itself", index_as(lambda path: path.symlink_to(path))),

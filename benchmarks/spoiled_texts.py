@@ -109,7 +109,6 @@ rows(
         (REFUSE, "b=60 for 0", numbers(".bval", lambda b, r: np.where(b == 0, 60, b))),
         (REFUSE, "b by a thousand", numbers(".bval", lambda b, r: b / 1000)),
         (REFUSE, "half of the b", numbers(".bval", lambda b, r: b / 2)),
-        (REFUSE, "no shells", numbers(".bval", lambda b, r: np.where(b == 0, 0, _SPREAD))),
         (REFUSE, "one volume late", numbers(".bval", lambda b, r: np.roll(b, 1))),
         (REFUSE, "b=0 said to be last", numbers(".bval", lambda b, r: np.sort(b))),
         (
@@ -130,6 +129,19 @@ rows(
         ),
     ],
 )
+
+for _line in SCANS:  # of a scan by itself it may be so
+    rows(
+        "b-table",
+        (_line,),
+        [
+            (
+                EITHER if _line == "check" else REFUSE,
+                "no shells",
+                numbers(".bval", lambda b, r: np.where(b == 0, 0, _SPREAD)),
+            )
+        ],
+    )
 
 
 # --- JSON and tables
@@ -233,7 +245,7 @@ rows(
         (EITHER, "a zero byte", table(lambda old: old.replace("control0", "control\0"))),
         (EITHER, "noise", table(lambda old: bytes(range(256)))),
         (REFUSE, "commas", table(lambda old: old.replace("\t", ","))),
-        (REFUSE, "column Group", table(lambda old: old.replace("\tgroup", "\tGroup"))),
+        (HARMLESS, "column Group", table(lambda old: old.replace("\tgroup", "\tGroup"))),
         (
             REFUSE,
             "no column participant_id",

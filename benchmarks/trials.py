@@ -34,6 +34,8 @@ PYTHON = re.compile(
 )
 """What Python says, but no sentence written for a user."""
 
+_WALL = 12
+
 TOO_LONG = (-signal.SIGALRM, -signal.SIGXCPU)
 """How a command ends that takes too long."""
 
@@ -69,8 +71,10 @@ def warm_up(folder: Path) -> None:
     Voxels of 8 mm, 2 b=0 volumes and 16 directions, training for an epoch: `healthy/`, a patient
     with lesions, a model, a map; and as a BIDS dataset in `bids/`, with maps in `maps/`.
     """
-    # A child may not use the threads of its parent. Libraries read these when they are loaded.
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # A child may use neither the threads of its parent nor its GPU. Libraries read these when they
+    # are loaded.
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    os.environ |= {**dict.fromkeys(threads, "1"), "CUDA_VISIBLE_DEVICES": ""}
     threadpool_limits(1)
     import torch
 
@@ -92,7 +96,12 @@ def warm_up(folder: Path) -> None:
     )
     loading = folder.with_name("loading")
     shutil.copytree(folder, loading)
-    for line in ("map patient.nii.gz -f -q", "fit none", "eval --labels lesions.nii.gz -q"):
+    for line in (
+        "map patient.nii.gz -f -q",
+        "check --bids bids --where group=patient -q",
+        "fit none",
+        "eval --labels lesions.nii.gz -q",
+    ):
         _here(line.split(), loading)
     shutil.rmtree(loading)
     gc.collect()
@@ -152,7 +161,8 @@ def start(
     before : callable
         Called in the child, before the command.
     seconds : int
-        Of a processor, or three times as many on the wall, after which a signal ends it.
+        Of a processor, after which a signal ends it; or `_WALL` times as many on the wall, as one
+        that waits takes no processor, and one on a busy machine has it rarely.
     room : int
         Bytes that it may ask for beyond those of its parent.
     """
@@ -165,7 +175,7 @@ def start(
         os.dup2(stream, 1), os.dup2(stream, 2)
         os.environ |= {"HOME": str(folder / "home"), "TERM": "dumb", "COLUMNS": "100"}
         os.chdir(folder)
-        signal.alarm(3 * seconds)
+        signal.alarm(_WALL * seconds)
         spent = math.ceil(time.process_time())
         resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 1))
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -83,7 +85,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     _prepare_surroundings()
     try:
-        status = cli.main(prog_name="qspace-nd", standalone_mode=False) or 0
+        status = _status()
+    except OSError:  # what is said is not taken: nobody is left to tell
+        status = 1
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command line, and say what went wrong."""
+    try:
+        status: int = cli.main(prog_name="qspace-nd", standalone_mode=False) or 0
     except QspaceError as error:
         status = _report(str(error), 2 if isinstance(error, InputError) else 1)
     except click.ClickException as error:
@@ -100,11 +111,23 @@ def main() -> None:
         status = 1
     except OSError as error:
         status = _report(f"The system refused: {error}.", 1)
-    sys.exit(status)
+    return status
 
 
 def _prepare_surroundings() -> None:
-    """Make do where letters cannot be printed."""
+    """Make do where letters cannot be printed, or a stream is closed.
+
+    A file that is written to would be taken for the stream else, as it gets the first free number.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = (
+        Path(os.devnull).open("w") if stream is None else stream  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

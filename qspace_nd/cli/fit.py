@@ -188,22 +188,29 @@ def command(
     _log.info(f"The model is in {model}/; next: qspace-nd map, of a patient's scan")
 
 
-_SETTINGS = (
-    *("features", "latents", "preset", "kl_weight", "tune", "template", "epochs"),
-    *("validation", "seed"),
-)
+_NETWORK = "leaves the network as it is; fit a new model without --add, or leave the option out"
+_OF_NO_USE = dict.fromkeys(
+    (
+        *("features", "latents", "preset", "kl_weight", "tune", "template", "epochs"),
+        *("validation", "seed"),
+    ),
+    _NETWORK,
+) | {
+    "force": "replaces nothing: a scan that is in the model already is skipped; leave the option "
+    "out, or fit a new model without --add",
+    "memory": "holds one scan at a time, and as much memory as that takes; leave the option out",
+}
+"""What does not go with --add, and why."""
 
 
 def _refuse_settings() -> None:
-    """Refuse, beside --add, what a new network would be made by."""
+    """Refuse, beside --add, what it makes no use of."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
-    given = [name for name in _SETTINGS if context.get_parameter_source(name) is not default]
-    if given:
-        raise click.UsageError(
-            f"--{given[0].replace('_', '-')} does not go with --add, which leaves the network as "
-            f"it is; fit a new model without --add, or leave the option out."
-        )
+    for name, why in _OF_NO_USE.items():
+        if context.get_parameter_source(name) is not default:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} does not go with --add, which {why}.")
 
 
 def _free() -> tuple[str, ...]:

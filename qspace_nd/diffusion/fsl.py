@@ -22,6 +22,9 @@ from qspace_nd.system.writing import replacing
 
 _LENGTH_TOLERANCE = 0.01  # a unit vector written with two decimals is at most 0.9 % off
 
+_MOST_B = 1e6  # s/mm²: of specimens up to 100,000 are taken
+_LONGEST = 2 << 20  # bytes: 25,000 vectors in full precision
+
 
 def read_gradients(
     bval: Path | None,
@@ -114,6 +117,7 @@ def _missing(bval: Path | None, bvec: Path | None) -> GradientError:
 
 def _read_rows(path: Path) -> list[list[float]]:
     try:
+        _require_short(path)
         lines = path.read_text().replace(",", " ").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines]
     except FileNotFoundError as error:
@@ -130,6 +134,15 @@ def _read_rows(path: Path) -> list[list[float]]:
     return [row for row in rows if row]
 
 
+def _require_short(path: Path) -> None:
+    size = path.stat().st_size
+    if size > _LONGEST:
+        raise GradientError(
+            f"{path} holds {size:,} bytes, which is no table of gradients; expected up to "
+            f"{_LONGEST:,}, a number or three for each volume: name the right file."
+        )
+
+
 def _read_bvals(path: Path, volumes: int) -> Float64:
     bvals = np.array([b for row in _read_rows(path) for b in row], dtype=np.float64)
     if len(bvals) != volumes:
@@ -140,6 +153,11 @@ def _read_bvals(path: Path, volumes: int) -> Float64:
             f"{path} has b-values that are negative or not finite: "
             f"{name_volumes(wrong, [f'{b:g}' for b in bvals[wrong]])}; expected s/mm² from 0 up: "
             "correct them."
+        )
+    if bvals.max() > _MOST_B:
+        raise GradientError(
+            f"{path} has b-values up to {bvals.max():g}; expected s/mm², up to {_MOST_B:,.0f}: "
+            "divide them by a million if they are in s/m², or correct them."
         )
     return bvals
 
@@ -169,7 +187,8 @@ def _other_count(path: Path, found: str, volumes: int) -> GradientError:
 
 def _require_unit_length(bval: Path, bvec: Path, bvals: Float64, vectors: Float64) -> None:
     weighted = bvals > B0_LIMIT
-    lengths = np.linalg.norm(vectors, axis=1)
+    with np.errstate(over="ignore"):  # a length beyond all numbers is not 1 either
+        lengths = np.linalg.norm(vectors, axis=1)
     is_unit = np.abs(lengths - 1) <= _LENGTH_TOLERANCE
     is_zero = lengths < _LENGTH_TOLERANCE
     if (is_unit | ~weighted).all():

@@ -76,6 +76,14 @@ class GradientTable:
         far = 2 * self.bvals[low].max() < self.bvals[~low].min()
         return np.asarray(low & far)
 
+    @property
+    def along_one_line(self) -> bool:
+        """Whether several volumes are weighted, and all of them along the same direction."""
+        weighted = self.directions[~self.b0]
+        if len(weighted) < 3:
+            return False
+        return bool(np.linalg.norm(np.cross(weighted, weighted[0]), axis=1).max() < 0.02)  # 1°
+
     def shells(self) -> str:
         """Say how many volumes lie near which b-value, as in `6 at b=0, 40 at b=1200`."""
         bvals = np.where(self.b0, 0.0, self.bvals)

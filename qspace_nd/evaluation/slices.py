@@ -65,6 +65,7 @@ def slices(
     scan = 0.4 * mask if background is None else view.plane(background)
     panels = 2 if background is None else 3
 
+    low, high = _novelty_window(case)  # beyond it all is of one colour
     columns, rows = view.size
     panel_width = _PANEL_HEIGHT * columns / rows
     with drawing(path, panels * panel_width + 0.9, _PANEL_HEIGHT + 0.75) as figure:
@@ -76,10 +77,8 @@ def slices(
         over_scan[0].set_title(background_name)
         over_scan[-1].imshow(_overlay(labels, LESION), extent=view.extent)
         over_scan[-1].set_title("expert label")
-        novelty = np.where(mask, view.plane(case.novelty), np.nan)
-        shown = on_map.imshow(
-            novelty, cmap=NOVELTY_COLOURS, extent=view.extent, **_novelty_window(case)
-        )
+        novelty = np.where(mask, np.clip(view.plane(case.novelty), low, high), np.nan)
+        shown = on_map.imshow(novelty, NOVELTY_COLOURS, vmin=low, vmax=high, extent=view.extent)
         on_map.set_title(case.score)
         bar = figure.colorbar(shown, ax=on_map, extend="both", fraction=0.05, pad=0.02, aspect=25)
         bar.set_label("novelty")
@@ -167,9 +166,9 @@ def _grey_window(background: NDArray[np.floating[Any]] | None, mask: Bools) -> d
     return {"vmin": 0.0, "vmax": top if top > 0 else 1.0}
 
 
-def _novelty_window(case: Case) -> dict[str, float]:
+def _novelty_window(case: Case) -> tuple[float, float]:
     low, high = np.percentile(case.novelty[case.mask & ~case.labels], [1, 99.5])
-    return {"vmin": float(low), "vmax": float(high if high > low else low + 1)}
+    return float(low), float(high if high > low else low + 1)
 
 
 def _overlay(labels: Bools, colour: str) -> Float64:

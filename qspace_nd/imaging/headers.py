@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from qspace_nd.arrays import Float64
 from qspace_nd.errors import ScanError
 from qspace_nd.imaging.streams import Stored, damaged
+from qspace_nd.layouts.names import require_here
 
 _KINDS: dict[int, tuple[Any, bytes, bytes]] = {  # by size: class, magic of one file, and of a pair
     348: (nib.Nifti1Header, b"n+1\0", b"ni1\0"),
@@ -100,6 +101,7 @@ def read_header(path: Path) -> Header:
 
 def _first_bytes(path: Path) -> bytes:
     """The bytes of a header, and of the extender behind it, as far as there are so many."""
+    require_here([path])
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, without end
             raise _not_nifti(path, "it is no regular file")

@@ -16,8 +16,9 @@ from qspace_nd.diffusion.normalise import divide_by_scan_mean
 from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, InputError, ScanError
 from qspace_nd.imaging.acquisition import Acquisition
-from qspace_nd.imaging.scans import Scan, open_scan
+from qspace_nd.imaging.scans import Scan, open_scan, volumes_in
 from qspace_nd.imaging.voxels import Voxels, read_voxels
+from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import SILENT, Progress
 
@@ -153,8 +154,20 @@ def open_scans(paths: Iterable[str | Path], options: ScanOptions) -> list[Scan]:
     InputError
         The first thing that is wrong with any of them.
     """
-    found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
-    return [open_scan(files, options.b0_threshold) for files in found]
+    return [open_scan(files, options.b0_threshold) for files in files_of(paths, options)]
+
+
+def files_of(paths: Iterable[str | Path], options: ScanOptions) -> list[ScanFiles]:
+    """Find scans and what belongs to them; of headers those alone that tell what is no scan.
+
+    Raises
+    ------
+    InputError
+        See `find_scans`.
+    """
+    return find_scans(
+        paths, bval=options.bval, bvec=options.bvec, mask=options.mask, volumes_in=volumes_in
+    )
 
 
 def common_protocol(

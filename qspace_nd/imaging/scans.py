@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from qspace_nd.diffusion.fsl import read_gradients
 from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
@@ -77,6 +80,14 @@ def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
     return Scan(files, grid, stored.shape[3], gradients, warnings, states)
 
 
+def volumes_in(path: Path) -> int | None:
+    """How many volumes an image has by its header; None where it cannot be read."""
+    try:
+        return math.prod(load(path).shape[3:])
+    except ScanError:
+        return None
+
+
 def _require_four_dimensions(path: Path, shape: Sequence[int]) -> None:
     if len(shape) < 4 or (len(shape) == 4 and shape[3] == 1):
         raise ScanError(
@@ -129,7 +140,14 @@ def _gradient_warnings(files: ScanFiles, gradients: GradientTable | None) -> Ite
             "volumes are taken as plain channels, of which neither b-values nor directions can be "
             "checked; a model of it fits only scans with the same channels in the same order."
         )
-    elif gradients.nearly_b0.any():
+        return
+    if gradients.along_one_line:
+        yield (
+            f"{files.bvec} has one direction alone for all {np.count_nonzero(~gradients.b0)} "
+            f"weighted volumes of {files.image}; expected directions all around: check that the "
+            "file belongs to the scan."
+        )
+    if gradients.nearly_b0.any():
         low = gradients.bvals[gradients.nearly_b0]
         yield (
             f"{files.image} has no volume at b=0, but {counted(len(low), 'volume')} at b="

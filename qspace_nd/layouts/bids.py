@@ -181,6 +181,12 @@ class Dataset:
             if self._table.has(key):
                 told = {label: self._table.value(label, key) for label in everybody}
                 self._require_known(f"participant with {key}", values, told.values())
+                if unsure := self._table.contradicted(key):
+                    _log.warning(
+                        f"{self._table.path} says two things of the {key} of "
+                        f"{listed([f'sub-{label}' for label in unsure])}, in several rows: it is "
+                        f"taken as not known, {UNKNOWN}."
+                    )
                 wanted = set(map(str.casefold, values))
                 chosen = [label for label in chosen if told[label].casefold() in wanted]
         if not chosen:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,8 @@ _SUBJECT = re.compile(r"sub-[A-Za-z0-9+]+")
 _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
 _SUFFIX = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # no number alone: `sub-HC_01` is no subject `HC`
 _SESSION = re.compile(r"ses-[A-Za-z0-9+]+")
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs.github.com/")
+_LONGEST_POINTER = 32 << 10  # bytes, as git-annex has it
 _DATATYPES = ("dwi", "anat", "fmap", "func", "perf")
 _MASK = re.compile(r"(^|.*[_.-])mask", re.IGNORECASE)
 _NOT_A_SCAN = re.compile(
@@ -170,20 +173,30 @@ def is_file_or_absent(path: Path) -> bool:
 
 
 def require_here(paths: Iterable[Path]) -> None:
-    """Check that no path is a link to content that is not here.
+    """Check that no path is a link, or a pointer of git-annex or Git LFS, to what is not here.
 
     Raises
     ------
     ScanError
         Some are.
     """
-    absent = [path for path in paths if is_absent(path)]
+    absent = [path for path in paths if is_absent(path) or _is_pointer(path)]
     if absent:
+        what = "link" if is_absent(absent[0]) else "pointer"
         others = f", and {counted(len(absent) - 1, 'other')} with it" if len(absent) > 1 else ""
         raise ScanError(
-            f"{absent[0]} is a link to content that is not here{others}; expected the file itself: "
-            f"fetch it, with `datalad get` for instance."
+            f"{absent[0]} is a {what} to content that is not here{others}; expected the file "
+            f"itself: fetch it, with `datalad get` or `git lfs pull` for instance."
         )
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is the line of text that stands for one which was not fetched."""
+    with suppress(OSError):
+        if path.is_file() and path.stat().st_size < _LONGEST_POINTER:
+            with path.open("rb") as stream:
+                return stream.read(max(map(len, _POINTERS))).startswith(_POINTERS)
+    return False
 
 
 def files_below(folder: Path, without: Collection[str] = NOT_SOURCES) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qspace_nd.errors import InputError, counted, listed
-from qspace_nd.layouts.names import PARTICIPANTS
+from qspace_nd.layouts.names import PARTICIPANTS, require_here
 
 GROUP = "group"
 """The column that BIDS recommends for who is a patient and who a control."""
@@ -67,6 +67,11 @@ class Participants:
         """What the table says of a participant; `UNKNOWN` where it says nothing, or two things."""
         said = self._values.get((label, _plain(column)), set())
         return next(iter(said)) if len(said) == 1 else UNKNOWN
+
+    def contradicted(self, column: str) -> list[str]:
+        """Of whom the table says two things."""
+        key = _plain(column)
+        return [label for label in self.labels if len(self._values.get((label, key), ())) > 1]
 
     @cached_property
     def _values(self) -> dict[tuple[str, str], set[str]]:
@@ -131,11 +136,12 @@ def read_participants(folder: Path) -> Participants:
     Raises
     ------
     InputError
-        It cannot be read, or has no column `participant_id`.
+        It cannot be read, has no column `participant_id`, or several of one name.
     """
     path = _table_path(folder)
     if path is None:
         return Participants(None)
+    require_here([path])
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header, *rows = list(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)) or [[]]
@@ -146,6 +152,12 @@ def read_participants(folder: Path) -> Participants:
         ) from error
     columns = [name.strip() for name in header]
     keys = [_plain(name) for name in columns]
+    twice = [name for name in columns if name and keys.count(_plain(name)) > 1]
+    if twice:
+        raise InputError(
+            f"{path} has several columns {twice[0]}; expected one of each name: rename or remove "
+            f"the others."
+        )
     if _ID not in keys:
         raise InputError(
             f"{path} has no column {_ID}; expected one, with sub-01 and so on, its columns divided "

@@ -50,6 +50,7 @@ def find_scans(
     bval: Path | None = None,
     bvec: Path | None = None,
     mask: Path | None = None,
+    volumes_in: Callable[[Path], int | None] | None = None,
 ) -> list[ScanFiles]:
     """Find the scans among files and folders, each with its gradients and brain mask.
 
@@ -62,6 +63,9 @@ def find_scans(
         folders; folders of images.
     bval, bvec, mask : Path, optional
         Taken in place of what the names say; for one scan only.
+    volumes_in : callable, optional
+        How many volumes an image has, None where it cannot be read: one with another number of
+        b-values is not passed over, so that it will be refused.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def find_scans(
     ]
     files = (path for scan in described for path in (scan.image, scan.bval, scan.bvec, scan.mask))
     require_here(path for path in files if path is not None)
-    scans = _without_references(described)
+    scans = _without_references(described, volumes_in)
     for note in _notes(images, repeated, scans):
         _log.info(note)
     for note in (*_loose_notes(scans, folders), *_doubtful_subjects(scans)):
@@ -279,7 +283,9 @@ def _require_printable(path: Path) -> None:
 # --- Scans that serve the others
 
 
-def _without_references(scans: list[ScanFiles]) -> list[ScanFiles]:
+def _without_references(
+    scans: list[ScanFiles], volumes_in: Callable[[Path], int | None] | None
+) -> list[ScanFiles]:
     """Leave out what holds b=0 volumes alone, fewer than each of the others has volumes."""
     tables = [_b_values(scan) for scan in scans] if len(scans) > 1 else []
     lengths = [len(table) for table in tables if max(table, default=0) > _B0_LIMIT]
@@ -287,7 +293,10 @@ def _without_references(scans: list[ScanFiles]) -> list[ScanFiles]:
     over = [
         scan.image
         for scan, table in zip(scans, tables, strict=False)
-        if len(table) < shortest and table and all(0 <= b <= _B0_LIMIT for b in table)
+        if len(table) < shortest
+        and table
+        and all(0 <= b <= _B0_LIMIT for b in table)
+        and (volumes_in is None or volumes_in(scan.image) == len(table))
     ]
     if over:
         _log.info(

@@ -32,6 +32,7 @@ from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.model.index_kinds import PART, TEMPLATE, WEIGHTS, names_in, require_kinds
+from qspace_nd.model.masks_folder import take_up_masks
 from qspace_nd.model.part_file import read_part, write_part
 from qspace_nd.model.template_file import read_template, write_template
 from qspace_nd.model.weights_file import read_weights
@@ -110,6 +111,8 @@ def require_new(folder: Path, *, force: bool) -> None:
     index = folder / INDEX
     if index.exists() and not force:
         remove_unheld(folder / _LOCK)  # of a fit that was killed when all was written
+        if not (folder / _LOCK).exists():
+            take_up_masks(folder, index)
         raise OutputError(
             f"{folder} holds a model already; name another folder with --model, or overwrite it "
             f"with --force."

@@ -24,10 +24,10 @@ from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
+    computed_masks,
     keep_scans,
     normalise,
     place_scans,
-    save_computed_masks,
     warn_of,
 )
 from qspace_nd.workflows.placing import Placer
@@ -88,9 +88,9 @@ def add_scans(
         parts = [as_part(one.healthy, model.network_) for one in new]
         added = tuple(one.identity for one in new)
         acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
-        if new:
-            store.add(folder, model.digest_, parts, acquisition, watching)
-        save_computed_masks(kept, folder)
+        with computed_masks(kept, folder):
+            if new:
+                store.add(folder, model.digest_, parts, acquisition, watching)
     if not new:
         return
     _log.info(

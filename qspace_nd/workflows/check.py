@@ -24,13 +24,13 @@ from qspace_nd.imaging.protocol import (
     ScanOptions,
     bring_to,
     common_protocol,
+    files_of,
     protocol_of,
     read_volumes,
 )
 from qspace_nd.imaging.scans import Scan, open_scan
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.companions import ScanFiles
-from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model import store
 from qspace_nd.progress import Progress, watcher
 
@@ -86,7 +86,7 @@ def check_scans(
     InputError
         No scan was found, or the model cannot be read.
     """
-    found = find_scans(paths, bval=options.bval, bvec=options.bvec, mask=options.mask)
+    found = files_of(paths, options)
     beside = Beside() if model is None else Beside.of(store.read_acquisition(Path(model)))
     checked = []
     with watcher(progress).task("Reading scans", len(found)) as task:

@@ -28,10 +28,10 @@ from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
+    computed_masks,
     keep_scans,
     normalise,
     place_scans,
-    save_computed_masks,
     warn_of,
 )
 from qspace_nd.workflows.placing import (
@@ -121,10 +121,9 @@ def fit_scans(
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
         model.template_ = made
         _report_model(model)
-        with timed("Writing the model"):
+        with timed("Writing the model"), computed_masks(kept, folder):
             model.save(folder, force=force, progress=watching)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
-        save_computed_masks(kept, folder)
     return model
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,13 @@ from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.model import store
+from qspace_nd.model.masks_folder import (
+    drop_masks,
+    mask_path,
+    settle_masks,
+    take_up_masks,
+    waiting_masks,
+)
 from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import Progress, Task, timed, within
 from qspace_nd.system.scratch import Scratch, ScratchArray
@@ -163,10 +171,24 @@ def warn_of(kept: Iterable[KeptScan], known: Sequence[Conditions] = ()) -> None:
             others.append(own)
 
 
-def save_computed_masks(kept: Iterable[KeptScan], folder: Path) -> None:
-    """Save the masks that had to be computed in the model's folder, never beside the scans."""
-    for one in kept:
-        if one.computed_mask:
-            path = folder / "masks" / f"{one.scan.files.name}_mask.nii.gz"
-            write_volume(path, one.mask[:], one.scan.grid, like=folder / store.INDEX)
-            _log.info(f"{one.scan.files.image} had no brain mask; the one computed is {path}")
+@contextmanager
+def computed_masks(kept: Iterable[KeptScan], folder: Path) -> Iterator[None]:
+    """Save the masks that had to be computed with the model that the block writes to `folder`.
+
+    Never beside the scans.
+    """
+    index = folder / store.INDEX
+    computed = {f"{one.scan.files.name}_mask.nii.gz": one for one in kept if one.computed_mask}
+    take_up_masks(folder, index)
+    try:
+        for name, one in computed.items():
+            path = waiting_masks(folder) / name
+            write_volume(path, one.mask[:], one.scan.grid, like=index)
+        yield
+    except BaseException:
+        drop_masks(folder)
+        raise
+    settle_masks(folder)
+    for name, one in computed.items():
+        path = mask_path(folder, name)
+        _log.info(f"{one.scan.files.image} had no brain mask; the one computed is {path}")

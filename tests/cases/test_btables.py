@@ -108,6 +108,21 @@ def test_zero_vectors_just_above_50_look_like_b0(tmp_path: Path, call: Run) -> N
     assert "3 at b=0, 20 at b=1000" in taken.stdout
 
 
+def test_one_direction_for_all_volumes_is_told(tmp_path: Path, call: Run) -> None:
+    scan = save_scan(tmp_path / "c.nii.gz")
+    write_table(scan, SHELL, np.where(np.linalg.norm(VECTORS, axis=1)[:, None] > 0, VECTORS[3], 0))
+    told = call("check c.nii.gz", tmp_path)
+    assert "c.bvec has one direction alone for all 20 weighted volumes" in told.stdout
+
+
+def test_a_file_that_is_too_long_for_a_table_is_not_read(tmp_path: Path, call: Run) -> None:
+    save_scan(tmp_path / "c.nii.gz")
+    (tmp_path / "c.bvec").write_text("0 " * 10**7)
+    told = call("check c.nii.gz", tmp_path)
+    assert told.status == 2
+    assert "c.bvec holds 20,000,000 bytes, which is no table of gradients" in told.stdout
+
+
 def test_trace_images_are_still_called_so(tmp_path: Path, call: Run) -> None:
     vectors = VECTORS.copy()
     vectors[-1] = 0

@@ -39,6 +39,26 @@ def test_a_subject_that_is_a_link_is_found(tmp_path: Path, call: Run) -> None:
     assert named.endswith("4 of 4 scans can be used.\n")
 
 
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        "/annex/objects/MD5E-s4321--0123456789abcdef0123456789abcdef.nii.gz\n",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 4321\n",
+    ],
+)
+@pytest.mark.parametrize("lost", ["c1_mask.nii.gz", "c1.bvec", "c1.nii.gz"])
+def test_a_pointer_in_place_of_a_file_is_told(
+    lost: str, pointer: str, tmp_path: Path, call: Run
+) -> None:
+    save_scan(tmp_path / "c1.nii.gz")
+    save_mask(tmp_path / "c1_mask.nii.gz")
+    (tmp_path / lost).write_text(pointer)
+    done = call("check c1.nii.gz", tmp_path)
+    assert done.status == 2
+    assert f"{lost} is a pointer to content that is not here; expected the file" in done.stderr
+    assert "datalad get" in done.stderr
+
+
 @pytest.mark.parametrize("lost", ["c1_mask.nii.gz", "c1.bvec", "c1.nii.gz"])
 def test_content_that_was_not_fetched_is_asked_for(lost: str, tmp_path: Path, call: Run) -> None:
     save_scan(tmp_path / "c1.nii.gz")
@@ -70,6 +90,15 @@ def test_b0_images_of_the_other_way_serve_the_others(
         done = call(f"check {named}", tmp_path)
         assert done.status == 0
         assert len(images(done.stdout)) == 4
+
+
+def test_b_values_of_0_alone_beside_a_whole_scan_are_refused(tmp_path: Path, call: Run) -> None:
+    for seed in (1, 2):
+        save_scan(tmp_path / f"healthy/c{seed}.nii.gz", seed)
+    (tmp_path / "healthy/c2.bval").write_text("0 0 0\n")
+    done = call("check -q healthy", tmp_path)
+    assert done.status == 2
+    assert "c2.bval has 3 b-values, but its scan has 14 volumes" in done.stdout
 
 
 @pytest.mark.parametrize(

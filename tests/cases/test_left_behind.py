@@ -6,6 +6,7 @@ Files of a run that was stopped lie there whole or not at all: it goes on by wha
 from __future__ import annotations
 
 import fcntl
+import os
 import stat
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import WorkError
-from qspace_nd.workflows import map_one
+from qspace_nd.model import store
+from qspace_nd.model.masks_folder import take_up_masks, waiting_masks
+from qspace_nd.workflows import healthy_scans, map_one
+from tests.cases.scans import save_scan
 from tests.conftest import Run, tree_of
 
 EVAL = "eval novelty.nii.gz --labels lesions.nii.gz -o figures -q"
@@ -154,3 +158,45 @@ def test_a_model_has_one_kind_of_rights(folder: Path, call: Run) -> None:
     assert modes(model) == {0o600}
     assert call("fit healthy --force --epochs 1 --seed 4 -q", folder).status == 0
     assert modes(model) == {0o600}
+
+
+# --- Masks that a fit computed
+
+
+class Killed(BaseException):
+    """What no handler of errors catches."""
+
+
+def test_masks_are_there_once_the_model_is(
+    tmp_path: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*arguments: object) -> None:
+        raise Killed
+
+    line = "fit c1.nii.gz c2.nii.gz --epochs 1 -q"
+    for seed in (1, 2):
+        save_scan(tmp_path / f"c{seed}.nii.gz", seed)
+    masks = tmp_path / "qspace-nd-model/masks"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(store, "write_text", kill)  # of model.json
+        call(line, tmp_path)
+    assert not list((tmp_path / "qspace-nd-model").glob("*mask*"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(healthy_scans, "settle_masks", kill)
+        call(line, tmp_path)
+    assert not masks.exists()
+    assert call(line, tmp_path).status == 2  # there is a model
+    assert sorted(path.name for path in masks.iterdir()) == ["c1_mask.nii.gz", "c2_mask.nii.gz"]
+    assert not (tmp_path / "qspace-nd-model/.masks").exists()
+
+
+def test_masks_of_a_model_that_was_not_written_are_dropped(folder: Path) -> None:
+    model = folder / "qspace-nd-model"
+    waiting_masks(model).mkdir()
+    for name, later in (("old_mask.nii.gz", -5), ("new_mask.nii.gz", 5)):
+        (waiting_masks(model) / name).write_text(name)
+        time = (model / store.INDEX).stat().st_mtime + later
+        os.utime(waiting_masks(model) / name, (time, time))
+    take_up_masks(model, model / store.INDEX)
+    assert [path.name for path in (model / "masks").iterdir()] == ["old_mask.nii.gz"]
+    assert not waiting_masks(model).exists()

@@ -120,6 +120,14 @@ def test_a_noisier_scan_is_told_by_the_residual_of_the_fit(tmp_path: Path, call:
     assert f"{TOLD}a residual of the fit above" in told
 
 
+def test_a_scan_with_less_noise_is_as_good(tmp_path: Path, call: Run) -> None:
+    for seed in (1, 2):
+        save_fibres(tmp_path / f"c{seed}.nii.gz", seed=seed, noise=60)
+    save_fibres(tmp_path / "p.nii.gz", seed=3)
+    assert call("fit c1.nii.gz c2.nii.gz --epochs 1", tmp_path).status == 0
+    assert TOLD not in call("check p.nii.gz --model qspace-nd-model", tmp_path).stdout
+
+
 def test_a_model_that_does_not_tell_is_read(model: Path, place: Path) -> None:
     data = read_acquisition(model).to_json()
     assert Acquisition.from_json(data).conditions == read_acquisition(model).conditions

@@ -115,6 +115,13 @@ BAD = {
         "0 1\n0 0\n0 0",
         r"negative or not finite: volume 1 \(-1000\)",
     ),
+    "b-values in s/m²": (
+        "0 1e9",
+        "0 1\n0 0\n0 0",
+        r"up to 1e\+09; expected s/mm², up to 1,000,000",
+    ),
+    "a huge b-value": ("0 1e308", "0 1\n0 0\n0 0", r"up to 1e\+308; expected s/mm²"),
+    "a huge b-vector": ("0 900", "0 1\n0 1e308\n0 0", r"not of unit length .* \(length inf\)"),
     "b-values that are nan": (
         "nan 900",
         "0 1\n0 0\n0 0",

@@ -98,6 +98,14 @@ def test_a_constant_map_can_be_drawn(tmp_path):
     require_picture(tmp_path / "slices.png")
 
 
+def test_a_value_far_beyond_the_window_can_be_drawn(tmp_path):
+    case = case_of()
+    novelty = case.novelty.copy()
+    novelty[case.labels] = 3e38
+    slices(tmp_path / "slices.png", replace(case, novelty=novelty), np.eye(4))
+    require_picture(tmp_path / "slices.png")
+
+
 def test_a_real_patient_is_drawn(real_scans, tmp_path, figures):
     folder = real_scans / "ms"
     image = nibabel.load(folder / "patient07_multicontrast.nii.gz")

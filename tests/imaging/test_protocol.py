@@ -264,9 +264,7 @@ def test_healthy_scans_are_resampled_whether_they_agree_or_not(
     checked = call("check healthy/*.nii.gz -q", tmp_path)
     warnings = [line for line in checked.stdout.splitlines() if "Warning" in line]
     assert checked.status == 0
-    assert ["residual of the fit below" in line for line in warnings] == [
-        True
-    ]  # five times the SNR
+    assert not warnings  # of five times the SNR
     unlike = call("check healthy/*.nii.gz --gradients strict -q", tmp_path)
     assert unlike.status == 2
     assert "control-03.nii.gz has other gradient directions than the model" in unlike.stdout

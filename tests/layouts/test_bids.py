@@ -183,6 +183,14 @@ def test_who_is_taken_as_healthy_is_told(folder: Path, heard: pytest.LogCaptureF
     )
 
 
+def test_a_participant_of_two_groups_is_told(folder: Path, heard: pytest.LogCaptureFixture) -> None:
+    text = (folder / "participants.tsv").read_text()
+    (folder / "participants.tsv").write_text(f"{text}sub-01\tpatient\n")
+    found = Dataset(folder, where=["group=patient"]).scans()
+    assert not [path for path in found if path.name.startswith("sub-01")]
+    assert any("says two things of the group of sub-01" in said for said in heard.messages)
+
+
 def test_subjects_and_scans_that_are_links_are_found(folder: Path) -> None:
     (folder / "sub-03").rename(folder.parent / "elsewhere")
     (folder / "sub-03").symlink_to("../elsewhere")

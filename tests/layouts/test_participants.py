@@ -107,6 +107,7 @@ def test_who_is_healthy_is_in_no_doubt(rows: tuple[str, ...], tmp_path: Path) ->
             "cannot be read .*; expected a table in UTF-8",
         ),
         (b"participant_id\tgr\xf6up\n", "cannot be read .*; expected a table in UTF-8"),
+        (b"participant_id\tgroup\tGroup \n", "has several columns group; expected one of each"),
         (b"participant_id\n" + b"x" * 200_000, "cannot be read .*field larger than"),
     ],
 )
@@ -119,5 +120,5 @@ def test_a_table_that_is_none_is_refused(content: bytes, says: str, tmp_path: Pa
 @pytest.mark.parametrize("target", ["gone", "participants.tsv"])
 def test_a_table_that_is_not_here_is_missed(target: str, tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").symlink_to(target)
-    with pytest.raises(InputError, match=r"participants.tsv cannot be read"):
+    with pytest.raises(InputError, match=r"participants.tsv is a link to content that is not"):
         read_participants(tmp_path)

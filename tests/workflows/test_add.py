@@ -162,6 +162,20 @@ def test_settings_of_a_new_network_do_not_go_with_add(
     assert f"{option} does not go with --add, which leaves the network as it is" in outcome.stderr
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("--force", "--force does not go with --add, which replaces nothing"),
+        ("--memory 1", "--memory does not go with --add, which holds one scan at a time"),
+    ],
+)
+def test_options_of_no_use_do_not_go_with_add(more: str, says: str, study: Path, call: Run) -> None:
+    before = tree_of(study)
+    outcome = call(f"fit --add more {more}", study)
+    assert (outcome.status, tree_of(study)) == (2, before)
+    assert says in outcome.stderr
+
+
 def test_there_must_be_a_model_to_add_to(study: Path, call: Run) -> None:
     outcome = call("fit --add more --model none", study)
     assert outcome.status == 2
