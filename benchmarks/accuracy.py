@@ -140,7 +140,7 @@ def _ours(scale: Scale, **settings: Any) -> Fit:
 def _variant(scale: Scale, names: Sequence[str], fit: Fit, **others: Any) -> Peer:
     """A method that is measured on the patients with lesions of the main kind alone."""
     sources = (*NETWORK, *HARMONICS)
-    given = {"sources": sources, "kinds": False, "controls": False, **others}
+    given = {"sources": sources, "kinds": (), "controls": False, **others}
     return Peer(tuple(names), fit, others=scale.others, **given)
 
 
@@ -209,7 +209,7 @@ def turned_and_transformed(scale: Scale) -> Iterator[Peer]:
         Peer,
         others=scale.others,
         controls=False,
-        kinds=False,
+        kinds=(),
         sources=(*NETWORK, *HARMONICS),
     )
     shown = {"latent-distance": DEFAULT_CHANNELS, "input-distance": AS_SCANNED}
@@ -279,7 +279,7 @@ def _catalogued(name: str, scale: Scale) -> Peer:
         fit=partial(peers.catalogue_score, name=name, **scale.settings),
         others=min(scale.others, DEAR_OTHERS) if dear else scale.others,
         cohorts=1,
-        kinds=False,
+        kinds=(),
         controls=False,
         sources=(*NETWORK, *HARMONICS, *SCORES),
     )

@@ -32,6 +32,7 @@ from qspace_nd.simulation import (
 from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject
 from qspace_nd.simulation.lesions import LESION_KINDS
+from qspace_nd.simulation.nuisance import NUISANCES
 
 Built = TypeVar("Built")
 Rows = NDArray[np.intp]
@@ -45,6 +46,9 @@ FINAL_SEEDS = (9021, 9022, 9023)
 
 9001 to 9003 and 9011 to 9013 are spent: earlier settings were measured on them.
 """
+
+PEOPLE = ("development", "final")
+"""Halves of the people whose anatomies are known."""
 
 MAIN_KIND = "demyelinating"
 OTHER_KINDS = ("restricted", "mild-t2")
@@ -78,6 +82,8 @@ class Design:
         How many controls the methods learn from, how many they never see, how many patients.
     turn : float
         Degrees that heads are turned in the scanner by at most, each about an axis of its own.
+    people : str
+        Which of `PEOPLE` have their heads simulated; none for ICBM152, differently deformed.
     """
 
     seed: int
@@ -86,6 +92,7 @@ class Design:
     left_out: int = 4
     patients: int = 4
     turn: float = 0.0
+    people: str = ""
 
     @property
     def name(self) -> str:
@@ -230,6 +237,8 @@ class Cohort:
                 lesion_masks=[self.masks[i] for i in order],
                 kind=LESION_KINDS[kind],
                 seed=self.design.seed,
+                anatomies=anatomies(self.design.people) if self.design.people else (),
+                nuisance=NUISANCES["rough" if self.design.people else "smooth"],
             ),
         )
 
@@ -268,6 +277,16 @@ def real_lesion_masks() -> list[LesionMask]:
         if mask.sum() * abs(np.linalg.det(affine[:3, :3])) >= LEAST_LESION_VOLUME:
             masks.append((mask, affine))
     return masks
+
+
+def anatomies(half: str) -> list[Path]:
+    """Brain labels of real people, every second one: those to develop on, or to measure on once."""
+    named = os.environ.get("QSPACE_ND_DATA")
+    if not named:
+        raise SystemExit("QSPACE_ND_DATA names no folder of real scans: set it.")
+    return [person.labels for person in people.read_people(Path(named) / "anatomy")][
+        PEOPLE.index(half) :: len(PEOPLE)
+    ]
 
 
 def digest(*parts: Any) -> str:

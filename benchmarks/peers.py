@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from cohorts import MAIN_KIND, Cohort, Rows, Scan, Values
+from cohorts import MAIN_KIND, OTHER_KINDS, Cohort, Rows, Scan, Values
 from numpy.typing import NDArray
 
 from qspace_nd import gaussian
@@ -78,8 +78,10 @@ class Peer:
         How many cohorts are scored, and whole maps of how many of them; the first of a stage.
     control_maps : bool
         Whether whole maps are scored of left-out controls too.
-    controls, kinds : bool
-        Whether left-out controls, and patients with the other kinds of lesion, are scored.
+    controls : bool
+        Whether left-out controls are scored.
+    kinds : sequence of str
+        The other kinds of lesion whose patients are scored.
     sources : tuple of modules
         What the scores depend on, beside `fit` and the cohort.
     """
@@ -91,7 +93,7 @@ class Peer:
     maps: int = 0
     control_maps: bool = True
     controls: bool = True
-    kinds: bool = True
+    kinds: Sequence[str] = OTHER_KINDS
     sources: tuple[ModuleType, ...] = ()
 
 
@@ -186,12 +188,21 @@ def _transformed(cohort: Cohort, scan: Scan, transform: Resampling | RotationInv
     kind = type(transform).__name__
 
     def scales() -> Values:
-        means = channel_means([transform(one.signal) for one in cohort.reference])
-        return transform.scales(means) if isinstance(transform, RotationInvariants) else means
+        if isinstance(transform, Resampling):
+            return resampled_means(cohort)
+        return transform.scales(channel_means([transform(one.signal) for one in cohort.reference]))
 
     return cohort.once(
         (kind, scan.name, scan.kind),
         lambda: transform(scan.signal) / cohort.once((kind, "scales"), scales),
+    )
+
+
+def resampled_means(cohort: Cohort) -> Values:
+    """The channels' means over the reference after their fit in spherical harmonics: (C,)."""
+    return cohort.once(
+        "resampled means",
+        lambda: channel_means([_resampling(cohort, s)(s.signal) for s in cohort.reference]),
     )
 
 

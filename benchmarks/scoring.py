@@ -14,7 +14,7 @@ from typing import Any
 
 import cohorts
 import numpy as np
-from cohorts import MAIN_KIND, OTHER_KINDS, SIMULATOR, Cohort, Design, Rows, Scan, digest
+from cohorts import MAIN_KIND, SIMULATOR, Cohort, Design, Rows, Scan, digest
 from numpy.typing import NDArray
 from peers import Fitted, Peer
 
@@ -114,7 +114,7 @@ def score_cohort(
 def _scans(cohort: Cohort, method: Peer) -> Iterator[Scan]:
     if method.controls:
         yield from cohort.left_out
-    for kind in (MAIN_KIND, *OTHER_KINDS) if method.kinds else (MAIN_KIND,):
+    for kind in (MAIN_KIND, *method.kinds):
         yield from cohort.patients(kind)
 
 

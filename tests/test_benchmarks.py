@@ -41,18 +41,16 @@ def scored(cohort, importable, tmp_path_factory):
     some = partial(Peer, others=200)
     methods = [
         some(by_neighbours("latent-distance"), model, maps=EVERY),
-        some(by_neighbours("latent-distance, network seed 1"), partial(model, seed=1), kinds=False),
-        some(by_neighbours("input-distance"), peers.input_distance, kinds=False),
-        some(("b=0", "MD", "FA"), peers.tensor, kinds=False),
-        some(tuple(f"z{i}" for i in range(6)), peers.z_maps, kinds=False),
-        some(("Mahalanobis distance",), peers.mahalanobis, kinds=False),
-        some(
-            ("supervised classifier",), partial(peers.supervised, trees=10), maps=EVERY, kinds=False
-        ),
+        some(by_neighbours("latent-distance, network seed 1"), partial(model, seed=1), kinds=()),
+        some(by_neighbours("input-distance"), peers.input_distance, kinds=()),
+        some(("b=0", "MD", "FA"), peers.tensor, kinds=()),
+        some(tuple(f"z{i}" for i in range(6)), peers.z_maps, kinds=()),
+        some(("Mahalanobis distance",), peers.mahalanobis, kinds=()),
+        some(("supervised classifier",), partial(peers.supervised, trees=10), maps=EVERY, kinds=()),
         some(
             ("recon-error (catalogue)",),
             partial(peers.catalogue_score, name="recon-error", epochs=3),
-            kinds=False,
+            kinds=(),
             controls=False,
         ),
     ]

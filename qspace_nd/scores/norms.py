@@ -72,16 +72,16 @@ class Lattice:
         sums = [np.bincount(nodes, column, size) for column in values.T]
         return np.asarray(np.stack(sums).reshape(-1, *self.shape), np.float64)
 
-    def mean_near(self, pieces: Iterable[tuple[Float32, Float64]]) -> Float64:
+    def mean_near(self, pieces: Iterable[tuple[Float32, Float64]], width: float = NEAR) -> Float64:
         """The mean of values (n, K) of points (n, 3), in pieces, near each node: (K, X, Y, Z).
 
-        Where there are hardly any, it is that of all.
+        Near by a Gaussian of `width` mm; where there are hardly any, it is the mean of all.
         """
         total = np.zeros(())
         for points, values in pieces:
             total = total + self.sums(points, _counted(values))
         whole = total.reshape(len(total), -1, 1, 1).sum(axis=1, keepdims=True)
-        number, *sums = _smoothed(total, NEAR) + _FAINT * whole / whole[0]
+        number, *sums = _smoothed(total, width) + _FAINT * whole / whole[0]
         return np.asarray(np.stack(sums) / number)
 
     def field(self, values: Float64) -> Field:

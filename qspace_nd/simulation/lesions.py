@@ -39,10 +39,12 @@ LESION_KINDS: Mapping[str, LesionKind] = MappingProxyType(
         "demyelinating": LesionKind(t2=1.5, parallel=1.2, perpendicular=2.2),
         "restricted": LesionKind(t2=1.2, parallel=0.55, perpendicular=0.55),
         "mild-t2": LesionKind(t2=1.35, parallel=1.0, perpendicular=1.0),
+        "anisotropy": LesionKind(t2=1.0, parallel=0.6, perpendicular=1.943),
     }
 )
 """The kinds of lesion by name: long T2 with raised diffusivity and lowered anisotropy as in
-multiple sclerosis; lowered diffusivity as in acute stroke; a change of T2 alone."""
+multiple sclerosis; lowered diffusivity as in acute stroke; a change of T2 alone; anisotropy lost
+at the same mean diffusivity."""
 
 
 def draw_lesion_mask(rng: np.random.Generator, maps: Field | None = None) -> LesionMask:

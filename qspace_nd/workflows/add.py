@@ -19,7 +19,8 @@ from qspace_nd.imaging.protocol import (
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import as_part
-from qspace_nd.progress import Progress, watcher
+from qspace_nd.progress import Progress, timed, watcher
+from qspace_nd.registration.places import register
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.healthy_scans import (
@@ -27,7 +28,6 @@ from qspace_nd.workflows.healthy_scans import (
     computed_masks,
     keep_scans,
     normalise,
-    place_scans,
     warn_of,
 )
 from qspace_nd.workflows.placing import Placer
@@ -82,7 +82,7 @@ def add_scans(
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         new = _new_among(kept, acquisition, folder)
         if template is not None:
-            new = place_scans(new, Placer.from_arrays(template), scratch, watching)
+            new = _placed(new, Placer.from_arrays(template), scratch, watching)
         warn_of(new, acquisition.conditions)
         normalise(new, acquisition.channel_means, scratch)
         parts = [as_part(one.healthy, model.network_) for one in new]
@@ -98,6 +98,20 @@ def add_scans(
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
         f"{counted(len(acquisition.scans), 'scan')} now"
     )
+
+
+def _placed(
+    new: Sequence[KeptScan], placer: Placer, scratch: Scratch, progress: Progress
+) -> list[KeptScan]:
+    """Find where the voxels of scans lie in a template that is there."""
+    placed = []
+    with timed("Placing the scans"), progress.task("Registering scans", len(new)) as task:
+        for one in new:
+            assert one.seen is not None
+            registration = register(one.seen.images, placer.template)
+            placed.append(one.placed(registration, placer, scratch))
+            task.advance()
+    return placed
 
 
 def _new_among(kept: Sequence[KeptScan], acquisition: Acquisition, folder: Path) -> list[KeptScan]:

@@ -82,7 +82,7 @@ def run_demo(
         progress=watching,
     )
     how: dict[str, Any] = {"machine": machine, "force": force, "progress": watching}
-    fit_scans(cohort.controls, NoveltyModel(seed=seed), model_folder, **how)
+    fit_scans(cohort.controls, NoveltyModel(seed=seed), model_folder, template=False, **how)
     settings = MapSettings((BASELINE_SCORE, DEFAULT_SCORE))
     maps = map_scans(cohort.patients, model_folder, maps_folder, settings, **how)
     evaluation = evaluate_maps(

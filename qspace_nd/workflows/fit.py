@@ -31,14 +31,12 @@ from qspace_nd.workflows.healthy_scans import (
     computed_masks,
     keep_scans,
     normalise,
-    place_scans,
     warn_of,
 )
 from qspace_nd.workflows.placing import (
     LEAST_SUBJECTS,
     Placer,
     can_be_placed,
-    make_template,
     require_placeable,
 )
 
@@ -112,14 +110,14 @@ def fit_scans(
     with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
         store.require_new(folder, force=force)  # another fit may have ended while this one waited
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
-        made = _template_of(kept, watching) if placing else None
-        if made is not None:
-            kept = place_scans(kept, Placer.from_arrays(made), scratch, watching)
+        template_arrays = None
+        if placing:
+            kept, template_arrays = _placed(kept, scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch, watching)
         _report_scans(acquisition)
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
-        model.template_ = made
+        model.template_ = template_arrays
         _report_model(model)
         with timed("Writing the model"), computed_masks(kept, folder):
             model.save(folder, force=force, progress=watching)
@@ -148,9 +146,18 @@ def _is_to_place(wanted: bool | None, scans: Sequence[Scan], protocol: Protocol)
     return wanted
 
 
-def _template_of(kept: Sequence[KeptScan], progress: Progress) -> dict[str, Any]:
-    with timed("Making the template"):
-        return make_template([one.seen for one in kept if one.seen is not None], progress)
+def _placed(
+    kept: Sequence[KeptScan], scratch: Scratch, progress: Progress
+) -> tuple[list[KeptScan], dict[str, Any]]:
+    """Make a template of scans, and find where their voxels lie in it."""
+    images = [one.seen.images for one in kept if one.seen is not None]
+    with timed("Placing the scans"):
+        placer, registrations = Placer.of(images, progress)
+    placed = [
+        one.placed(registration, placer, scratch)
+        for one, registration in zip(kept, registrations, strict=True)
+    ]
+    return placed, placer.to_arrays()
 
 
 def _subjects(scans: Iterable[Scan]) -> set[str]:

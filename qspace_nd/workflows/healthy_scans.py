@@ -28,8 +28,9 @@ from qspace_nd.model.masks_folder import (
 )
 from qspace_nd.model.rows import Healthy
 from qspace_nd.progress import Progress, Task, timed, within
+from qspace_nd.registration.places import Registration
 from qspace_nd.system.scratch import Scratch, ScratchArray
-from qspace_nd.workflows.placing import Placer, Seen, see
+from qspace_nd.workflows.placing import Placer, Seen, points_of, see
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +70,14 @@ class KeptScan:
         features = None if self.seen is None else self.seen.features
         return Healthy(self.identity.subject, self.values, self.points, features)
 
-    def placed(self, placer: Placer, scratch: Scratch) -> KeptScan:
+    def placed(self, registration: Registration, placer: Placer, scratch: Scratch) -> KeptScan:
         """The scan, of whose voxels it is known where they lie."""
-        assert self.seen is not None
-        points, wrong = placer.points(self.scan, self.mask[:], self.seen.images)
-        warnings = self.warnings if wrong is None else (*self.warnings, wrong)
-        return replace(self, points=scratch.keep(points), warnings=warnings)
+        wrong = placer.wrong(self.scan, registration)
+        return replace(
+            self,
+            points=scratch.keep(points_of(registration, self.mask[:], self.scan.grid)),
+            warnings=self.warnings if wrong is None else (*self.warnings, wrong),
+        )
 
 
 def keep_scans(
@@ -112,19 +115,6 @@ def keep_scans(
                 )
             task.advance()
     return list(kept.values())
-
-
-def place_scans(
-    kept: Iterable[KeptScan], placer: Placer, scratch: Scratch, progress: Progress
-) -> list[KeptScan]:
-    """Find where the voxels of scans lie."""
-    placed, kept = [], list(kept)
-    with timed("Placing scans"), progress.task("Placing scans", len(kept)) as task:
-        for one in kept:
-            task.advance(0, note=one.scan.files.name)
-            placed.append(one.placed(placer, scratch))
-            task.advance()
-    return placed
 
 
 def _keep(scan: Scan, voxels: Voxels, scratch: Scratch) -> KeptScan:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from nibabel.affines import apply_affine
 
-from qspace_nd.arrays import Bools, Float32
+from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.tensor import has_tensor, tissue_features
 from qspace_nd.errors import GradientError
@@ -81,24 +81,39 @@ class Placer:
     Attributes
     ----------
     template : Template
-    guard : Guard
+    residuals : (m,) array
+        Of these registrations.
     """
 
     template: Template
-    guard: Guard
+    residuals: Float64
+
+    @staticmethod
+    def of(images: Sequence[Images], progress: Progress) -> tuple[Placer, list[Registration]]:
+        """Make a template of healthy scans; give how each lies in it too."""
+        template = build_template(images, progress)
+        with progress.task("Registering scans", len(images)) as task:
+            found = []
+            for one in images:
+                found.append(register(one, template))
+                task.advance()
+        return Placer(template, np.array([one.residual for one in found])), found
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Give what a model keeps."""
+        return {**self.template.to_arrays(), _RESIDUALS: self.residuals}
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, Any]) -> Placer:
-        """Take what `make_template` gave, as a model keeps it."""
-        return Placer(Template.from_arrays(arrays), Guard(arrays[_RESIDUALS]))
+        """Take what `to_arrays` gave."""
+        return Placer(Template.from_arrays(arrays), arrays[_RESIDUALS])
 
-    def points(self, scan: Scan, mask: Bools, images: Images) -> tuple[Float32, str | None]:
-        """Where the voxels of a mask lie (n, 3), and what is wrong with it, in a sentence."""
-        registration = register(images, self.template)
-        wrong = None
-        if not self.guard.trusts(registration.residual):
-            wrong = self.guard.sentence(str(scan.files.image), registration.residual)
-        return _points(registration, mask, scan.grid), wrong
+    def wrong(self, scan: Scan, registration: Registration) -> str | None:
+        """Say what is wrong with a registration, if something is."""
+        guard = Guard(self.residuals)
+        if guard.trusts(registration.residual):
+            return None
+        return guard.sentence(str(scan.files.image), registration.residual)
 
     def locate(self, voxels: Voxels, protocol: Protocol) -> tuple[Located, str | None]:
         """Find where a scan's voxels lie, and what is wrong with it.
@@ -107,27 +122,18 @@ class Placer:
         """
         features = tissue_features(voxels.values, _table(protocol))
         images = images_of(features, voxels.mask, voxels.scan.grid.affine)
-        points, wrong = self.points(voxels.scan, voxels.mask, images)
-        return Located(torch.from_numpy(points), torch.from_numpy(features)), wrong
+        registration = register(images, self.template)
+        points = points_of(registration, voxels.mask, voxels.scan.grid)
+        located = Located(torch.from_numpy(points), torch.from_numpy(features))
+        return located, self.wrong(voxels.scan, registration)
 
 
-def make_template(seen: Sequence[Seen], progress: Progress) -> dict[str, Any]:
-    """Make a template of healthy scans, and say how well they lie in it: arrays, for the model."""
-    images = [one.images for one in seen]
-    template = build_template(images, progress)
-    with progress.task("Registering scans", len(images)) as task:
-        residuals = []
-        for one in images:
-            residuals.append(register(one, template).residual)
-            task.advance()
-    return {**template.to_arrays(), _RESIDUALS: np.array(residuals, np.float32)}
+def points_of(registration: Registration, mask: Bools, grid: Grid) -> Float32:
+    """Where the voxels of a mask (X, Y, Z) lie in the template: (n, 3), mm."""
+    return registration.at(apply_affine(grid.affine, np.argwhere(mask)))
 
 
 def _table(protocol: Protocol) -> GradientTable:
     require_placeable(protocol)
     assert protocol.gradients is not None
     return protocol.gradients
-
-
-def _points(registration: Registration, mask: Bools, grid: Grid) -> Float32:
-    return registration.at(apply_affine(grid.affine, np.argwhere(mask)))

@@ -39,11 +39,11 @@ def lines(folder: Path, *commands: str) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `simulate`, `fit`, `map` and `eval` make of 6 controls and 3 patients, as BIDS."""
+    """What `simulate`, `fit`, `map` and `eval` make of 3 controls and 3 patients, as BIDS."""
     folder = tmp_path_factory.mktemp("bids")
     lines(
         folder,
-        "simulate cohort --controls 6 --patients 3 --voxel-size 8",
+        "simulate cohort --controls 3 --patients 3 --voxel-size 8",
         "fit --bids cohort --where group=control --epochs 1",
         "map --bids cohort --where group=patient -o maps",
         "eval maps --bids cohort -o evaluation",

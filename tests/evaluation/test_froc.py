@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qspace_nd.evaluation.froc import froc
+
+MASK = np.ones((12, 12, 12), bool)
+
+
+def block(*corner: int, size: int = 2) -> np.ndarray:
+    """A cube that begins at a corner."""
+    inside = np.zeros(MASK.shape, bool)
+    inside[tuple(slice(start, start + size) for start in corner)] = True
+    return inside
+
+
+def test_a_lesion_is_found_before_any_false_cluster_where_the_map_is_right():
+    lesion = block(1, 1, 1) | block(6, 6, 6)
+    curve = froc([lesion.astype(np.float32)], [lesion], [MASK])
+    assert curve.lesions == 2
+    assert curve.at(0) == 1.0
+
+
+def test_clusters_elsewhere_are_false():
+    novelty = 2.0 * block(1, 1, 1) + block(8, 8, 8)
+    curve = froc([novelty.astype(np.float32)], [block(8, 8, 8)], [MASK])
+    assert curve.at(0) == 0.0
+    assert curve.at(1) == 1.0
+    assert curve.false.max() == 1
+
+
+@pytest.mark.parametrize(("reach", "found"), [(3, 1.0), (12, 0.0)])
+def test_a_cluster_that_merely_touches_a_lesion_is_no_hit(reach: int, found: float):
+    novelty = np.zeros(MASK.shape, np.float32)
+    novelty[:reach, :reach, :reach] = 1.0  # the lesion and its rim are 27 voxels of it
+    curve = froc([novelty], [block(0, 0, 0)], [MASK])
+    assert curve.found.max() == found
+
+
+def test_what_is_small_counts_neither_as_lesion_nor_as_cluster():
+    lesion = block(1, 1, 1) | block(8, 8, 8, size=1)
+    novelty = lesion + 2.0 * block(4, 4, 4, size=1)
+    curve = froc([novelty.astype(np.float32)], [lesion], [MASK])
+    assert curve.lesions == 1
+    assert curve.at(0) == 1.0
+
+
+def test_scans_count_together_at_one_threshold():
+    low, high = (scale * block(1, 1, 1).astype(np.float32) for scale in (1.0, 5.0))
+    curve = froc([low, high], [block(1, 1, 1)] * 2, [MASK] * 2)
+    assert sorted(set(curve.found)) == [0.0, 0.5, 1.0]
