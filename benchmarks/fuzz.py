@@ -339,6 +339,7 @@ def main() -> int:
     options = parser.parse_args()
     numbers = (n for n in itertools.count(options.first) if KINDS[n % len(KINDS)] in options.kinds)
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    work.chmod(0o755)  # another user may look at it, in some of the cases
     try:
         trials.warm_up(work / "study")
         fuzzer = Fuzzer(work / "study", work, memory=options.memory, seconds=options.seconds)

@@ -22,7 +22,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"it holds {type(facts).__name__}, not an object")
+        kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        raise ValueError(f"it holds {kinds.get(type(facts), 'a number')}, not an object")
     return facts
 
 

@@ -12,7 +12,9 @@ from qspace_nd.layouts.facts import is_name, read_facts
     [
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b"[1]", "it holds list, not an object"),
+        (b"[1]", "it holds a list, not an object"),
+        (b"null", "it holds null, not an object"),
+        (b"7", "it holds a number, not an object"),
         (b"{", "Expecting"),
         (b'{"a": "\xff"}', "utf-8"),
         (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
