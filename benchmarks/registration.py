@@ -47,11 +47,11 @@ class Sizes:
     """How much is measured."""
 
     controls: int = 8
-    left_out: int = 4  # heads of known deformation
-    people: int = 30  # left out
-    patients: int = 5
-    tumours: int = 3  # of each size
-    starts: int = 8  # registrations begun far away
+    left_out: int = 3  # heads of known deformation
+    people: int = 24  # left out
+    patients: int = 4
+    tumours: int = 2  # of each size
+    starts: int = 6  # registrations begun far away
     deranged: int = 200
     voxel_size: float = 3.0
     fine: float = 1.25
