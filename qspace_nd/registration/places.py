@@ -102,10 +102,12 @@ def residual(images: Images, template: Images, registration: Registration, among
     Of a scan that is one of the `among` whose mean the template is, its own share is taken out of
     the mean, so that it compares with scans that the template does not know.
     """
-    nodes = moved(np.argwhere(images.mask), images.affine)
-    places = registration.at(nodes)
-    theirs = np.nan_to_num(interpolated(template.values[:1], template.affine, places)[0])
-    ours = images.anisotropy[images.mask]
+    mean = template.values[:1]
     if among > 1:
-        theirs = (among * theirs - ours) / (among - 1)
-    return float(1 - np.corrcoef(theirs, ours)[0, 1])
+        everywhere = moved(np.indices(template.mask.shape).reshape(3, -1).T, template.affine)
+        back = registration.back(everywhere)
+        own = np.nan_to_num(interpolated(images.values[:1], images.affine, back))
+        mean = (among * mean - own.reshape(mean.shape)) / np.float32(among - 1)
+    places = registration.at(moved(np.argwhere(images.mask), images.affine))
+    theirs = np.nan_to_num(interpolated(mean, template.affine, places)[0])
+    return float(1 - np.corrcoef(theirs, images.anisotropy[images.mask])[0, 1])

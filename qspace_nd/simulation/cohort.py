@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.fsl import read_gradients
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.errors import InputError, LabelError
@@ -18,7 +19,13 @@ from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.simulation.anatomy import Anatomy, require_voxel_size
 from qspace_nd.simulation.files import LAYOUTS, SubjectFiles, write_subject
-from qspace_nd.simulation.head import Subject, require_snr, simulate_subject, standard_table
+from qspace_nd.simulation.head import (
+    Subject,
+    common_places,
+    require_snr,
+    simulate_subject,
+    standard_table,
+)
 from qspace_nd.simulation.label_anatomy import anatomy_of, common_affine
 from qspace_nd.simulation.lesions import (
     LESION_KINDS,
@@ -116,6 +123,10 @@ class Simulation:
             snr=self.snr,
             nuisance=self.nuisance,
         )
+
+    def common_places(self, index: int, points: Float32) -> Float32:
+        """Where points (..., 3) of a control's head lie in ICBM152 space, in mm."""
+        return common_places(self._anatomy(index, patient=False), self._seed(0, index), points)
 
     def whose(self, index: int, *, patient: bool) -> int:
         """Which of the `anatomies` a control or patient has.

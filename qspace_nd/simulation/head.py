@@ -155,6 +155,17 @@ def simulate_subject(
     )
 
 
+def common_places(anatomy: Anatomy, seed: Seed, points: Float32) -> Float32:
+    """Where points (..., 3) of a healthy simulated head lie in the common space, in mm.
+
+    The truth that a registration is measured by; `seed` is the head's.
+    """
+    if anatomy.own_shape:
+        return anatomy.in_common_space(points)
+    body = np.random.default_rng(_sequence(seed).spawn(1)[0])
+    return anatomy.in_common_space(points + _deformation(body).at(points))
+
+
 def require_snr(snr: float) -> None:
     """Raise an InputError unless the signal-to-noise ratio is positive, and finite."""
     if not 0 < snr < math.inf:
