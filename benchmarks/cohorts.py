@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,6 +143,7 @@ class Cohort:
 
     design: Design
     masks: Sequence[LesionMask] = ()
+    jobs: int = 1
     _memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, build: Callable[[], Built]) -> Built:
@@ -177,21 +179,24 @@ class Cohort:
     def left_out(self) -> tuple[Scan, ...]:
         """The controls that no method sees before it scores them."""
         first = self.design.reference
+        numbers = range(first, first + self.design.left_out)
         return tuple(
-            self._simulated(f"control-{number}", "healthy", self._control(number))
-            for number in range(first, first + self.design.left_out)
+            self._simulated(f"control-{number}", "healthy", subject)
+            for number, subject in zip(numbers, self._each(self._control, numbers), strict=True)
         )
 
     def patients(self, kind: str = MAIN_KIND) -> tuple[Scan, ...]:
         """The patients with one kind of lesion; the same heads whatever the kind."""
         simulation = self._simulation(kind)
+
+        def simulate(number: int) -> Subject:
+            return simulation.patient(number, self._turned(1, number))
+
         return self.once(
             ("patients", kind),
             lambda: tuple(
-                self._simulated(
-                    f"patient-{number}", kind, simulation.patient(number, self._turned(1, number))
-                )
-                for number in range(self.design.patients)
+                self._simulated(f"patient-{number}", kind, subject)
+                for number, subject in enumerate(self._each(simulate, range(self.design.patients)))
             ),
         )
 
@@ -214,6 +219,15 @@ class Cohort:
     def groups(self) -> NDArray[np.intp]:
         """The number of the subject that each of the reference's voxels is of."""
         return np.repeat(np.arange(len(self.reference)), [len(scan.x) for scan in self.reference])
+
+    def _each(self, simulate: Callable[[int], Subject], numbers: Sequence[int]) -> list[Subject]:
+        """Simulate subjects, by `jobs` processes."""
+        if self.jobs == 1:
+            return [simulate(number) for number in numbers]
+        global _simulate  # which forked processes have, whatever it holds
+        _simulate = simulate
+        with get_context("fork").Pool(self.jobs) as pool:
+            return pool.map(_simulated, numbers, chunksize=1)
 
     def _control(self, number: int) -> Subject:
         return self._simulation(MAIN_KIND).control(number, self._turned(0, number))
@@ -244,7 +258,7 @@ class Cohort:
 
     @cached_property
     def _reference_signals(self) -> list[tuple[Subject, Values]]:
-        subjects = [self._control(number) for number in range(self.design.reference)]
+        subjects = self._each(self._control, range(self.design.reference))
         return [(subject, _signal(subject)) for subject in subjects]
 
     def _simulated(self, name: str, kind: str, subject: Subject) -> Scan:
@@ -263,6 +277,13 @@ class Cohort:
             white_matter=subject.white_matter[subject.mask],
             affine=subject.affine,
         )
+
+
+_simulate: Callable[[int], Subject]
+
+
+def _simulated(number: int) -> Subject:
+    return _simulate(number)
 
 
 def real_lesion_masks() -> list[LesionMask]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -89,6 +91,13 @@ def _features(cohort: Cohort, scan: Scan) -> Values:
 
 def _world(scan: Scan) -> NDArray[np.float64]:
     return np.asarray(apply_affine(scan.affine, np.argwhere(scan.mask)))
+
+
+def place_all(cohort: Cohort, scans: Sequence[Scan]) -> None:
+    """Find where the voxels of scans lie, by as many threads as the cohort has jobs."""
+    _template(cohort)
+    with ThreadPoolExecutor(cohort.jobs) as pool:
+        list(pool.map(partial(located, cohort), scans))
 
 
 def placed_model(cohort: Cohort, **settings: Any) -> NoveltyModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from qspace_nd.progress import SILENT, Progress
 from qspace_nd.registration.alignment import align
 from qspace_nd.registration.images import SPACING, Images, interpolated, moved
 from qspace_nd.registration.places import Registration, register
+from qspace_nd.system.threads import workers
 
 ROUNDS = 2
 """How often all scans are registered to their mean."""
@@ -98,10 +100,10 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
         raise ArrayError("There is no scan to make a template of; give one or more.")
     order = sorted(range(len(scans)), key=lambda i: np.count_nonzero(scans[i].mask))
     middle = scans[order[len(scans) // 2]]
-    with progress.task("Making the template", (1 + ROUNDS) * len(scans)) as task:
+    with progress.task("Making the template", (1 + ROUNDS) * len(scans)) as task, workers() as pool:
         affines = []
-        for one in scans:
-            affines.append(np.eye(4) if one is middle else align(one, middle))
+        for affine in pool.map(partial(_aligned, middle), scans):
+            affines.append(affine)
             task.advance()
         centre = _mean_motion([np.linalg.inv(affine) for affine in affines])
         affines = [np.asarray(centre @ affine) for affine in affines]
@@ -110,11 +112,19 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
         template = _cropped(_mean(scans, registered, lattice))
         for _ in range(ROUNDS):
             registered = []
-            for one, affine in zip(scans, affines, strict=True):
-                registered.append(register(one, template, affine=affine))
+            for one in pool.map(partial(_registered, template), scans, affines):
+                registered.append(one)
                 task.advance()
             template = _mean(scans, registered, template)
     return template
+
+
+def _aligned(target: Images, scan: Images) -> Float64:
+    return np.eye(4) if scan is target else align(scan, target)
+
+
+def _registered(template: Images, scan: Images, affine: Float64) -> Registration:
+    return register(scan, template, affine=affine)
 
 
 def _mean_motion(affines: Sequence[NDArray[Any]]) -> Float64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.scores.views import Located
 from qspace_nd.system.scratch import Scratch, ScratchArray
+from qspace_nd.system.threads import workers
 
 LEAST_SUBJECTS = 4
 """How many people a template is made of at least, unless it is asked for."""
@@ -92,10 +94,11 @@ class Placer:
     def of(images: Sequence[Images], progress: Progress) -> tuple[Placer, list[Registration]]:
         """Make a template of healthy scans; give how each lies in it too."""
         template = build_template(images, progress)
-        with progress.task("Registering scans", len(images)) as task:
+        known = partial(register, template=template, among=len(images))
+        with progress.task("Registering scans", len(images)) as task, workers() as pool:
             found = []
-            for one in images:
-                found.append(register(one, template))
+            for registration in pool.map(known, images):
+                found.append(registration)
                 task.advance()
         return Placer(template, np.array([one.residual for one in found])), found
 
