@@ -157,6 +157,7 @@ def test_lesions_above_either_threshold_are_found_and_clusters_away_from_them_co
     assert [one.by_own for one in bins] == [0, 1, 0, 0, 0]
     found = false_clusters(patients, controls)
     assert found.patients == [1]
+    assert found.everywhere == [2]
     assert found.controls == [0, 0]
     assert found.shares == [0.0, 0.0]
 

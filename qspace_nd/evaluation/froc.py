@@ -78,14 +78,15 @@ def froc(maps: Sequence[Float32], lesions: Sequence[Bools], masks: Sequence[Bool
     """
     values = np.concatenate([one[mask] for one, mask in zip(maps, masks, strict=True)])
     thresholds = np.quantile(values, 1 - np.geomspace(*_SHARES, _STEPS))
-    counts = np.zeros((2, _STEPS, len(maps)), np.intp)
+    hits, errors = np.zeros((2, _STEPS, len(maps)), np.intp)
     numbers = np.zeros(len(maps), np.intp)
     for scan, (one, lesion, mask) in enumerate(zip(maps, lesions, masks, strict=True)):
         labels, numbers[scan] = _large(lesion & mask)
         near = ndimage.binary_dilation(lesion, _CORNERS)
         for step, threshold in enumerate(thresholds):
-            counts[:, step, scan] = _hits((one > threshold) & mask, labels, near)
-    return Curve(thresholds, *counts, numbers)
+            above = (one > threshold) & mask
+            hits[step, scan], errors[step, scan] = _hits(above, labels, near)
+    return Curve(thresholds, hits, errors, numbers)
 
 
 def _hits(above: Bools, labels: Ints, near: Bools) -> tuple[int, int]:
