@@ -44,6 +44,8 @@ from results import write_section
 from scoring import Log, Scored, score_cohort
 from summary import Results, smoothed
 
+from qspace_nd.scores import norms
+
 HERE = Path(__file__).parent
 KINDS = (*OTHER_KINDS, "anisotropy")
 SEEDS = {"development": 501, "final": 9051}
@@ -77,19 +79,20 @@ def ours(quick: bool, changes: Sequence[str], kinds: Sequence[str], controls: bo
     ]
 
 
-def rivals(quick: bool) -> list[Peer]:
+def rivals() -> list[Peer]:
     """What ours are compared with, on lesions of the main kind."""
     whole = partial(Peer, others=10**9, maps=EVERY, kinds=())
     return [
-        Peer(  # its search takes minutes a scan: on some voxels, and not in controls
+        whole(
             by_neighbours(INPUT),
             partial(peers.input_distance, channels=peers.DEFAULT_CHANNELS),
-            others=400 if quick else 6000,
-            controls=False,
-            kinds=(),
             sources=HARMONICS,
         ),
-        whole((*SIGNED, *UNSIGNED, MAHALANOBIS), placed_peers.deviations, sources=REGISTRATION),
+        whole(
+            (*SIGNED, *UNSIGNED, MAHALANOBIS),
+            placed_peers.deviations,
+            sources=(*REGISTRATION, norms),
+        ),
         whole((CLASSIFIER,), peers.supervised),
     ]
 
@@ -98,7 +101,7 @@ def measure(cohorts: Iterable[Cohort], quick: bool, cache: Path, log: Log) -> It
     """Score cohorts by everything; the other kinds of lesion in the first one alone."""
     for number, cohort in enumerate(cohorts):
         kinds = KINDS if number == 0 else ()
-        wanted = [*ours(quick, tuple(CHANGES.values()), kinds, controls=True), *rivals(quick)]
+        wanted = [*ours(quick, tuple(CHANGES.values()), kinds, controls=True), *rivals()]
         _place(cohort, cohort.left_out, (MAIN_KIND, *kinds), log)
         yield from score_cohort(cohort, number, wanted, cache, log)
         log(f"{cohort.design.name} is done")

@@ -52,11 +52,6 @@ DIRECTED = (
 SIGNS = np.array([1.0, 1.0, -1.0])
 """How log b=0, log mean diffusivity and FA change in demyelinated tissue."""
 
-NEAR = 3.0
-"""mm: the standard deviation of the neighbourhood whose controls a peer compares a voxel with."""
-
-LEAST = 3.0  # voxels near a place, for their mean and covariance to count
-
 
 def located(cohort: Cohort, scan: Scan) -> Located:
     """Where a scan's voxels lie in the template of the cohort's reference."""
@@ -150,9 +145,10 @@ def ours(
 def deviations(cohort: Cohort) -> Fitted:
     """z of log b=0, log MD and FA at the place; and the Mahalanobis distance of the three.
 
-    By the mean and the covariance of the controls' voxels within a Gaussian around the place: first
-    signed as demyelination changes them, then of either sign, then the distance (Tremblay et al.,
-    MVComp, Imaging Neuroscience 2:1, 2024, with neighbours for the voxels of a common space).
+    By the mean and the covariance of the controls' voxels within the Gaussian around the place that
+    our scores know it by; nobody's background is taken off. First signed as demyelination changes
+    them, then of either sign, then the distance (Tremblay et al., MVComp, Imaging Neuroscience 2:1,
+    2024, with neighbours for the voxels of a common space).
     """
     points, values = [], []
     for scan in cohort.reference:
@@ -165,7 +161,9 @@ def deviations(cohort: Cohort) -> Fitted:
     def moments(some: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([some, some[:, first] * some[:, second]], axis=1)
 
-    near = lattice.mean_near([(p, moments(v)) for p, v in zip(points, values, strict=True)], NEAR)
+    near = lattice.mean_near(
+        [(p, moments(v)) for p, v in zip(points, values, strict=True)], norms.NEAR
+    )
     fields: Field = lattice.field(near)
 
     def build(scan: Scan) -> Scores:
