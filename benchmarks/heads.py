@@ -199,12 +199,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: here")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     started = time.perf_counter()
 
     def log(text: str) -> None:
         print(f"[{time.perf_counter() - started:6.0f} s] {text}", flush=True)
 
+    torch.set_num_threads(options.jobs)
+    command = shlex.join(["python", "benchmarks/heads.py", *sys.argv[1:]])
+    output = options.output or (options.cache if options.quick else HERE)
     scored: list[Scored] = []
     for number, design in enumerate(designs(options.stage, options.quick)):
         cohort = Cohort(design, real_lesion_masks(), options.jobs)
@@ -212,20 +214,17 @@ def main() -> None:
         scans = [*cohort.reference, *cohort.left_out]
         scans += [scan for kind in kinds for scan in cohort.patients(kind)]
         log(f"{len(scans)} scans are simulated")
-        torch.set_num_threads(options.jobs)
         place_all(cohort, scans)
-        torch.set_num_threads(1)
         log("and placed")
         wanted = methods(options.quick, kinds[1:])
         scored += score_cohort(cohort, number, wanted, options.cache, log)
+        log(f"{design.name} is scored")
+        main_kind = [one for one in scored if one.scan.kind in (MAIN_KIND, "healthy")]
+        smooth = [smoothed(one, FWHM, f", smoothed {FWHM:g} mm") for one in main_kind]
+        text = markdown(Results([*scored, *smooth]), command)
+        write_section(output / "RESULTS.md", f"heads-{options.stage}", text)
         log(f"{design.name} is done")
-    main_kind = [one for one in scored if one.scan.kind in (MAIN_KIND, "healthy")]
-    smooth = [smoothed(one, FWHM, f", smoothed {FWHM:g} mm") for one in main_kind]
-    command = shlex.join(["python", "benchmarks/heads.py", *sys.argv[1:]])
-    text = markdown(Results([*scored, *smooth]), command)
     print(text)
-    output = options.output or (options.cache if options.quick else HERE)
-    write_section(output / "RESULTS.md", f"heads-{options.stage}", text)
 
 
 if __name__ == "__main__":
