@@ -394,8 +394,7 @@ def report(sizes: Sizes) -> str:
         f"**Heads of {len(people.simulation.anatomies)} real people**, nuisance fields not smooth. "
         + correlations(people),
         "The residual is 1 less that correlation. Deranged are the places of good registrations, "
-        "which are moved as said, or SyN is left out; of a head that is mirrored before it is "
-        "registered nothing is noticed, as SyN makes it fit.",
+        "which are moved as said, or SyN is left out.",
         guarding(people, sizes),
         "**Processor time** of one scan, one thread.",
         costs(people, sizes),

@@ -108,7 +108,6 @@ rows(
         (REFUSE, "a trace image", numbers(".bvec", lambda g, r: g * (np.arange(18) != 4))),
         (REFUSE, "b=60 for 0", numbers(".bval", lambda b, r: np.where(b == 0, 60, b))),
         (REFUSE, "b by a thousand", numbers(".bval", lambda b, r: b / 1000)),
-        (REFUSE, "half of the b", numbers(".bval", lambda b, r: b / 2)),
         (REFUSE, "one volume late", numbers(".bval", lambda b, r: np.roll(b, 1))),
         (REFUSE, "b=0 said to be last", numbers(".bval", lambda b, r: np.sort(b))),
         (
@@ -139,7 +138,12 @@ for _line in SCANS:  # of a scan by itself it may be so
                 EITHER if _line == "check" else REFUSE,
                 "no shells",
                 numbers(".bval", lambda b, r: np.where(b == 0, 0, _SPREAD)),
-            )
+            ),
+            (
+                EITHER if _line == "check" else REFUSE,
+                "half of the b",
+                numbers(".bval", lambda b, r: b / 2),
+            ),
         ],
     )
 

@@ -391,3 +391,46 @@ def test_images_are_the_same_to_the_last_bit_or_said_to_differ(tmp_path):
     assert "float32 (1, 1, 3) and float64" in difference(
         one, write("wide", values.astype(float), np.eye(4))
     )
+
+
+# --- registration
+
+
+def test_the_error_of_exact_registrations_is_none_and_of_one_shifted_its_shift():
+    import registration
+
+    from qspace_nd.registration.places import Registration
+    from qspace_nd.registration.template import Template
+
+    brain = np.zeros((2, 6, 6, 6), np.float32)
+    template = Template(brain, brain[0] == 0, np.diag([3.0, 3.0, 3.0, 1.0]))
+    lying = list(registration.motions(np.random.default_rng(0)).values())
+    exact = [Registration(np.linalg.inv(motion), None) for motion in lying]
+    truths = [
+        lambda points, m=motion: registration.moved(points, np.linalg.inv(m)) for motion in lying
+    ]
+    np.testing.assert_allclose(registration.errors(template, exact, truths, 4), 0, atol=1e-4)
+    shift = np.eye(4)
+    shift[:3, 3] = [3.0, 4.0, 0.0]
+    wrong = [Registration(shift @ exact[0].affine, None), *exact[1:]]
+    found = registration.errors(template, wrong, truths, 4)
+    np.testing.assert_allclose(found[0], 5.0, atol=1e-4)
+    np.testing.assert_allclose(found[1:], 5 / 3, atol=1e-4)
+
+
+def test_derangements_move_places_as_far_as_they_say():
+    import registration
+
+    centre = np.array([10.0, -20.0, 5.0])
+    kinds = registration.derangements(np.random.default_rng(0), centre)
+    points = centre + np.random.default_rng(1).normal(size=(50, 3))
+    for name, motion in kinds.items():
+        there = registration.moved(points, motion)
+        if name.startswith("shifted"):
+            apart = float(name.split()[2])
+            np.testing.assert_allclose(np.linalg.norm(there - points, axis=1), apart)
+        else:
+            np.testing.assert_allclose(
+                np.linalg.norm(there - centre, axis=1), np.linalg.norm(points - centre, axis=1)
+            )
+    assert len(kinds) == 6

@@ -5,6 +5,7 @@ A model may come from anybody, and its index be signed again after it was change
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import reprlib
@@ -33,6 +34,10 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     ValueError
         Something is missing, of another kind, or unlike the rest; the message says what.
     """
+    try:
+        json.dumps(index, allow_nan=False)
+    except ValueError:
+        raise ValueError("holds a number that is not finite") from None
     _check("", index, _INDEX | ({"template": _TEMPLATE} if "template" in index else {}))
     settings, network, training = (index[key] for key in ("settings", "network", "training"))
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})

@@ -89,3 +89,19 @@ def test_the_affine_alone_brings_a_head_to_itself_moved(heads):
     motion[:3, 3] = [10.0, 20.0, -15.0]
     moved_images = Images(images.values, images.mask, motion @ images.affine)
     np.testing.assert_allclose(align(moved_images, images), np.linalg.inv(motion), atol=0.3)
+
+
+def test_a_member_of_the_template_is_compared_with_the_mean_of_the_others(heads):
+    """With the mean of two heads, that is the other head alone."""
+    one, other = (head.images for head in heads[:2])
+    still = Registration(np.eye(4), None)
+    resampled = interpolated(other.values, other.affine, moved(_nodes(one), one.affine))
+    resampled = np.nan_to_num(resampled).reshape(one.values.shape)
+    mean = Images((one.values + resampled) / 2, one.mask, one.affine)
+    alone = Images(resampled, one.mask, one.affine)
+    assert residual(one, mean, still, among=2) == pytest.approx(residual(one, alone, still))
+    assert residual(one, mean, still) < residual(one, mean, still, among=2)
+
+
+def _nodes(images: Images) -> np.ndarray:
+    return np.argwhere(np.ones_like(images.mask))

@@ -10,6 +10,7 @@ from qspace_nd.diffusion.fsl import read_gradients, write_gradients
 from qspace_nd.errors import GradientError, InputError, LabelError, OutputError, ScanError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.nifti import read_volume, write_volume
+from qspace_nd.simulation.anatomy import Anatomy
 from qspace_nd.simulation.cohort import Simulation, read_table, simulate_cohort
 from tests.simulation.conftest import SMALL, TABLE, files_in
 
@@ -149,3 +150,14 @@ def test_real_lesion_masks_land_in_white_matter(real_scans, tmp_path):
     volume = labels.sum() * 4.0**3
     assert 0.4 < volume / (read_volume(masks[0])[0] > 0).sum() < 1.2
     assert (labels & white).sum() > 0.5 * labels.sum()
+
+
+def test_where_a_controls_head_lies_in_the_common_space_is_the_truth():
+    """The tissue of a head is that of ICBM152 at its common places."""
+    simulation = Simulation(voxel_size=6.0, table=TABLE, seed=3)
+    subject = simulation.control(1)
+    anatomy = Anatomy.of_icbm152(6.0)
+    places = simulation.common_places(1, anatomy.points())
+    assert np.linalg.norm(places - anatomy.points(), axis=-1).mean() > 1.0
+    expected = np.clip(anatomy.tissues.at(places), 0.0, 1.0)
+    np.testing.assert_allclose(subject.tissues, expected, atol=1e-5)
