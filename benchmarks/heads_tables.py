@@ -94,7 +94,8 @@ def markdown(results: Results, command: str) -> str:
             _found(results, names),
             f"Clusters above what {FEW_ABOVE:.1%} of the left-out controls' voxels exceed: in a "
             "control (by the other ones), in a patient, and in a patient away from lesions; the "
-            f"worst control's share of voxels above what {HEALTHY_ABOVE:.0%} of the others exceed.",
+            f"worst control's share of voxels above what {HEALTHY_ABOVE:.0%} of the others exceed. "
+            "The mean of the cohorts, and each.",
             _clusters(results, names),
             f"Kinds of lesion in the first cohort ({_title(cohorts[0])}), with the right direction "
             "(bold), wrong ones and none: AUC in the brain / white matter, AP in both.",
@@ -248,14 +249,21 @@ def _curve(scored: tuple[Scored, ...]) -> Curve:
 
 
 def _clusters(results: Results, names: Sequence[str]) -> str:
+    cohorts = [_only(results, one) for one in _cohorts(results)]
     rows = []
     for name in names:
-        patients, controls = results.of(name), results.of(name, "healthy")
-        if not controls:
-            continue
-        few = false_clusters(patients, controls, FEW_ABOVE)
-        counts = [np.mean(some) for some in (few.controls, few.everywhere, few.patients)]
-        worst = max(false_clusters(patients, controls).shares)
-        rows.append([name, *(f"{count:.1f}" for count in counts), f"{worst:.1%}"])
+        each = [_counted(one.of(name), one.of(name, "healthy")) for one in cohorts]
+        *counts, worst = np.transpose(each)
+        texts = [
+            f"{np.mean(some):.1f}; {', '.join(f'{one:.1f}' for one in some)}" for some in counts
+        ]
+        rows.append([name, *texts, ", ".join(f"{one:.1%}" for one in worst)])
     header = ["", "in a control", "in a patient", "away from lesions", "worst control"]
     return table(header, rows)
+
+
+def _counted(patients: Sequence[Scored], controls: Sequence[Scored]) -> list[float]:
+    """Clusters in a control, in a patient and away from its lesions; the worst control's share."""
+    few = false_clusters(patients, controls, FEW_ABOVE)
+    counts = [float(np.mean(some)) for some in (few.controls, few.everywhere, few.patients)]
+    return [*counts, max(false_clusters(patients, controls).shares)]
