@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,7 @@ from qspace_nd.simulation.cohort import Simulation
 from qspace_nd.simulation.head import Subject
 from qspace_nd.simulation.lesions import LESION_KINDS
 from qspace_nd.simulation.nuisance import NUISANCES
+from qspace_nd.system.writing import replacing
 
 Built = TypeVar("Built")
 Rows = NDArray[np.intp]
@@ -139,11 +141,22 @@ class Cohort:
     """The scans of a design, simulated when they are first looked at.
 
     What methods fit is remembered by `once`, so that several scores can share it.
+
+    Attributes
+    ----------
+    design : Design
+    masks : sequence of LesionMask
+        Of the patients' lesions; drawn ones without.
+    jobs : int
+        Processes that simulate.
+    folder : Path or None
+        Where scans, and what is costly to learn from them, are kept; nowhere without.
     """
 
     design: Design
     masks: Sequence[LesionMask] = ()
     jobs: int = 1
+    folder: Path | None = None
     _memory: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, build: Callable[[], Built]) -> Built:
@@ -151,6 +164,12 @@ class Cohort:
         if key not in self._memory:
             self._memory[key] = build()
         return self._memory[key]
+
+    def kept(self, *sources: ModuleType) -> Path | None:
+        """The folder of what depends on the whole design, and on modules beside the simulator."""
+        if self.folder is None:
+            return None
+        return self.folder / f"{self.design.name}-{digest(self.design, *SIMULATOR, *sources)}"
 
     @property
     def table(self) -> GradientTable:
@@ -163,40 +182,26 @@ class Cohort:
 
     @cached_property
     def channel_means(self) -> Values:
-        return normalise.channel_means([signal for _, signal in self._reference_signals])
+        return normalise.channel_means([scan.signal for scan in self._recorded_reference])
 
     @cached_property
     def reference(self) -> tuple[Scan, ...]:
         """The controls that methods learn from."""
-        scans = tuple(
-            self._scan(f"control-{number}", "healthy", subject, signal)
-            for number, (subject, signal) in enumerate(self._reference_signals)
-        )
-        del self._reference_signals
-        return scans
+        return tuple(self._normalised(scan) for scan in self._recorded_reference)
 
     @cached_property
     def left_out(self) -> tuple[Scan, ...]:
         """The controls that no method sees before it scores them."""
         first = self.design.reference
-        numbers = range(first, first + self.design.left_out)
-        return tuple(
-            self._simulated(f"control-{number}", "healthy", subject)
-            for number, subject in zip(numbers, self._each(self._control, numbers), strict=True)
-        )
+        found = self._recorded("healthy", range(first, first + self.design.left_out))
+        return tuple(self._normalised(scan) for scan in found)
 
     def patients(self, kind: str = MAIN_KIND) -> tuple[Scan, ...]:
         """The patients with one kind of lesion; the same heads whatever the kind."""
-        simulation = self._simulation(kind)
-
-        def simulate(number: int) -> Subject:
-            return simulation.patient(number, self._turned(1, number))
-
         return self.once(
             ("patients", kind),
             lambda: tuple(
-                self._simulated(f"patient-{number}", kind, subject)
-                for number, subject in enumerate(self._each(simulate, range(self.design.patients)))
+                self._normalised(scan) for scan in self._recorded(kind, range(self.design.patients))
             ),
         )
 
@@ -220,17 +225,43 @@ class Cohort:
         """The number of the subject that each of the reference's voxels is of."""
         return np.repeat(np.arange(len(self.reference)), [len(scan.x) for scan in self.reference])
 
-    def _each(self, simulate: Callable[[int], Subject], numbers: Sequence[int]) -> list[Subject]:
-        """Simulate subjects, by `jobs` processes."""
-        if self.jobs == 1:
-            return [simulate(number) for number in numbers]
-        global _simulate  # which forked processes have, whatever it holds
-        _simulate = simulate
-        with get_context("fork").Pool(self.jobs) as pool:
-            return pool.map(_simulated, numbers, chunksize=1)
+    @cached_property
+    def _recorded_reference(self) -> list[Scan]:
+        return self._recorded("healthy", range(self.design.reference))
 
-    def _control(self, number: int) -> Subject:
-        return self._simulation(MAIN_KIND).control(number, self._turned(0, number))
+    def _recorded(self, kind: str, numbers: Sequence[int]) -> list[Scan]:
+        """Scans that still have no x, simulated by `jobs` processes where none was kept."""
+
+        def record(number: int) -> Scan:
+            name = f"{'control' if kind == 'healthy' else 'patient'}-{number}"
+            path = self._scans / f"{name}-{kind}.npz" if self._scans else None
+            found = arrays(path, lambda: _arrays(self._subject(kind, number)))
+            return Scan(name=name, kind=kind, x=found["signal"][:0], **found)
+
+        if self.jobs == 1:
+            return [record(number) for number in numbers]
+        global _record  # which forked processes have, whatever it holds
+        _record = record
+        with get_context("fork").Pool(self.jobs) as pool:
+            return pool.map(_recorded, numbers, chunksize=1)
+
+    @property
+    def _scans(self) -> Path | None:
+        """The folder of scans, which do not depend on how many there are."""
+        if self.folder is None:
+            return None
+        alone = replace(self.design, reference=0, left_out=0, patients=0)
+        return self.folder / f"scans-{digest(alone, len(self.masks), *SIMULATOR)}"
+
+    def _subject(self, kind: str, number: int) -> Subject:
+        if kind == "healthy":
+            return self._simulation(MAIN_KIND).control(number, self._turned(0, number))
+        return self._simulation(kind).patient(number, self._turned(1, number))
+
+    def _normalised(self, scan: Scan) -> Scan:
+        x = scan.signal.copy()
+        normalise.divide_by_channel_means(x, self.channel_means)
+        return replace(scan, x=x)
 
     def _turned(self, purpose: int, number: int) -> GradientTable | None:
         """The gradients as a subject's head sees them: turned the other way than the head."""
@@ -256,34 +287,25 @@ class Cohort:
             ),
         )
 
-    @cached_property
-    def _reference_signals(self) -> list[tuple[Subject, Values]]:
-        subjects = self._each(self._control, range(self.design.reference))
-        return [(subject, _signal(subject)) for subject in subjects]
 
-    def _simulated(self, name: str, kind: str, subject: Subject) -> Scan:
-        return self._scan(name, kind, subject, _signal(subject))
-
-    def _scan(self, name: str, kind: str, subject: Subject, signal: Values) -> Scan:
-        x = signal.copy()
-        normalise.divide_by_channel_means(x, self.channel_means)
-        return Scan(
-            name=name,
-            kind=kind,
-            signal=signal,
-            x=x,
-            mask=subject.mask,
-            labels=subject.labels[subject.mask],
-            white_matter=subject.white_matter[subject.mask],
-            affine=subject.affine,
-        )
+_record: Callable[[int], Scan]
 
 
-_simulate: Callable[[int], Subject]
+def _recorded(number: int) -> Scan:
+    return _record(number)
 
 
-def _simulated(number: int) -> Subject:
-    return _simulate(number)
+def arrays(path: Path | None, build: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, Any]:
+    """Build arrays, or read them from the file where they were kept; without one, keep nothing."""
+    if path is None:
+        return build()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        built = build()
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **built)
+    with np.load(path) as found:
+        return dict(found)
 
 
 def real_lesion_masks() -> list[LesionMask]:
@@ -319,7 +341,14 @@ def digest(*parts: Any) -> str:
     return total.hexdigest()[:12]
 
 
-def _signal(subject: Subject) -> Values:
+def _arrays(subject: Subject) -> dict[str, NDArray[Any]]:
+    """What a `Scan` holds of a subject."""
     signal = subject.signal[subject.mask]
     normalise.divide_by_scan_mean(signal)
-    return signal
+    return {
+        "signal": signal,
+        "mask": subject.mask,
+        "labels": subject.labels[subject.mask],
+        "white_matter": subject.white_matter[subject.mask],
+        "affine": subject.affine,
+    }

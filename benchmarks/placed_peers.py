@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cohorts import Cohort, Rows, Scan, Values
+from cohorts import Cohort, Rows, Scan, Values, arrays, digest
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from peers import (
@@ -52,19 +52,16 @@ DIRECTED = (
 SIGNS = np.array([1.0, 1.0, -1.0])
 """How log b=0, log mean diffusivity and FA change in demyelinated tissue."""
 
-NEAR = 3.0
-"""mm: the standard deviation of the neighbourhood whose controls a peer compares a voxel with."""
-
-LEAST = 3.0  # voxels near a place, for their mean and covariance to count
-
 
 def located(cohort: Cohort, scan: Scan) -> Located:
     """Where a scan's voxels lie in the template of the cohort's reference."""
 
     def find() -> Located:
-        features = _features(cohort, scan)
-        points = _registration(cohort, scan).at(_world(scan))
-        return Located(torch.from_numpy(points), torch.from_numpy(features))
+        folder = cohort.kept(*REGISTRATION)
+        path = folder and folder / "points" / f"{scan.name}-{scan.kind}.npz"
+        found = arrays(path, lambda: {"points": _registration(cohort, scan).at(_world(scan))})
+        features = torch.from_numpy(_features(cohort, scan))
+        return Located(torch.from_numpy(found["points"]), features)
 
     return cohort.once(("located", scan.name, scan.kind), find)
 
@@ -74,9 +71,12 @@ def _registration(cohort: Cohort, scan: Scan) -> Registration:
 
 
 def _template(cohort: Cohort) -> Template:
-    return cohort.once(
-        "template", lambda: build_template([_images(cohort, scan) for scan in cohort.reference])
-    )
+    def build() -> dict[str, NDArray[Any]]:
+        return build_template([_images(cohort, scan) for scan in cohort.reference]).to_arrays()
+
+    folder = cohort.kept(*REGISTRATION)
+    path = folder and folder / "template.npz"
+    return cohort.once("template", lambda: Template.from_arrays(arrays(path, build)))
 
 
 def _images(cohort: Cohort, scan: Scan) -> Images:
@@ -111,10 +111,21 @@ def placed_model(cohort: Cohort, **settings: Any) -> NoveltyModel:
 
         parts = [healthy(scan) for scan in cohort.reference]
         acquisition = Acquisition(resampled_means(cohort), cohort.table, (), resampled=True)
+        space = _template(cohort).to_arrays()
         model = NoveltyModel(device="cpu", **settings)
-        return model.fit_parts(parts, acquisition=acquisition, template={})
+        return model.fit_parts(parts, acquisition=acquisition, template=space)
 
-    return cohort.once(("placed model", tuple(sorted(settings.items()))), fit)
+    def find() -> NoveltyModel:
+        folder = cohort.kept(*NETWORK, *HARMONICS, *REGISTRATION)
+        if folder is None:
+            return fit()
+        path = folder / f"model-{digest(settings)}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fit().save(path)
+        return NoveltyModel.load(path, "cpu")
+
+    return cohort.once(("placed model", tuple(sorted(settings.items()))), find)
 
 
 def ours(
@@ -134,9 +145,10 @@ def ours(
 def deviations(cohort: Cohort) -> Fitted:
     """z of log b=0, log MD and FA at the place; and the Mahalanobis distance of the three.
 
-    By the mean and the covariance of the controls' voxels within a Gaussian around the place: first
-    signed as demyelination changes them, then of either sign, then the distance (Tremblay et al.,
-    MVComp, Imaging Neuroscience 2:1, 2024, with neighbours for the voxels of a common space).
+    By the mean and the covariance of the controls' voxels within the Gaussian around the place that
+    our scores know it by; nobody's background is taken off. First signed as demyelination changes
+    them, then of either sign, then the distance (Tremblay et al., MVComp, Imaging Neuroscience 2:1,
+    2024, with neighbours for the voxels of a common space).
     """
     points, values = [], []
     for scan in cohort.reference:
@@ -149,7 +161,9 @@ def deviations(cohort: Cohort) -> Fitted:
     def moments(some: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([some, some[:, first] * some[:, second]], axis=1)
 
-    near = lattice.mean_near([(p, moments(v)) for p, v in zip(points, values, strict=True)], NEAR)
+    near = lattice.mean_near(
+        [(p, moments(v)) for p, v in zip(points, values, strict=True)], norms.NEAR
+    )
     fields: Field = lattice.field(near)
 
     def build(scan: Scan) -> Scores:

@@ -126,24 +126,27 @@ class Found:
 
 @dataclass(frozen=True)
 class Clusters:
-    """What lies above the threshold where there is no lesion.
+    """What lies above the threshold.
 
     Attributes
     ----------
     patients, controls : list of int
         Clusters away from lesions per patient, and per left-out control.
+    everywhere : list of int
+        All clusters per patient.
     shares : list of float
         The share of each left-out control's voxels above the threshold of the other ones.
     """
 
     patients: list[int]
     controls: list[int]
+    everywhere: list[int]
     shares: list[float]
 
 
-def threshold(controls: Sequence[Scored]) -> float:
-    """The score that a share of `HEALTHY_ABOVE` of left-out controls' voxels exceed."""
-    return float(np.quantile(np.concatenate([one.scores for one in controls]), 1 - HEALTHY_ABOVE))
+def threshold(controls: Sequence[Scored], above: float = HEALTHY_ABOVE) -> float:
+    """The score that a share of `above` of left-out controls' voxels exceed."""
+    return float(np.quantile(np.concatenate([one.scores for one in controls]), 1 - above))
 
 
 def own_threshold(patient: Scored) -> float:
@@ -169,20 +172,24 @@ def lesions_found(patients: Sequence[Scored], controls: Sequence[Scored]) -> lis
     return bins
 
 
-def false_clusters(patients: Sequence[Scored], controls: Sequence[Scored]) -> Clusters:
-    """Count what lies above the threshold of the left-out controls, away from lesions."""
-    off_lesion, off_control, shares = [], [], []
+def false_clusters(
+    patients: Sequence[Scored], controls: Sequence[Scored], above: float = HEALTHY_ABOVE
+) -> Clusters:
+    """Count what lies above the threshold that `above` of left-out controls' voxels exceed."""
+    off_lesion, everywhere, off_control, shares = [], [], [], []
     for control in controls:
         others = [one for one in controls if one.cohort == control.cohort and one is not control]
-        limit = threshold(others)
+        limit = threshold(others, above)
         shares.append(float(np.mean(control.scores > limit)))
         if control.whole is not None:
-            off_control.append(_clusters(control, limit))
+            off_control.append(_clusters(control, limit)[0])
     for patient in patients:
-        limit = threshold([one for one in controls if one.cohort == patient.cohort])
+        limit = threshold([one for one in controls if one.cohort == patient.cohort], above)
         if patient.whole is not None:
-            off_lesion.append(_clusters(patient, limit))
-    return Clusters(off_lesion, off_control, shares)
+            every, away = _clusters(patient, limit)
+            everywhere.append(every)
+            off_lesion.append(away)
+    return Clusters(off_lesion, off_control, everywhere, shares)
 
 
 def _lesions(patient: Scored) -> tuple[Array, Array]:
@@ -196,15 +203,18 @@ def _lesions(patient: Scored) -> tuple[Array, Array]:
     return voxels[1:] * _voxel_volume(scan), peak[1:]
 
 
-def _clusters(scored: Scored, limit: float) -> int:
+def _clusters(scored: Scored, limit: float) -> tuple[int, int]:
+    """How many clusters there are, and how many of them touch no lesion."""
     scan = scored.scan
     if scored.whole is None:
         raise ValueError(f"There is no whole map of {scored.name}.")
     clusters, count = ndimage.label(scan.volume(scored.whole > limit, False), structure=_CORNERS)
     near = ndimage.binary_dilation(scan.volume(scan.labels, False), structure=_CORNERS)
     large = np.bincount(clusters.ravel(), minlength=count + 1) >= LEAST_CLUSTER
-    large[np.append(np.unique(clusters[near]), 0)] = False
-    return int(large.sum())
+    large[0] = False
+    every = int(large.sum())
+    large[np.unique(clusters[near])] = False
+    return every, int(large.sum())
 
 
 def _voxel_volume(scan: Scan) -> float:

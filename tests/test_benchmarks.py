@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +157,7 @@ def test_lesions_above_either_threshold_are_found_and_clusters_away_from_them_co
     assert [one.by_own for one in bins] == [0, 1, 0, 0, 0]
     found = false_clusters(patients, controls)
     assert found.patients == [1]
+    assert found.everywhere == [2]
     assert found.controls == [0, 0]
     assert found.shares == [0.0, 0.0]
 
@@ -193,6 +196,86 @@ def test_a_detector_of_pyod_learns_and_scores(cohort):
 
     fitted = peers.pyod(cohort, detector=Detector("ecod", "ECOD", 500))
     assert fitted.score(cohort.patients()[0], np.arange(7)).shape == (7, 1)
+
+
+# --- heads of real people
+
+
+@pytest.fixture
+def unregistered(monkeypatch):
+    """Heads lie where they are: simulated ones nearly do, and registration has tests of its own."""
+    import placed_peers
+
+    from qspace_nd.registration.places import Registration
+    from qspace_nd.registration.template import Template
+
+    def first(images):
+        return Template(images[0].values, images[0].mask, images[0].affine)
+
+    monkeypatch.setattr(placed_peers, "build_template", first)
+    monkeypatch.setattr(placed_peers, "register", lambda *_: Registration(np.eye(4), None))
+
+
+def _run_heads(monkeypatch, folder, *options):
+    import heads
+    import heads_tables
+    import summary
+
+    monkeypatch.setattr(summary, "RESAMPLES", 50)
+    monkeypatch.setattr(heads_tables, "RESAMPLES", 20)
+    line = ["heads.py", "--stage", "development", "--quick", "--cache", str(folder), *options]
+    monkeypatch.setattr(sys, "argv", line)
+    heads.main()
+    return (folder / "RESULTS.md").read_text()
+
+
+def test_the_report_of_heads_says_what_each_method_knows(unregistered, monkeypatch, tmp_path):
+    text = _run_heads(monkeypatch, tmp_path)
+    for name, knows in (
+        ("latent-distance", "nothing"),
+        ("latent-placed-directed-distance, toward demyelination", "place, sign"),
+        ("z of MD at the place, either sign, smoothed 6 mm", "place"),
+        ("supervised classifier", "labels"),
+    ):
+        assert f"| {name} | {knows} | 0." in text
+    assert "| latent-placed-distance | Mahalanobis distance at the place | place |" in text
+    again = _run_heads(monkeypatch, tmp_path)  # by scans, models and scores that were kept
+    assert again == text
+
+
+def test_heads_are_measured_by_the_number_of_controls(unregistered, monkeypatch, tmp_path):
+    text = _run_heads(monkeypatch, tmp_path, "--controls", "2", "3")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[2:]] == ["| 2", "| 3"]
+    assert rows[2][1:] != rows[3][1:]
+
+
+@pytest.mark.skipif("QSPACE_ND_DATA" not in os.environ, reason="needs the folder of real scans")
+def test_people_of_one_stage_are_not_of_the_other_and_none_is_used_twice(importable):
+    import heads
+    from cohorts import Cohort, anatomies
+
+    assert not set(anatomies("development")) & set(anatomies("final"))
+    for stage in ("development", "final"):
+        for design in heads.designs(stage, quick=False):
+            whose = Cohort(design)._simulation("demyelinating").whose
+            people = [whose(i, patient=False) for i in range(design.reference + design.left_out)]
+            people += [whose(i, patient=True) for i in range(design.patients)]
+            assert len(set(people)) == len(people)
+
+
+def test_kept_scans_are_the_simulated_ones_whoever_else_is_in_the_cohort(importable, tmp_path):
+    from cohorts import Cohort, Design
+
+    one = Cohort(Design(seed=5, voxel_size=8.0, reference=2, left_out=1, patients=1))
+    first, second = (
+        Cohort(replace(one.design, left_out=left_out), folder=tmp_path) for left_out in (0, 1)
+    )
+    for kept in (first, second):
+        np.testing.assert_array_equal(kept.reference[0].x, one.reference[0].x)
+        np.testing.assert_array_equal(kept.patients()[0].labels, one.patients()[0].labels)
+    assert len(list(tmp_path.glob("scans-*"))) == 1
+    np.testing.assert_array_equal(second.left_out[0].signal, one.left_out[0].signal)
 
 
 # --- MNIST and tables

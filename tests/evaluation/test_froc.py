@@ -18,7 +18,7 @@ def block(*corner: int, size: int = 2) -> np.ndarray:
 def test_a_lesion_is_found_before_any_false_cluster_where_the_map_is_right():
     lesion = block(1, 1, 1) | block(6, 6, 6)
     curve = froc([lesion.astype(np.float32)], [lesion], [MASK])
-    assert curve.lesions == 2
+    assert curve.lesions.tolist() == [2]
     assert curve.at(0) == 1.0
 
 
@@ -42,7 +42,7 @@ def test_what_is_small_counts_neither_as_lesion_nor_as_cluster():
     lesion = block(1, 1, 1) | block(8, 8, 8, size=1)
     novelty = lesion + 2.0 * block(4, 4, 4, size=1)
     curve = froc([novelty.astype(np.float32)], [lesion], [MASK])
-    assert curve.lesions == 1
+    assert curve.lesions.tolist() == [1]
     assert curve.at(0) == 1.0
 
 
@@ -50,3 +50,29 @@ def test_scans_count_together_at_one_threshold():
     low, high = (scale * block(1, 1, 1).astype(np.float32) for scale in (1.0, 5.0))
     curve = froc([low, high], [block(1, 1, 1)] * 2, [MASK] * 2)
     assert sorted(set(curve.found)) == [0.0, 0.5, 1.0]
+
+
+def test_the_curve_of_some_scans_is_that_of_their_maps():
+    lesion = block(1, 1, 1)
+    right, wrong = (one.astype(np.float32) for one in (lesion, block(8, 8, 8)))
+    curve = froc([right, wrong], [lesion] * 2, [MASK] * 2)
+    assert curve.at(1) == 0.5
+    assert curve.of(np.array([0, 0])).at(0) == 1.0
+    assert curve.of(np.array([1])).at(1) == 0.0
+    assert curve.of(np.array([0, 1, 1])).at(1) == pytest.approx(1 / 3)
+
+
+def test_what_lies_outside_the_mask_is_neither_found_nor_false():
+    lesion, inside = block(1, 1, 1), MASK.copy()
+    inside[6:] = False
+    novelty = lesion + 3.0 * block(8, 8, 8)
+    curve = froc([novelty.astype(np.float32)], [lesion | block(8, 1, 1)], [inside])
+    assert curve.lesions.tolist() == [1]
+    assert curve.at(0) == 1.0
+    assert curve.false.max() == 0
+
+
+def test_where_nothing_is_wrong_there_is_nothing_to_find():
+    curve = froc([block(1, 1, 1).astype(np.float32)], [np.zeros_like(MASK)], [MASK])
+    assert curve.at(5) == 0.0
+    assert curve.false.max() == 1

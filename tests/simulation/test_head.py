@@ -156,7 +156,12 @@ def test_a_lesion_changes_nothing_outside_itself(healthy, anatomy):
 
 @pytest.mark.parametrize(
     ("kind", "b0_rises", "diffusivity_change", "fa_change"),
-    [("demyelinating", True, 1, -1), ("restricted", True, -1, None), ("mild-t2", True, 0, 0)],
+    [
+        ("demyelinating", True, 1, -1),
+        ("restricted", True, -1, None),
+        ("mild-t2", True, 0, 0),
+        ("anisotropy", False, 0, -1),
+    ],
 )
 def test_a_kind_of_lesion_alters_what_it_says(
     anatomy, kind, b0_rises, diffusivity_change, fa_change
