@@ -14,6 +14,7 @@ import pytest
 
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.protocol import Protocol
+from qspace_nd.layouts.maps import read_record
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.registration import alignment, places
 from qspace_nd.registration.guard import Guard
@@ -77,6 +78,8 @@ def test_maps_know_the_place_and_the_change_and_say_so(there: Path, tmp_path: Pa
     assert facts["ChangeLookedFor"] == "longer T2, higher diffusivity, lower anisotropy"
     assert "PlaceNotUsed" not in facts
     assert "Knows" not in json.loads((tmp_path / f"novelty_{ALL[0]}.json").read_text())
+    labels = [read_record(path).score for path in files.maps.values()]
+    assert labels == [*ALL[:2], f"{ALL[2]}, toward demyelination"]  # as tables and figures say it
     for name in ("b0", "md", "fa"):
         deviation = nib.load(tmp_path / f"novelty_deviation-{name}.nii.gz").get_fdata()
         assert deviation[mask].min() < 0 < deviation[mask].max()
@@ -100,6 +103,7 @@ def test_a_registration_that_went_wrong_is_told_and_not_used(
     mask = nib.load(files.mask).get_fdata() > 0
     latent, union = (nib.load(files.maps[name]).get_fdata()[mask] for name in ALL[:2])
     np.testing.assert_allclose(union, np.log(latent), rtol=1e-4)
+    assert read_record(files.maps[ALL[1]]).score == f"{ALL[1]}, without the place"
     facts = json.loads((tmp_path / f"novelty_{ALL[1]}.json").read_text())
     assert "does not lie well" in facts["PlaceNotUsed"]
     assert not list(tmp_path.glob("*deviation*"))
