@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from qspace_nd.errors import InputError
+from qspace_nd.errors import InputError, ModelError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
@@ -217,6 +217,11 @@ def test_sums_count_every_point_once() -> None:
     assert lattice.origin.tolist() == (np.round(lattice.origin / 3) * 3).tolist()
     outside = np.array([[1e4, 0, 0]], np.float32)
     assert lattice.sums(outside, np.ones((1, 1))).sum() == 1
+
+
+def test_places_that_no_head_reaches_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"lie 1e\+09 mm apart"):
+        Lattice.around([np.array([[0, 0, 0], [1e9, 0, 0]], np.float32)])
 
 
 def test_a_subject_that_is_left_out_leaves_the_norms_too(placed: NoveltyModel) -> None:

@@ -22,7 +22,7 @@ from qspace_nd.simulation.head import standard_table
 from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
-from qspace_nd.workflows.placing import require_placeable
+from qspace_nd.workflows.placing import Placer, require_placeable
 from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import CONTROLS, MODEL, NOVELTY, PATIENT, Run, tiny_cohort
 
@@ -149,6 +149,14 @@ def test_channels_without_a_tensor_have_no_template() -> None:
 def test_few_people_have_no_template_unless_it_is_asked_for(folder: Path) -> None:
     with chdir(folder):
         assert NoveltyModel.load(MODEL).template_ is None
+
+
+@pytest.mark.parametrize("name", ["residuals", "values", "affine"])
+def test_a_template_without_a_part_is_refused(there: Path, name: str) -> None:
+    arrays = dict(NoveltyModel.load(MODEL).template_ or {})
+    del arrays[name]
+    with pytest.raises(InputError, match=f"has no '?{name}"):
+        Placer.from_arrays(arrays)
 
 
 def test_a_template_that_was_altered_is_refused(study: Path, tmp_path: Path) -> None:
