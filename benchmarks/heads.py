@@ -167,9 +167,9 @@ def main() -> None:
     scored = map(in_all_white_matter, scoring(cohorts, options.quick, options.cache, log))
     command = shlex.join(["python", "benchmarks/heads.py", *sys.argv[1:]])
     if options.controls:
-        name, text = "-controls", controls_markdown(Results(list(scored)), command)
+        name, text = "-controls", controls_markdown(Results(list(scored)), options.stage, command)
     else:
-        name, text = "", markdown(Results(with_smoothing(list(scored))), command)
+        name, text = "", markdown(Results(with_smoothing(list(scored))), options.stage, command)
     print(text)
     output = options.output or (options.cache if options.quick else HERE)
     write_section(output / "RESULTS.md", f"heads-{options.stage}{name}", text)

@@ -71,12 +71,13 @@ FEW_ABOVE = 0.001
 RESAMPLES = 1000
 
 
-def markdown(results: Results, command: str) -> str:
+def markdown(results: Results, stage: str, command: str) -> str:
     """The section of a stage."""
     names = [name for name in results.names() if name.removesuffix(SMOOTHED) in KNOWS]
     cohorts = _cohorts(results)
     return "\n\n".join(
         [
+            f"## Real people's heads, {stage} cohorts",
             f"`{command}`: simulated signal on real people's heads, voxels of "
             f"{cohorts[0].voxel_size:g} mm; lesions of demyelination where nothing else is said.",
             "AUC and average precision (AP), the mean over patients with its 95 % interval; in "
@@ -104,15 +105,20 @@ def markdown(results: Results, command: str) -> str:
     )
 
 
-def controls_markdown(results: Results, command: str) -> str:
+def controls_markdown(results: Results, stage: str, command: str) -> str:
     """The section of how many controls it takes."""
     names = [name for name in results.names() if name in KNOWS]
     rows = []
     for one in _cohorts(results):
         some = _only(results, one)
         rows.append([str(one.reference), *(_four(some, name) for name in names)])
-    text = f"`{command}`: the same patients, by the number of controls; AUC in the brain / white "
-    return f"{text}matter, AP in both.\n\n{table(['controls', *names], rows)}"
+    return "\n\n".join(
+        [
+            f"## Real people's heads, {stage} cohort, by the number of controls",
+            f"`{command}`: the same patients; AUC in the brain / white matter, AP in both.",
+            table(["controls", *names], rows),
+        ]
+    )
 
 
 def _cohorts(results: Results) -> list[Design]:

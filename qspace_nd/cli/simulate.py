@@ -20,7 +20,7 @@ from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 
 LAYOUTS = ("bids", "flat")
-LESIONS = ("demyelinating", "restricted", "mild-t2")
+LESIONS = ("demyelinating", "restricted", "mild-t2", "anisotropy")
 NUISANCES = ("smooth", "rough")
 
 _log = logging.getLogger(__name__)

@@ -96,7 +96,7 @@ class MapRecord:
     path : Path
         The map.
     score : str
-        Its score, or its name where there is no sidecar.
+        Its score and what that was told, or its name where there is no sidecar.
     patient : str
         What to call the patient.
     source : str
@@ -194,17 +194,28 @@ def read_record(path: Path) -> MapRecord:
     entities = parse_entities(path)
     kept = identity(entities).keys() | ({"space"} & entities.keys())
     named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in kept)
-    score, fwhm = facts.get("Score") or stem(path), facts.get("SmoothingFWHM")
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{ending(path)}")
     return MapRecord(
         path=path,
-        score=score if fwhm is None else f"{score}, {fwhm:g} mm",
+        score=_label(path, facts),
         patient=named or facts.get("Patient") or stem(path),
         source=os.path.realpath(next(filter(None, sources), path)),
         scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
     )
+
+
+def _label(path: Path, facts: Mapping[str, Any]) -> str:
+    """What tables and figures call a map's score: what it was told goes with its name."""
+    words = [facts.get("Score") or stem(path)]
+    if "direction" in (facts.get("Knows") or "") and facts.get("Toward"):
+        words.append(f"toward {facts['Toward']}")
+    if facts.get("PlaceNotUsed"):
+        words.append("without the place")
+    if facts.get("SmoothingFWHM"):
+        words.append(f"{facts['SmoothingFWHM']:g} mm")
+    return ", ".join(words)
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -215,6 +226,9 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Score": ("a name", is_name),
     "Patient": ("a name", is_name),
     "Mask": ("the name of a file beside it", is_name),
+    "Knows": ("words", lambda v: isinstance(v, str) and len(v) < 1000),
+    "Toward": ("a change", is_name),
+    "PlaceNotUsed": ("words", lambda v: isinstance(v, str)),
     "Latents": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
     "SmoothingFWHM": ("a number", lambda v: type(v) in (int, float) and 0 < v < 1e6),
 }

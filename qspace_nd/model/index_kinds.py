@@ -44,7 +44,9 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
     _check("training.", training, _TRAINING)
     for number, part in enumerate(index["reference"]):
-        _check(f"reference[{number}].", part, _PART | (_PLACES if "features" in part else {}))
+        _check(f"reference[{number}].", part, _PART)
+        if "features" in part:
+            _check(f"reference[{number}].", part, _PLACES)
     _require_agreement(index)
     if index["acquisition"] is not None:
         _check_acquisition(index["acquisition"], math.prod(_shape_of(network)))
@@ -210,20 +212,21 @@ _TRAINING: dict[str, _Kind] = {
     "latent_kl": ("a list of numbers", lambda v: _is_list(v, _is_number)),
     "latents_alive": _whole(0),
 }
+_POSTERIORS, _LOCATED = {"x", "q_mean", "q_std"}, {"points", "features"}
 _PART: dict[str, _Kind] = {
     "subject": _TEXT,
     "file": ("the name of a part's file", lambda v: _is_match(v, PART)),
     "rows": _whole(),
     "arrays": (
-        "the hashes of x, q_mean and q_std",
-        lambda v: _is_hashes(v, {"x", "q_mean", "q_std"}),
+        "the hashes of x, q_mean and q_std, and of points and features or not",
+        lambda v: _is_hashes(v, _POSTERIORS) or _is_hashes(v, _POSTERIORS | _LOCATED),
     ),
 }
 _PLACES: dict[str, _Kind] = {
     "features": _whole(most=1e6),
     "arrays": (
         "the hashes of x, q_mean, q_std, points and features",
-        lambda v: _is_hashes(v, {"x", "q_mean", "q_std", "points", "features"}),
+        lambda v: _is_hashes(v, _POSTERIORS | _LOCATED),
     ),
 }
 _TEMPLATE: _Kind = _or_null(

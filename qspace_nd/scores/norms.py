@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qspace_nd.arrays import Field, Float32, Float64
+from qspace_nd.errors import ModelError
 from qspace_nd.scores.views import Background, PointView, Views
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ CLIP = 2.0
 """Standard deviations at the place beyond which a difference counts no more in a background."""
 
 _MARGIN = 4  # nodes around the outermost voxels
+_MOST_NODES = 400  # along an axis: 1.2 m
 _FAINT = 0.05  # voxels that the mean over all places counts for, where there is hardly any voxel
 _LEAST_VARIANCE = 1e-12  # of what does not vary at all
 _TRUNCATE = 3.0  # standard deviations of a Gaussian
@@ -55,10 +57,21 @@ class Lattice:
 
     @staticmethod
     def around(points: Iterable[Float32]) -> Lattice:
-        """The lattice that holds points, which come in arrays (n, 3), mm."""
+        """The lattice that holds points, which come in arrays (n, 3), mm.
+
+        Raises
+        ------
+        ModelError
+            They lie farther apart than any head reaches.
+        """
         ends = [(some.min(axis=0), some.max(axis=0)) for some in points if len(some)]
         low = np.floor(np.min([end[0] for end in ends], axis=0) / SPACING) - _MARGIN
         high = np.ceil(np.max([end[1] for end in ends], axis=0) / SPACING) + _MARGIN
+        if not (high - low).max() <= _MOST_NODES:
+            raise ModelError(
+                f"Places of healthy voxels lie {SPACING * (high - low).max():.3g} mm apart, "
+                f"which no head reaches; fit the model again."
+            )
         return Lattice(low * SPACING, tuple(int(n) for n in high - low + 1))
 
     def sums(self, points: Float32, values: Float64) -> Float64:

@@ -20,6 +20,7 @@ from qspace_nd.system.machine import Machine
 from qspace_nd.system.writing import remove_leftovers, require_writable
 from qspace_nd.workflows.jobs import MapJob, ModelFacts, finish, outstanding
 from qspace_nd.workflows.map_one import load_model, map_one
+from qspace_nd.workflows.placing import Placer
 from qspace_nd.workflows.runners import Runner, in_turn
 from qspace_nd.workflows.settings import MapSettings
 
@@ -94,7 +95,10 @@ def map_scans(
     remove_leftovers(path for job in jobs for path in job.files.paths())
     if left.jobs:
         # What is wrong with it is told before any work.
-        load_model(model, machine.device).check_reference(settings.scores)
+        loaded = load_model(model, machine.device)
+        loaded.check_reference(settings.scores)
+        if settings.needs_place and loaded.template_ is not None:
+            Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
     finish(left, runner(work, left.jobs, watching), len(jobs))
     return [job.files for job in jobs]

@@ -20,6 +20,7 @@ from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.scores.catalogue import find_score
 from qspace_nd.scores.views import Located
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
@@ -115,8 +116,8 @@ def map_one(
             describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
         kind = processor(machine.device)
         found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
-        found |= _unlike(job, voxels) | placement.facts
-        facts = _facts(job, voxels, found, recalls)
+        found |= _unlike(job, voxels)
+        facts = _facts(job, voxels, found, recalls, placement)
         _put(job, voxels, Images(novelties, deviations), facts)
 
 
@@ -158,10 +159,11 @@ class _Placement:
     located: Located | None = None
     wrong: str | None = None
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """What sidecars say of it."""
-        return {} if self.wrong is None else {"PlaceNotUsed": self.wrong}
+    def facts_of(self, score: str) -> dict[str, str]:
+        """What the sidecar of a score's map says of it."""
+        if self.wrong is None or not find_score(score).score.rests:
+            return {}
+        return {"PlaceNotUsed": self.wrong}
 
 
 def _place(
@@ -191,7 +193,11 @@ def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
 
 
 def _facts(
-    job: MapJob, voxels: Voxels, found: Mapping[str, Any], recalls: Mapping[str, float]
+    job: MapJob,
+    voxels: Voxels,
+    found: Mapping[str, Any],
+    recalls: Mapping[str, float],
+    placement: _Placement,
 ) -> dict[str, dict[str, Any]]:
     """What the sidecar of each score's map says."""
     return {
@@ -200,6 +206,7 @@ def _facts(
             "Patient": job.scan.files.name,
             **_recipe(job),
             **found,
+            **placement.facts_of(name),
             "Mask": job.files.mask.name,
             "MaskComputed": voxels.computed_mask,
             "Voxels": len(voxels.values),

@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine
 from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.tensor import has_tensor, tissue_features
-from qspace_nd.errors import GradientError
+from qspace_nd.errors import ArrayError, GradientError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.protocol import RAW, Protocol
 from qspace_nd.imaging.scans import Scan
@@ -108,8 +108,18 @@ class Placer:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, Any]) -> Placer:
-        """Take what `to_arrays` gave."""
-        return Placer(Template.from_arrays(arrays), arrays[_RESIDUALS])
+        """Take what `to_arrays` gave.
+
+        Raises
+        ------
+        ArrayError
+            It is something else.
+        """
+        if _RESIDUALS not in arrays:
+            raise ArrayError("The template has no residuals; fit the model anew.")
+        residuals = np.asarray(arrays[_RESIDUALS], np.float64)
+        Guard(residuals)
+        return Placer(Template.from_arrays(arrays), residuals)
 
     def wrong(self, scan: Scan, registration: Registration) -> str | None:
         """Say what is wrong with a registration, if something is."""

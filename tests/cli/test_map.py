@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import pytest
 
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import PAPER
 from qspace_nd.workflows import map as mapping
 from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import Run
@@ -32,7 +32,7 @@ def test_a_healthy_scan_is_recognised_and_its_subject_left_out(folder: Path, cal
     ("given", "scores", "others"),
     [
         ("", "latent-distance", ()),
-        ("--score all", [*CATALOGUE], ()),
+        ("--score all", [*PAPER], ()),
         ("--score latent-kl --score recon-error --score latent-kl", TWO, ()),
         ("--neighbours 3 --search approximate --smooth 6", "latent-distance", TRIPLE),
     ],

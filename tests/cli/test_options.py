@@ -15,7 +15,6 @@ from qspace_nd.cli.options import DEFAULT_MODEL, HEADINGS, TALK, Option
 from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT, ScanOptions
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.recipes import PRESETS
-from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.files import LAYOUTS
 from qspace_nd.simulation.lesions import LESION_KINDS
@@ -111,7 +110,7 @@ def defaults_of(function: Any) -> dict[str, Any]:
         ("fit", "device", Machine().device),
         ("fit", "memory", Machine().memory),
         ("fit", "nthreads", Machine().threads),
-        ("map", "scores", (DEFAULT_SCORE,)),
+        ("map", "scores", ()),  # the default depends on --toward
         ("map", "neighbours", MapSettings().neighbours),
         ("map", "search", MapSettings().search),
         ("map", "smooth", MapSettings().smooth),

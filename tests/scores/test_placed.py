@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
-from qspace_nd.errors import InputError
+from qspace_nd.errors import InputError, ModelError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
@@ -77,8 +78,8 @@ def test_a_novel_voxel_is_one_that_is_wrong_where_it_lies(placed: NoveltyModel) 
     plain = placed.novelty(wrong, "latent-distance")
     moved = np.isin(np.arange(900), order[:40])
     for name, values in found.items():
-        assert np.median(values[moved]) > np.quantile(values[~moved], 0.95), name
-    assert np.median(plain[moved]) < np.quantile(plain[~moved], 0.8)
+        assert roc_auc_score(moved, values) > 0.85, name
+    assert roc_auc_score(moved, plain) < 0.7
 
 
 def test_the_sign_of_the_change_matters_to_directed_scores_alone(placed: NoveltyModel) -> None:
@@ -91,14 +92,15 @@ def test_the_sign_of_the_change_matters_to_directed_scores_alone(placed: Novelty
     away = Located(where.points, features)
     up = placed.novelties(less, ["directed-distance"], located=away, toward="md=+")
     down = placed.novelties(less, ["directed-distance"], located=away, toward="md=-")
-    np.testing.assert_allclose(up["directed-distance"], -down["directed-distance"], atol=0.5)
-    assert np.median(down["directed-distance"][:50]) > 3
-    assert abs(np.median(down["directed-distance"][50:])) < 0.5
+    changed = np.arange(900) < 50
+    assert roc_auc_score(changed, down["directed-distance"]) > 0.95
+    assert roc_auc_score(changed, up["directed-distance"]) < 0.05
+    assert np.median(down["directed-distance"][changed]) > 2
 
 
 def test_a_healthy_persons_directed_distance_is_standard(placed: NoveltyModel) -> None:
     found = novelties(placed, *person(1500, seed=11))["directed-distance"]
-    assert abs(found.mean()) < 0.3
+    assert abs(found.mean()) < 0.6  # four people tell little of a fifth's level
     assert 0.7 < found.std() < 1.4
 
 
@@ -215,6 +217,11 @@ def test_sums_count_every_point_once() -> None:
     assert lattice.origin.tolist() == (np.round(lattice.origin / 3) * 3).tolist()
     outside = np.array([[1e4, 0, 0]], np.float32)
     assert lattice.sums(outside, np.ones((1, 1))).sum() == 1
+
+
+def test_places_that_no_head_reaches_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"lie 1e\+09 mm apart"):
+        Lattice.around([np.array([[0, 0, 0], [1e9, 0, 0]], np.float32)])
 
 
 def test_a_subject_that_is_left_out_leaves_the_norms_too(placed: NoveltyModel) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qspace_nd.errors import InputError
-from qspace_nd.scores.catalogue import CATALOGUE, find_score
+from qspace_nd.scores.catalogue import PAPER, find_score
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.workflows.settings import MapSettings
 
@@ -14,7 +14,7 @@ from qspace_nd.workflows.settings import MapSettings
 def test_scores_are_kept_in_their_order_and_one_may_be_a_word() -> None:
     assert MapSettings().scores == (DEFAULT_SCORE,)
     assert MapSettings("recon-error").scores == ("recon-error",)
-    assert MapSettings(list(CATALOGUE)).scores == tuple(CATALOGUE)
+    assert MapSettings(list(PAPER)).scores == PAPER
 
 
 def test_sidecars_say_the_number_that_was_used_and_how_was_searched() -> None:
@@ -24,7 +24,7 @@ def test_sidecars_say_the_number_that_was_used_and_how_was_searched() -> None:
     assert settings.approximate
 
 
-@pytest.mark.parametrize("score", CATALOGUE)
+@pytest.mark.parametrize("score", PAPER)
 def test_a_sidecar_says_what_its_score_is(score: str) -> None:
     entry = find_score(score)
     assert MapSettings.facts_of(score) == {

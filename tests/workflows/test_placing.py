@@ -1,0 +1,171 @@
+"""Places from files to files: a template at `fit`, what knows the place at `map`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from qspace_nd.errors import InputError
+from qspace_nd.imaging.protocol import Protocol
+from qspace_nd.layouts.maps import read_record
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.registration import alignment, places
+from qspace_nd.registration.guard import Guard
+from qspace_nd.simulation.head import standard_table
+from qspace_nd.workflows.add import add_scans
+from qspace_nd.workflows.fit import fit_scans
+from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.placing import Placer, require_placeable
+from qspace_nd.workflows.settings import MapSettings
+from tests.conftest import CONTROLS, MODEL, NOVELTY, PATIENT, Run, tiny_cohort
+
+ALL = ("latent-distance", "latent-placed-distance", "latent-placed-directed-distance")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly() -> Iterator[None]:
+    """Register badly and soon: how well is tested where registration is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "_ITERATIONS", (3, 1))
+        patch.setattr(places, "_ITERATIONS", [2, 1])
+        patch.setattr(Guard, "limit", 2.0)  # and trust it
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat cohort and a model of two of its three controls, with a template."""
+    folder = tmp_path_factory.mktemp("placed")
+    tiny_cohort(folder, controls=3, layout="flat")
+    with chdir(folder):
+        fit_scans(CONTROLS[:2], NoveltyModel(epochs=1), MODEL, template=True)
+    return folder
+
+
+@pytest.fixture
+def there(study: Path) -> Iterator[Path]:
+    with chdir(study):
+        yield study
+
+
+def test_a_model_keeps_the_template_and_every_voxels_place(there: Path) -> None:
+    model = NoveltyModel.load(MODEL)
+    assert model.template_ is not None
+    assert model.template_["residuals"].shape == (2,)
+    for part in model.reference_.parts:
+        located = part.views.located
+        assert located.points.shape == (len(part), 3)
+        assert located.features.shape == (len(part), 3)
+        assert np.isfinite(located.points.numpy()).all()
+
+
+def test_maps_know_the_place_and_the_change_and_say_so(there: Path, tmp_path: Path) -> None:
+    settings = MapSettings(ALL, toward="demyelination", explain=True)
+    (files,) = map_scans([PATIENT], MODEL, tmp_path / "novelty.nii.gz", settings)
+    mask = nib.load(files.mask).get_fdata() > 0
+    maps = {name: nib.load(path).get_fdata()[mask] for name, path in files.maps.items()}
+    assert all(np.isfinite(values).all() and values.std() > 0 for values in maps.values())
+    facts = json.loads((tmp_path / f"novelty_{ALL[2]}.json").read_text())
+    assert facts["Knows"] == "the place and the direction of change"
+    assert facts["Toward"] == "demyelination"
+    assert facts["ChangeLookedFor"] == "longer T2, higher diffusivity, lower anisotropy"
+    assert "PlaceNotUsed" not in facts
+    assert "Knows" not in json.loads((tmp_path / f"novelty_{ALL[0]}.json").read_text())
+    labels = [read_record(path).score for path in files.maps.values()]
+    assert labels == [*ALL[:2], f"{ALL[2]}, toward demyelination"]  # as tables and figures say it
+    for name in ("b0", "md", "fa"):
+        deviation = nib.load(tmp_path / f"novelty_deviation-{name}.nii.gz").get_fdata()
+        assert deviation[mask].min() < 0 < deviation[mask].max()
+        assert (deviation[~mask] == 0).all()
+        said = json.loads((tmp_path / f"novelty_deviation-{name}.json").read_text())
+        assert f"How far {name} is above" in said["Description"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    map_scans([PATIENT], MODEL, tmp_path / "novelty.nii.gz", settings)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before  # skipped
+
+
+def test_a_registration_that_went_wrong_is_told_and_not_used(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Guard, "limit", 0.0)
+    with caplog.at_level(logging.WARNING):
+        settings = MapSettings(ALL[:2], explain=True)
+        (files,) = map_scans([PATIENT], MODEL, tmp_path / "novelty.nii.gz", settings)
+    assert "does not lie well in the template" in caplog.text
+    assert "The maps do without the place." in caplog.text
+    mask = nib.load(files.mask).get_fdata() > 0
+    latent, union = (nib.load(files.maps[name]).get_fdata()[mask] for name in ALL[:2])
+    np.testing.assert_allclose(union, np.log(latent), rtol=1e-4)
+    assert read_record(files.maps[ALL[1]]).score == f"{ALL[1]}, without the place"
+    facts = json.loads((tmp_path / f"novelty_{ALL[1]}.json").read_text())
+    assert "does not lie well" in facts["PlaceNotUsed"]
+    assert not list(tmp_path.glob("*deviation*"))
+
+
+def test_added_scans_have_places_too(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in study.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / MODEL).unlink()
+    with chdir(copy):
+        fit_scans(CONTROLS[:2], NoveltyModel(epochs=1), MODEL, template=True)
+        add_scans([CONTROLS[2]], MODEL)
+        model = NoveltyModel.load(MODEL)
+    assert len(model.reference_.parts) == 3
+    assert model.reference_.is_located
+
+
+def test_what_a_template_needs_is_said_before_any_work(folder: Path, call: Run) -> None:
+    for line, says in {
+        "fit healthy/control-01.nii.gz --template --model new": "scans of two people or more",
+        "map patient.nii.gz -o new.nii.gz --toward oedema": "has no template",
+        "map patient.nii.gz -o new.nii.gz --explain": "has no template",
+        "map patient.nii.gz -o new.nii.gz --score directed-distance": "looks for a change",
+        "map patient.nii.gz -o new.nii.gz --score latent-kl --toward oedema": "none of the scores",
+        "map patient.nii.gz -o new.nii.gz --toward oedem": "did you mean oedema",
+    }.items():
+        outcome = call(line, folder)
+        assert outcome.status == 2, line
+        assert says in " ".join(outcome.stderr.split()), outcome.stderr
+    assert not list(folder.glob("new*"))
+
+
+def test_channels_without_a_tensor_have_no_template() -> None:
+    with pytest.raises(InputError, match="have no b-values: fit with --no-template"):
+        require_placeable(Protocol(4, None))
+    invariant = Protocol(6, standard_table(), features="rotation-invariant")
+    with pytest.raises(InputError, match="as volumes"):
+        require_placeable(invariant)
+
+
+def test_few_people_have_no_template_unless_it_is_asked_for(folder: Path) -> None:
+    with chdir(folder):
+        assert NoveltyModel.load(MODEL).template_ is None
+
+
+@pytest.mark.parametrize("name", ["residuals", "values", "affine"])
+def test_a_template_without_a_part_is_refused(there: Path, name: str) -> None:
+    arrays = dict(NoveltyModel.load(MODEL).template_ or {})
+    del arrays[name]
+    with pytest.raises(InputError, match=f"has no '?{name}"):
+        Placer.from_arrays(arrays)
+
+
+def test_a_template_that_was_altered_is_refused(study: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(study / MODEL, tmp_path / "model")
+    (path,) = (tmp_path / "model").glob("template-*")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with chdir(study), pytest.raises(InputError, match="was altered after it was written"):
+        map_scans([PATIENT], tmp_path / "model", tmp_path / NOVELTY)
