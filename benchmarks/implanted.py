@@ -15,9 +15,10 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -107,25 +108,31 @@ def aucs(model: NoveltyModel, target: Target) -> Iterator[list[str]]:
     placer, protocol = Placer.from_arrays(model.template_), protocol_of(acquisition)
     means = acquisition.channel_means
 
-    def found(
-        signals: NDArray[np.float32], names: tuple[str, ...], toward: str | None
-    ) -> list[float]:
-        object.__setattr__(target.voxels, "values", signals)
-        located, _ = placer.locate(target.voxels, protocol)
-        novelty = model.novelties(
-            signals / means, names, located=located, toward=toward, leave_out=target.subject
-        )
-        labels = target.lesion[target.white]
-        return [roc_auc_score(labels, novelty[name][target.white]) for name in names]
+    def mapped(signals: NDArray[np.float32]) -> Callable[[Sequence[str], str | None], list[float]]:
+        """Register a scan with these signals; give what maps them: scores, a change -> AUCs."""
+        located, _ = placer.locate(replace(target.voxels, values=signals), protocol)
 
-    healthy = target.voxels.values.copy()
+        def found(names: Sequence[str], toward: str | None) -> list[float]:
+            how: dict[str, Any] = {"toward": toward, "leave_out": target.subject}
+            novelty = model.novelties(signals / means, names, located=located, **how)
+            labels = target.lesion[target.white]
+            return [roc_auc_score(labels, novelty[name][target.white]) for name in names]
+
+        return found
+
+    healthy = target.voxels.values
+    before = mapped(healthy)
+    plain = before(SCORES, None)
     for kind, (change, toward) in KINDS.items():
-        changed = healthy.copy()
+        signals = healthy.copy()
         alteration = Alteration(change, acquisition.gradients, np.ones_like(means))
-        changed[target.lesion] = alteration(healthy[target.lesion])
-        values = found(changed, SCORES, None) + found(changed, DIRECTED, toward)
-        before = found(healthy, SCORES, None) + found(healthy, DIRECTED, toward)
-        cells = [f"{a:.2f} ({b:.2f})" for a, b in zip(values, before, strict=True)]
+        signals[target.lesion] = alteration(healthy[target.lesion])
+        after = mapped(signals)
+        values = after(SCORES, None) + after(DIRECTED, toward)
+        cells = [
+            f"{a:.2f} ({b:.2f})"
+            for a, b in zip(values, plain + before(DIRECTED, toward), strict=True)
+        ]
         yield [kind, *cells]
 
 
