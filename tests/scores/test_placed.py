@@ -163,9 +163,9 @@ def test_unions_are_sums_of_what_they_name(placed: NoveltyModel) -> None:
     latent = np.log(placed.novelty(x, "latent-distance").astype(float))
     near, toward = found["placed-distance"], found["directed-distance"]
     for name, expected in {
-        "latent-placed-distance": latent + 2 * near,
+        "latent-placed-distance": latent + near / 2,
         "latent-directed-distance": latent + toward / 3,
-        "latent-placed-directed-distance": latent + near + toward / 3,
+        "latent-placed-directed-distance": latent + near / 2 + toward / 3,
     }.items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5)
 
