@@ -122,9 +122,10 @@ def bomb(before: bool) -> Callable[..., bytes]:
 
 
 def flip(content: bytes, random: np.random.Generator, start: int = 0, end: int = 1 << 40) -> bytes:
-    """Flip one to three bits."""
+    """Flip one to three bits, each of another byte, so that none is flipped back."""
     spoiled = bytearray(content)
-    for place in random.integers(start, min(end, len(content)), random.integers(1, 4)):
+    places = range(start, min(end, len(content)))
+    for place in random.choice(places, min(random.integers(1, 4), len(places)), replace=False):
         spoiled[place] ^= 1 << random.integers(8)
     return bytes(spoiled)
 
