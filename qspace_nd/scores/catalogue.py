@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
+from typing import TypeGuard
 
 from qspace_nd.errors import InputError
 from qspace_nd.scores.base import Cost, Log, Score, Sum
@@ -147,13 +148,18 @@ def nearest_of(name: str) -> Nearest:
         It may not: it is no distance to the nearest.
     """
     score = find_score(name).score
-    if not isinstance(score, Nearest):
-        able = [name for name, entry in CATALOGUE.items() if isinstance(entry.score, Nearest)]
+    if not _is_approximable(score):
+        able = [name for name, entry in CATALOGUE.items() if _is_approximable(entry.score)]
         raise InputError(
             f"The score {name} has no approximate search; search exactly, or take one of these "
             f"scores: {', '.join(able)}."
         )
     return score
+
+
+def _is_approximable(score: Score) -> TypeGuard[Nearest]:
+    """Whether it is a distance to the nearest of what a voxel by itself is known by."""
+    return isinstance(score, Nearest) and not score.rests
 
 
 def markdown_table() -> str:

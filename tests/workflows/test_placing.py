@@ -130,6 +130,9 @@ def test_what_a_template_needs_is_said_before_any_work(folder: Path, call: Run) 
         "map patient.nii.gz -o new.nii.gz --explain": "has no template",
         "map patient.nii.gz -o new.nii.gz --score directed-distance": "looks for a change",
         "map patient.nii.gz -o new.nii.gz --score latent-kl --toward oedema": "none of the scores",
+        "map patient.nii.gz -o new.nii.gz --score placed-distance --search approximate": (
+            "placed-distance has no approximate search"
+        ),
         "map patient.nii.gz -o new.nii.gz --toward oedem": "did you mean oedema",
     }.items():
         outcome = call(line, folder)
