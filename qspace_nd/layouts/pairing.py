@@ -19,14 +19,16 @@ from qspace_nd.layouts.names import (
     stem,
 )
 
-# What `map` writes beside novelty maps: masks, and residuals of a fit in spherical harmonics.
-_OTHER_NAME = re.compile(r"(^|.*[_-])(mask|residual(_dwimap)?)$", re.IGNORECASE)
+# What `map` writes beside novelty maps: masks, residuals of the fit, deviations from the healthy.
+_OTHER_NAME = re.compile(
+    r"(^|.*[_-])(mask|residual(_dwimap)?|deviation-\w+|\w+Deviation_dwimap)$", re.IGNORECASE
+)
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
 _LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))
 
 
 def find_maps(paths: Iterable[Path]) -> list[MapRecord]:
-    """Find novelty maps among files and folders, in order; masks and residuals are passed over.
+    """Find novelty maps among files and folders, in order; others beside them are passed over.
 
     Raises
     ------

@@ -15,6 +15,7 @@ import pytest
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.protocol import Protocol
 from qspace_nd.layouts.maps import read_record
+from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.registration import alignment, places
 from qspace_nd.registration.guard import Guard
@@ -78,6 +79,7 @@ def test_maps_know_the_place_and_the_change_and_say_so(there: Path, tmp_path: Pa
     assert facts["ChangeLookedFor"] == "longer T2, higher diffusivity, lower anisotropy"
     assert "PlaceNotUsed" not in facts
     assert "Knows" not in json.loads((tmp_path / f"novelty_{ALL[0]}.json").read_text())
+    assert {record.path for record in find_maps([tmp_path])} == set(files.maps.values())
     labels = [read_record(path).score for path in files.maps.values()]
     assert labels == [*ALL[:2], f"{ALL[2]}, toward demyelination"]  # as tables and figures say it
     for name in ("b0", "md", "fa"):
