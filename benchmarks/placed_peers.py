@@ -29,7 +29,7 @@ from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
 from qspace_nd.registration import alignment, images, places, template
-from qspace_nd.registration.images import Images, images_of
+from qspace_nd.registration.images import Images, images_of, shown_of
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.scores import base, catalogue, directed, norms, views
@@ -80,7 +80,7 @@ def _template(cohort: Cohort) -> Template:
 
 
 def _images(cohort: Cohort, scan: Scan) -> Images:
-    return images_of(_features(cohort, scan), scan.mask, scan.affine)
+    return images_of(shown_of(_features(cohort, scan)), scan.mask, scan.affine)
 
 
 def _features(cohort: Cohort, scan: Scan) -> Values:

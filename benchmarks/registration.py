@@ -27,7 +27,7 @@ from scipy.spatial.transform import Rotation
 from qspace_nd.diffusion.tensor import tissue_features
 from qspace_nd.registration.alignment import align
 from qspace_nd.registration.guard import Guard
-from qspace_nd.registration.images import Images, images_of, moved
+from qspace_nd.registration.images import Images, images_of, moved, shown_of
 from qspace_nd.registration.places import Registration, register, residual
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.simulation.cohort import Simulation
@@ -66,7 +66,7 @@ QUICK = Sizes(
 def images(subject: Subject, simulation: Simulation) -> Images:
     signal = subject.signal[subject.mask]
     features = tissue_features(signal / signal.mean(), simulation.table)
-    return images_of(features, subject.mask, subject.affine)
+    return images_of(shown_of(features), subject.mask, subject.affine)
 
 
 def nodes(one: Images) -> Points:
@@ -352,7 +352,7 @@ def costs(people: People, sizes: Sizes) -> str:
         features = tissue_features(signal / signal.mean(), few)
         points = moved(np.argwhere(subject.mask), subject.affine)
         steps = [time.process_time()]
-        one = images_of(features, subject.mask, subject.affine)
+        one = images_of(shown_of(features), subject.mask, subject.affine)
         steps.append(time.process_time())
         affine = align(one, people.template)
         steps.append(time.process_time())

@@ -114,6 +114,19 @@ class _Latents(click.ParamType[Widths]):
     "minute a scan.  [default: with four people or more, where b-values allow it]",
 )
 @option(
+    "--channels",
+    heading=NETWORK,
+    metavar="NAME,NAME,...",
+    help="What the channels of scans without b-values are called, in order: T1w,T2w,FLAIR.",
+)
+@option(
+    "--register-on",
+    heading=NETWORK,
+    metavar="CHANNEL",
+    help="Make a template of scans without b-values, registered on this of their channels: by its "
+    "name, or its number from 1.",
+)
+@option(
     "--epochs",
     heading=NETWORK,
     type=Whole(1, 10**6),
@@ -143,6 +156,8 @@ def command(
     tune: bool,
     add: bool,
     template: bool | None,
+    channels: str | None,
+    register_on: str | None,
     epochs: int | None,
     validation: float,
     options: Any,
@@ -182,6 +197,8 @@ def command(
         features=features,
         tuned=_free() if tune else None,
         template=template,
+        channels=() if channels is None else [name.strip() for name in channels.split(",")],
+        register_on=register_on,
         force=force,
         **how,
     )
@@ -191,8 +208,8 @@ def command(
 _NETWORK = "leaves the network as it is; fit a new model without --add, or leave the option out"
 _OF_NO_USE = dict.fromkeys(
     (
-        *("features", "latents", "preset", "kl_weight", "tune", "template", "epochs"),
-        *("validation", "seed"),
+        *("features", "latents", "preset", "kl_weight", "tune", "template", "channels"),
+        *("register_on", "epochs", "validation", "seed"),
     ),
     _NETWORK,
 ) | {

@@ -75,15 +75,16 @@ _log = logging.getLogger(__name__)
     heading=NOVELTY,
     metavar="CHANGE",
     help="The change that directed scores look for: demyelination, oedema, restricted, "
-    "axonal-loss, or components as in t2=+,md=+,fa=-.  [default score with it: "
+    "axonal-loss, or components as in t2=+,md=+,fa=-; without b-values, channels as in "
+    "FLAIR=+,T1w=-.  [default score with it: "
     f"{DIRECTED_SCORE}]",
 )
 @option(
     "--explain",
     heading=NOVELTY,
     is_flag=True,
-    help="Write too how far b=0, mean diffusivity and anisotropy are above or below the healthy "
-    "people's at each place.",
+    help="Write too how far b=0, mean diffusivity and anisotropy, or channels without b-values, "
+    "are above or below the healthy people's at each place.",
 )
 @option(
     "-o",

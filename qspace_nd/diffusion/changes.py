@@ -5,7 +5,7 @@ A score that is told a change looks for it; it is no label, but it is knowledge 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -90,17 +90,23 @@ def find_change(text: str) -> Change:
             f"as in t2=+,md=+,fa=-."
         )
     components: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, sign = (word.strip() for word in part.partition("="))
+    for part, name, sign in components_of(text):
         if name not in SIZES or sign not in ("+", "-") or name in components:
             raise InputError(
-                f"{text!r} is no change: {part.strip()!r} is not one of t2, md and fa, each once, "
+                f"{text!r} is no change: {part!r} is not one of t2, md and fa, each once, "
                 f"with = and + or -; write t2=+,md=+,fa=-, or one of {', '.join(CHANGES)}."
             )
         components[name] = SIZES[name] if sign == "+" else -SIZES[name]
     return Change(
         text, components.get("t2", 0.0), components.get("md", 0.0), components.get("fa", 0.0)
     )
+
+
+def components_of(text: str) -> Iterator[tuple[str, str, str]]:
+    """Take a change such as `t2=+,md=-` apart: each component as it stands, its name, its sign."""
+    for part in text.split(","):
+        name, _, sign = (word.strip() for word in part.partition("="))
+        yield part.strip(), name, sign
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +125,10 @@ class Alteration:
     change: Change
     table: GradientTable
     means: Float32
+
+    def describe(self) -> str:
+        """Say the change in words."""
+        return self.change.describe()
 
     def __call__(self, x: Float32) -> Float32:
         """Signals (n, C) with the change.

@@ -18,6 +18,9 @@ LEAST_DIRECTIONS = 6
 TISSUE = ("b0", "md", "fa")
 """What `tissue_features` gives of a voxel: log b=0, log mean diffusivity, anisotropy."""
 
+TISSUE_WEIGHTS = (1.0, 1.0, 0.5)
+"""What each counts for where tissue at a place is compared, in its standard deviation."""
+
 _LEAST_DIFFUSIVITY = 0.05e-3  # mm²/s: less is noise, and its logarithm would be anything
 _LEAST_SIGNAL = 1e-3  # of the scan's mean
 

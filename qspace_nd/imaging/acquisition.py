@@ -10,6 +10,7 @@ import numpy as np
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.conditions import Conditions
+from qspace_nd.imaging.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Acquisition:
         Whether every scan is resampled to `gradients`.
     features : str
         What the channels are: `protocol.RAW` or `protocol.ROTATION_INVARIANT`.
+    stack : Stack or None
+        What they are called, and which is registered, where they have no b-values.
     """
 
     channel_means: Float32
@@ -60,6 +63,7 @@ class Acquisition:
     scans: tuple[HealthyScan, ...]
     resampled: bool = False
     features: str = "raw"
+    stack: Stack | None = None
 
     def subject_of(self, digest: str) -> str | None:
         """Return the subject whose healthy scan has this content, None where no scan has it."""
@@ -78,16 +82,20 @@ class Acquisition:
             "scans": [scan.to_json() for scan in self.scans],
             "resampled": self.resampled,
             "features": self.features,
+            "stack": None if self.stack is None else self.stack.to_json(),
         }
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Acquisition:
         """Read what `to_json` returned."""
-        gradients = data["gradients"]
+        gradients, stack = data["gradients"], data.get("stack")
+        if gradients is None and stack is None:  # models of before had no names of channels
+            stack = Stack.of(len(data["channel_means"])).to_json()
         return Acquisition(
             channel_means=np.array(data["channel_means"], dtype=np.float32),
             gradients=None if gradients is None else GradientTable.from_json(gradients),
             scans=tuple(HealthyScan.from_json(scan) for scan in data["scans"]),
             resampled=data.get("resampled", False),  # models of before were of raw volumes
             features=data.get("features", "raw"),
+            stack=None if stack is None else Stack.from_json(stack),
         )

@@ -17,6 +17,7 @@ from qspace_nd.diffusion.resampling import Resampling
 from qspace_nd.errors import GradientError, InputError, ScanError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.scans import Scan, open_scan, volumes_in
+from qspace_nd.imaging.stack import Stack
 from qspace_nd.imaging.voxels import Voxels, read_voxels
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.scans import find_scans
@@ -89,18 +90,45 @@ class Protocol:
         Whether all scans are resampled to these gradients.
     features : str
         `RAW` or `ROTATION_INVARIANT`.
+    stack : Stack or None
+        What the channels are called, and which is registered, where they have no b-values.
     """
 
     volumes: int
     gradients: GradientTable | None
     resampled: bool = False
     features: str = RAW
+    stack: Stack | None = None
 
     def scales(self, means: Float32) -> Float32:
         """What channels are divided by, where their means over healthy voxels are `means` (C,)."""
         if self.gradients is None or self.features == RAW:
             return means
         return RotationInvariants(self.gradients, self.gradients, "The model").scales(means)
+
+    def called(self, channels: Sequence[str], register_on: str | None) -> Protocol:
+        """The same, of whose channels it is said how they are called, and which is registered.
+
+        Raises
+        ------
+        InputError
+            That is said of scans with b-values, or fits these channels not.
+        """
+        if not channels and register_on is None:
+            return self
+        if self.stack is None:
+            option, what = (
+                ("--channels", "have a meaning by them")
+                if channels
+                else ("--register-on", "are registered by their anisotropy")
+            )
+            raise GradientError(
+                f"{option} is for scans without b-values; these have some, and {what}: leave the "
+                f"option out."
+            )
+        stack = self.stack.called(channels) if channels else self.stack
+        stack = stack if register_on is None else stack.registered_on(register_on)
+        return replace(self, stack=stack)
 
 
 @dataclass(frozen=True)
@@ -143,6 +171,7 @@ def protocol_of(acquisition: Acquisition) -> Protocol:
         gradients,
         acquisition.resampled,
         acquisition.features,
+        acquisition.stack,
     )
 
 
@@ -200,7 +229,8 @@ def common_protocol(
     if options.gradients == "auto" and features == RAW and first.gradients is not None:
         return _resampled_where_possible(scans, first, options)
     resampled = options.gradients == "resample" and features == RAW
-    protocol = Protocol(first.channels, first.gradients, resampled, features)
+    stack = Stack.of(first.channels) if first.gradients is None else None
+    protocol = Protocol(first.channels, first.gradients, resampled, features, stack)
     for scan in scans:
         bring_to(scan, protocol, options)
     return protocol

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT
+from qspace_nd.imaging.stack import NAME
 from qspace_nd.network.recipes import PRESETS
 from qspace_nd.network.vae import ACTIVATIONS
 from qspace_nd.scores.catalogue import CATALOGUE
@@ -50,6 +51,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _require_agreement(index)
     if index["acquisition"] is not None:
         _check_acquisition(index["acquisition"], math.prod(_shape_of(network)))
+        _check_stack(index["acquisition"], placed=index.get("template") is not None)
 
 
 def names_in(index: Mapping[str, Any]) -> list[str]:
@@ -76,6 +78,19 @@ def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
         raise ValueError(
             f"has {means} channel means and {volumes} gradients for {channels} channels"
         )
+
+
+def _check_stack(acquisition: Mapping[str, Any], *, placed: bool) -> None:
+    """Check what is said of channels without b-values, which models of before do not tell."""
+    stack, channels = acquisition.get("stack"), len(acquisition["channel_means"])
+    plain, registered = acquisition["gradients"] is None, None
+    if stack is not None:
+        _check("acquisition.stack.", stack, _STACK)
+        registered, named = stack["registered"], len({*stack["names"]})
+        if not (plain and named == len(stack["names"]) == channels):
+            raise ValueError(f"has {named} names of channels for {channels} without b-values")
+    if plain and ((registered is None) == placed or (registered or 0) >= channels):
+        raise ValueError(f"has as the channel that is registered {registered}")
 
 
 def _require_agreement(index: Mapping[str, Any]) -> None:
@@ -267,8 +282,16 @@ _GRADIENTS: dict[str, _Kind] = {
 _LATER: dict[str, _Kind] = {
     "resampled": _TRUTH,
     "features": _one_of(RAW, ROTATION_INVARIANT),
+    "stack": _or_null(_OBJECT),
 }
 """What an acquisition may lack."""
+_STACK: dict[str, _Kind] = {
+    "names": (
+        "a list of names of channels",
+        lambda v: _is_list(v, lambda name: _is_match(name, rf"{NAME}|[1-9][0-9]*")),
+    ),
+    "registered": _or_null(_whole(0)),
+}
 
 
 def _is_b_value(value: Any) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from qspace_nd.diffusion.changes import Alteration, find_change
-from qspace_nd.diffusion.tensor import has_tensor
+from qspace_nd.diffusion.tensor import TISSUE, TISSUE_WEIGHTS, has_tensor
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import RAW
+from qspace_nd.imaging.stack import Rise
 from qspace_nd.scores.base import Score
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import Views
@@ -31,7 +33,7 @@ def directed(rule: Score, toward: str | None, acquisition: Acquisition | None) -
             "A directed score needs the change that is looked for; state it, with --toward "
             "demyelination for instance."
         )
-    return rule.toward(_shift(toward, acquisition))
+    return rule.toward(change_of(toward, acquisition))
 
 
 def unplaced(name: str, rule: Score) -> Score:
@@ -51,8 +53,42 @@ def unplaced(name: str, rule: Score) -> Score:
     return left
 
 
+@dataclass(frozen=True)
+class Features:
+    """The quantities that tell a model what tissue is like (`views.Located`).
+
+    Attributes
+    ----------
+    names : tuple of str
+    weights : tuple of float
+        What each counts for in the view `placed`.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    @staticmethod
+    def of(acquisition: Acquisition | None) -> Features:
+        """Those of the tensor; of scans without b-values the channels, which count alike."""
+        if acquisition is None or acquisition.stack is None:
+            return Features(TISSUE, TISSUE_WEIGHTS)
+        names = acquisition.stack.names
+        return Features(names, (1.0,) * len(names))
+
+
 @lru_cache(maxsize=8)  # so that what is made for a change is found again
-def _shift(toward: str, acquisition: Acquisition | None) -> Alteration:
+def change_of(toward: str, acquisition: Acquisition | None) -> Alteration | Rise:
+    """The change that is written as `toward`, of a model of these scans: a `scores.base.Shift`.
+
+    Of the tensor, or of channels where the scans have no b-values.
+
+    Raises
+    ------
+    InputError
+        There is none of that name, or no tensor can be fitted to the model's channels.
+    """
+    if acquisition is not None and acquisition.stack is not None:
+        return acquisition.stack.toward(toward)
     change = find_change(toward)
     if acquisition is None or acquisition.features != RAW or not has_tensor(acquisition.gradients):
         raise InputError(

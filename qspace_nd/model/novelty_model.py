@@ -13,14 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from qspace_nd.arrays import Float32
-from qspace_nd.diffusion.tensor import TISSUE
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
 from qspace_nd.model.fitting import fit_network, recipe_of
-from qspace_nd.model.knowledge import directed, require_places, unplaced
+from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -192,7 +191,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             for part in self.reference_.parts:
                 parts.append(part.encoded())
                 task.advance()
-        self.reference_ = Reference(parts)
+        self.reference_ = Reference(parts, self.reference_.weights)
         return self
 
     def fit_parts(
@@ -239,7 +238,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Machine(self.device, memory),
             progress,
         )
-        self.reference_ = Reference([as_part(part, self.network_) for part in healthy])
+        parts = [as_part(part, self.network_) for part in healthy]
+        self.reference_ = Reference(parts, Features.of(acquisition).weights)
         self.acquisition_ = acquisition
         self.template_ = template
         return self
@@ -319,7 +319,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         without_place : bool
             Leave out of each score what knows the place.
         toward : str, optional
-            The change that directed scores look for, as `diffusion.changes.find_change` reads it.
+            The change that directed scores look for, as `model.knowledge.change_of` reads it.
         memory : int, optional
             Bytes that the process may use, by default three quarters of what is available: where
             they do not serve all of the reference, it is searched in blocks. Distances to the
@@ -361,8 +361,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     ) -> dict[str, Float32]:
         """How far voxels `X` (n, C) lie above or below healthy ones at their place: (n,) for each.
 
-        Of each of `diffusion.tensor.TISSUE`'s short names, in standard deviations, as `Norms`
-        gives them. The parameters are those of `novelties`.
+        Of each of `Features`' names, in standard deviations, as `Norms` gives them. The parameters
+        are those of `novelties`.
 
         Raises
         ------
@@ -374,7 +374,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         require_places(["deviations"], healthy, voxels)
         norms = healthy.norms("features")
         voxels = voxels.less({"features": norms.less(norms.background_of(voxels))})
-        return dict(zip(TISSUE, norms.deviations(voxels).T, strict=True))
+        names = Features.of(self.acquisition_).names
+        return dict(zip(names, norms.deviations(voxels).T, strict=True))
 
     def recall(
         self,

@@ -32,6 +32,7 @@ from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.model.index_kinds import PART, TEMPLATE, WEIGHTS, names_in, require_kinds
+from qspace_nd.model.knowledge import Features
 from qspace_nd.model.masks_folder import take_up_masks
 from qspace_nd.model.part_file import read_part, write_part
 from qspace_nd.model.template_file import read_template, write_template
@@ -280,7 +281,8 @@ def map_reference(folder: Path, network: VAE) -> Reference:
 
 
 def _reference(folder: Path, index: dict[str, Any], network: VAE) -> Reference:
-    return Reference([read_part(folder / _PARTS, part, network) for part in index["reference"]])
+    parts = [read_part(folder / _PARTS, part, network) for part in index["reference"]]
+    return Reference(parts, Features.of(acquisition_in(index)).weights)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

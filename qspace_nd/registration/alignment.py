@@ -16,7 +16,7 @@ def align(images: Images, target: Images) -> Float64:
     """Find the affine (4, 4) from the world of `images` to that of `target`.
 
     From the brains' middles on: first a rigid motion, then an affine one, by the mutual information
-    of the two anisotropies. What the scan did not cover counts for nothing.
+    of what is registered of both. What the scan did not cover counts for nothing.
     """
     from dipy.align.imaffine import (
         AffineRegistration,
@@ -37,8 +37,8 @@ def align(images: Images, target: Images) -> Float64:
     ).affine
     for motion in (RigidTransform3D(), AffineTransform3D()):
         affine = search.optimize(
-            images.anisotropy,
-            target.anisotropy,
+            images.registered,
+            target.registered,
             motion,
             None,
             static_grid2world=images.affine,

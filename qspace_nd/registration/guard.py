@@ -58,10 +58,13 @@ class Guard:
         """Whether a scan of this residual lies where its registration says."""
         return bool(residual <= self.limit)
 
-    def sentence(self, name: str, residual: float) -> str:
-        """Say of a scan that is not trusted what was found, what was expected and what to do."""
+    def sentence(self, name: str, residual: float, registered: str) -> str:
+        """Say of a scan that is not trusted what was found, what was expected and what to do.
+
+        `registered` is what it was registered by: its anisotropy, or a channel.
+        """
         return (
-            f"{name} does not lie well in the template: its anisotropy differs by {residual:.2f} "
+            f"{name} does not lie well in the template: its {registered} differs by {residual:.2f} "
             f"from the template's, the controls' by {self.middle:.2f}, and up to {self.limit:.2f} "
             "is trusted; look at the picture of its registration, and at how the head lies in the "
             "scan."

@@ -1,4 +1,4 @@
-"""What of a scan is registered: anisotropy and the signal at b=0, on a coarse lattice."""
+"""What of a scan is registered, on a coarse lattice: anisotropy, or a channel of a stack."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from qspace_nd.errors import ArrayError
 SPACING = 3.0
 """mm between the nodes of the lattices that registration works on."""
 
-ANISOTROPY, UNWEIGHTED = 0, 1
-"""Which of an image's two values is which."""
-
 _MARGIN = 12.0  # mm around the brain, where the scan has so much
 _BRIGHTEST = 5.0  # times the median: fluid; more is noise, fat or a hot voxel
 _LEAST_EXTENT = 24.0  # mm
@@ -26,15 +23,16 @@ _FWHM = math.sqrt(8 * math.log(2))  # of a Gaussian, in standard deviations
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A scan's anisotropy and signal at b=0, for registration.
+    """What is registered of a scan, and what else goes with it.
 
     The lattice has the scan's own axes, in the order and sense of the closest world axes, and ends
     where the scan ends: what lies beyond was not seen, and is not taken for the air around a head.
 
     Attributes
     ----------
-    values : array (2, X, Y, Z) float32
-        Fractional anisotropy, and the signal at b=0 over its median in the brain; 0 outside.
+    values : array (M, X, Y, Z) float32
+        What is registered first: fractional anisotropy, and the signal at b=0 over its median in
+        the brain; or a channel of a stack alone. 0 outside the brain.
     mask : array (X, Y, Z) bool
         The brain.
     affine : array (4, 4)
@@ -46,20 +44,29 @@ class Images:
     affine: Float64
 
     @property
-    def anisotropy(self) -> Float32:
-        """Fractional anisotropy, (X, Y, Z)."""
-        return np.asarray(self.values[ANISOTROPY])
+    def registered(self) -> Float32:
+        """What is registered, (X, Y, Z)."""
+        return np.asarray(self.values[0])
 
 
-def images_of(features: Float32, mask: Bools, affine: Float64) -> Images:
-    """Put features of a scan's voxels on a lattice for registration, whatever the voxels' size.
+def shown_of(features: Float32) -> Float32:
+    """What is registered of a scan with a tensor, and what goes with it: (n, 2), see `Images`.
+
+    Of the features (n, 3) that `diffusion.tensor.tissue_features` gives.
+    """
+    unweighted = np.exp(features[:, 0] - np.median(features[:, 0]))
+    return np.stack([features[:, 2], np.minimum(unweighted, _BRIGHTEST)], axis=1)
+
+
+def images_of(shown: Float32, mask: Bools, affine: Float64) -> Images:
+    """Put what is registered of a scan's voxels on a lattice, whatever the voxels' size.
 
     Finer scans are smoothed to the lattice's resolution, coarser ones are interpolated.
 
     Parameters
     ----------
-    features : array (n, 3)
-        Of `diffusion.tensor.tissue_features`: log b=0, log mean diffusivity, anisotropy.
+    shown : array (n, M)
+        The values of `Images`, 0 for what looks like nothing.
     mask : array (X, Y, Z) bool
         The n voxels that they are of, in C order.
     affine : array (4, 4)
@@ -68,20 +75,18 @@ def images_of(features: Float32, mask: Bools, affine: Float64) -> Images:
     Raises
     ------
     ArrayError
-        The shapes do not belong together, a feature is not finite, or the brain is less than 24 mm
+        The shapes do not belong together, a value is not finite, or the brain is less than 24 mm
         in a direction.
     """
-    _require(features, mask)
-    values = np.zeros((3, *mask.shape), np.float32)
-    unweighted = np.exp(features[:, 0] - np.median(features[:, 0]))
-    values[ANISOTROPY, mask] = features[:, 2]
-    values[UNWEIGHTED, mask] = np.minimum(unweighted, _BRIGHTEST)
-    values[2, mask] = 1.0
+    _require(shown, mask)
+    values = np.zeros((shown.shape[1] + 1, *mask.shape), np.float32)
+    values[:-1, mask] = shown.T
+    values[-1, mask] = 1.0
     values, affine = _upright(values, affine)
     values, affine = _cropped(values, affine)
     values, affine = _resampled(values, affine)
-    brain = values[2] >= 0.5
-    return Images(np.where(brain, values[:2], 0), brain, affine)
+    brain = values[-1] >= 0.5
+    return Images(np.where(brain, values[:-1], 0), brain, affine)
 
 
 def moved(points: NDArray[Any], affine: NDArray[Any]) -> Float64:
@@ -103,14 +108,15 @@ def interpolated(values: NDArray[Any], affine: Float64, points: NDArray[Any]) ->
     return result
 
 
-def _require(features: Float32, mask: Bools) -> None:
-    if features.shape != (np.count_nonzero(mask), 3) or mask.ndim != 3 or not len(features):
+def _require(shown: Float32, mask: Bools) -> None:
+    voxels = np.count_nonzero(mask)
+    if not (shown.ndim == 2 and len(shown) == voxels > 0 and mask.ndim == 3):
         raise ArrayError(
-            f"The features have the shape {features.shape} and the mask {mask.shape} holds "
-            f"{np.count_nonzero(mask)} voxels; expected (n, 3) and a mask (X, Y, Z) of n voxels."
+            f"What is registered has the shape {shown.shape} and the mask {mask.shape} holds "
+            f"{voxels} voxels; expected (n, M) and a mask (X, Y, Z) of n voxels."
         )
-    if not np.isfinite(features).all():
-        raise ArrayError("A feature to register by is not finite; give finite ones.")
+    if not np.isfinite(shown).all():
+        raise ArrayError("A value to register by is not finite; give finite ones.")
 
 
 def _upright(values: Float32, affine: Float64) -> tuple[Float32, Float64]:

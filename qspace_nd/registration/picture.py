@@ -53,7 +53,7 @@ def picture(images: Images, template: Images, registration: Registration, title:
     axes = figure.subplots(len(_PLANES), len(_CUTS))
     for row, (name, axis) in zip(axes, _PLANES, strict=True):
         for panel, index in zip(row, _cuts(images.mask, axis), strict=True):
-            grey, lines = (_plane(one, axis, index) for one in (images.anisotropy, outlined))
+            grey, lines = (_plane(one, axis, index) for one in (images.registered, outlined))
             panel.imshow(grey, cmap="gray", vmin=0, vmax=_WINDOW, origin="lower")
             if lines.min() < _WHITE_MATTER < lines.max():
                 panel.contour(lines, [_WHITE_MATTER], colors=OUTLINE, linewidths=0.6)

@@ -15,7 +15,7 @@ from qspace_nd.registration.images import Images, interpolated, moved
 # Of SyN; chosen by the error on heads deformed by what is known, and not by the correlation, which
 # less smoothing (2.0 and 1.5 were tried) raises while the places get worse.
 _ITERATIONS = [20, 20, 10]  # coarse first
-_WINDOW = 2  # nodes around each in which anisotropies are correlated
+_WINDOW = 2  # nodes around each in which the two are correlated
 _SMOOTHING = 2.5  # nodes: of each step of the deformation
 
 
@@ -30,8 +30,8 @@ class Registration:
     warp : dipy.align.imwarp.DiffeomorphicMap or None
         From the scan to the template, the affine within it; None for the affine alone.
     residual : float
-        How unlike the template's anisotropy the scan's is where it was brought: 0 for alike, 1 for
-        nothing in common.
+        How unlike the template what is registered of the scan is, where it was brought: 0 for
+        alike, 1 for nothing in common.
     """
 
     affine: Float64
@@ -58,7 +58,7 @@ def register(
 ) -> Registration:
     """Bring a scan to a template: an affine, and symmetric normalisation from there.
 
-    SyN (Avants et al., Medical Image Analysis 12:26, 2008) of the anisotropies by their
+    SyN (Avants et al., Medical Image Analysis 12:26, 2008) of what is registered by its
     cross-correlation, on the scan's lattice: what the scan did not cover pulls at nothing.
 
     Parameters
@@ -80,8 +80,8 @@ def register(
     )
     search.verbosity = 0
     warp = search.optimize(
-        images.anisotropy,
-        template.anisotropy,
+        images.registered,
+        template.registered,
         static_grid2world=images.affine,
         moving_grid2world=template.affine,
         prealign=affine,
@@ -97,7 +97,7 @@ def _iterations(images: Images) -> list[int]:
 
 
 def residual(images: Images, template: Images, registration: Registration, among: int = 0) -> float:
-    """One less the correlation of the scan's anisotropy with the template's at its places.
+    """One less the correlation of what is registered of the scan with the template at its places.
 
     Of a scan that is one of the `among` whose mean the template is, its own share is taken out of
     the mean, so that it compares with scans that the template does not know.
@@ -110,4 +110,4 @@ def residual(images: Images, template: Images, registration: Registration, among
         mean = (among * mean - own.reshape(mean.shape)) / np.float32(among - 1)
     places = registration.at(moved(np.argwhere(images.mask), images.affine))
     theirs = np.nan_to_num(interpolated(mean, template.affine, places)[0])
-    return float(1 - np.corrcoef(theirs, images.anisotropy[images.mask])[0, 1])
+    return float(1 - np.corrcoef(theirs, images.registered[images.mask])[0, 1])

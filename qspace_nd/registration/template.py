@@ -31,8 +31,8 @@ class Template(Images):
 
     Attributes
     ----------
-    values : array (2, X, Y, Z) float32
-        Mean fractional anisotropy, and mean signal at b=0 over its median in the brain.
+    values : array (M, X, Y, Z) float32
+        Means of the scans' values; what is registered first.
     mask : array (X, Y, Z) bool
         Where at least half of the scans have brain.
     affine : array (4, 4)
@@ -65,11 +65,12 @@ class Template(Images):
                     f"{np.dtype(wanted)} was expected; fit the model anew."
                 )
         values, mask, affine = (arrays[name] for name in ("values", "mask", "affine"))
-        shaped = values.ndim == 4 and values.shape == (2, *mask.shape) and affine.shape == (4, 4)
+        lattice = values.ndim == 4 and len(values) > 0 and values.shape[1:] == mask.shape
+        shaped = lattice and affine.shape == (4, 4)
         if not shaped:
             raise ArrayError(
                 f"The template's values have the shape {values.shape}, its mask {mask.shape} and "
-                f"its affine {affine.shape}; expected (2, X, Y, Z), (X, Y, Z) and (4, 4): fit the "
+                f"its affine {affine.shape}; expected (M, X, Y, Z), (X, Y, Z) and (4, 4): fit the "
                 "model anew."
             )
         whole = np.isfinite(values).all() and np.isfinite(affine).all()
@@ -143,22 +144,24 @@ def _lattice(middle: Images, centre: Float64) -> Images:
     nodes = np.ceil((corners.max(axis=0) + _REACH - low) / SPACING).astype(int) + 1
     affine = np.diag([SPACING, SPACING, SPACING, 1.0])
     affine[:3, 3] = low
-    return Images(np.zeros((2, *nodes), np.float32), np.zeros(nodes, bool), affine)
+    empty = np.zeros((len(middle.values), *nodes), np.float32)
+    return Images(empty, np.zeros(nodes, bool), affine)
 
 
 def _mean(scans: Sequence[Images], registered: Sequence[Registration], lattice: Images) -> Template:
     """The mean of scans where they are brought, over those that cover the place."""
     shape = lattice.mask.shape
     nodes = moved(np.indices(shape).reshape(3, -1).T, lattice.affine)
-    total, covering = np.zeros((3, len(nodes))), np.zeros(len(nodes))
+    kinds = len(lattice.values) + 1
+    total, covering = np.zeros((kinds, len(nodes))), np.zeros(len(nodes))
     for one, registration in zip(scans, registered, strict=True):
         found = np.concatenate([one.values, one.mask[None]])
         values = interpolated(found, one.affine, registration.back(nodes))
         covered = np.isfinite(values[0])
         total += np.where(covered, values, 0)
         covering += covered
-    mean = (total / np.maximum(covering, 1)).astype(np.float32).reshape(3, *shape)
-    return Template(mean[:2], mean[2] >= 0.5, lattice.affine)
+    mean = (total / np.maximum(covering, 1)).astype(np.float32).reshape(kinds, *shape)
+    return Template(mean[:-1], mean[-1] >= 0.5, lattice.affine)
 
 
 def _cropped(template: Template) -> Template:

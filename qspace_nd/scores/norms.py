@@ -116,6 +116,8 @@ class Norms:
         Healthy voxels that have places.
     view : PointView
         "features" or "q_bar", of K numbers.
+    weights : tuple of K float, optional
+        Of the features, see `Background`.
 
     Attributes
     ----------
@@ -132,8 +134,11 @@ class Norms:
         The mean over all voxels.
     """
 
-    def __init__(self, parts: Sequence[Part], view: PointView) -> None:
+    def __init__(
+        self, parts: Sequence[Part], view: PointView, weights: tuple[float, ...] = (1.0,)
+    ) -> None:
         self._view = view
+        self._weights = weights
         self.lattice = Lattice.around(
             views.located.points.numpy() for views in chain.from_iterable(map(_pieces, parts))
         )
@@ -168,7 +173,7 @@ class Norms:
 
     def less(self, background: Field) -> Background:
         """What is taken off a person's voxels, and what the rest is divided by: `spread`."""
-        return Background(background, self.spread.astype(np.float32))
+        return Background(background, self.spread.astype(np.float32), self._weights)
 
     def _sums(self, parts: Iterable[Part]) -> Float64:
         """Number, sums and sums of squares of voxels at each node: (1 + 2 K, X, Y, Z)."""

@@ -85,10 +85,14 @@ class Reference:
     ----------
     parts : sequence of Part
         At least one.
+    weights : tuple of K float, optional
+        What each of the voxels' features counts for in the view `placed`, where they have places;
+        all alike where none are given.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], weights: tuple[float, ...] = (1.0,)) -> None:
         self.parts = tuple(parts)
+        self.weights = weights
         self._indexes: dict[tuple[str, object], object] = {}
         self._norms: dict[str, Norms] = {}
         self._filters: dict[object, Field] = {}
@@ -145,7 +149,7 @@ class Reference:
                 f"The reference holds no one but {subject}, whose own voxels cannot serve as its "
                 f"reference; fit on scans of other people too."
             )
-        return Reference(parts)
+        return Reference(parts, self.weights)
 
     def blocks(self, most: int) -> list[Reference]:
         """The reference in as few blocks of at most `most` voxels as there can be.
@@ -161,7 +165,7 @@ class Reference:
                 left = most
             blocks[-1].append(piece)
             left -= len(piece)
-        return [self] if len(blocks) == 1 else [Reference(block) for block in blocks]
+        return [self] if len(blocks) == 1 else [Reference(block, self.weights) for block in blocks]
 
     def chunks(self) -> Iterator[Views]:
         """All voxels in chunks, always the same ones: what is computed of one goes with it."""
@@ -198,7 +202,7 @@ class Reference:
         It is computed once.
         """
         if view not in self._norms:
-            norms = Norms(self.parts, view)
+            norms = Norms(self.parts, view, self.weights)
             self.parts = tuple(
                 part.less({view: norms.less(background)})
                 for part, background in zip(self.parts, norms.backgrounds, strict=True)

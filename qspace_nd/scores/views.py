@@ -37,7 +37,8 @@ class Located:
     points : (n, 3)
         mm in the template.
     features : (n, K)
-        Of scan-normalised signals, as `qspace_nd.diffusion.tensor.tissue_features` gives them.
+        Of scan-normalised signals, as `qspace_nd.diffusion.tensor.tissue_features` gives them, or
+        `qspace_nd.imaging.stack.Stack.features` where there are no b-values.
     """
 
     points: Tensor
@@ -55,17 +56,17 @@ class Background:
     ----------
     field : Field (K)
     scale : (K,) array
+    weights : tuple of K float, optional
+        What each of the features counts for in the view `placed`; all alike where none are given.
     """
 
     field: Field
     scale: Float32
+    weights: tuple[float, ...] = (1.0,)
 
 
 PLACE_WEIGHT = 0.15
 """What a mm of place counts for in the view `placed`, in standard deviations of a feature."""
-
-FEATURE_WEIGHTS = {3: (1.0, 1.0, 0.5)}
-"""What features count for there, by their number, where not the same: log b=0, log MD, and FA."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,8 @@ class Views:
     @property
     def placed(self) -> Tensor:
         """Features less their background, in standard deviations, and the place: (n, K + 3)."""
-        rest = self.rest("features")
-        weights = torch.tensor(FEATURE_WEIGHTS.get(rest.shape[1], (1.0,) * rest.shape[1]))
-        return torch.cat([weights * rest, PLACE_WEIGHT * self.located.points], dim=1)
+        weighted = torch.tensor(self.backgrounds["features"].weights) * self.rest("features")
+        return torch.cat([weighted, PLACE_WEIGHT * self.located.points], dim=1)
 
     def rest(self, view: PointView) -> Tensor:
         """What is left of a view (n, K) when its background is off, by its scale."""

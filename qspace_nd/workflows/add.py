@@ -11,6 +11,7 @@ from qspace_nd.errors import ScanError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
+    Protocol,
     ScanOptions,
     bring_to,
     open_scans,
@@ -82,7 +83,7 @@ def add_scans(
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         new = _new_among(kept, acquisition, folder)
         if template is not None:
-            new = _placed(new, Placer.from_arrays(template), scratch, watching)
+            new = _placed(new, Placer.from_arrays(template), protocol, scratch, watching)
         warn_of(new, acquisition.conditions)
         normalise(new, acquisition.channel_means, scratch)
         parts = [as_part(one.healthy, model.network_) for one in new]
@@ -101,7 +102,11 @@ def add_scans(
 
 
 def _placed(
-    new: Sequence[KeptScan], placer: Placer, scratch: Scratch, progress: Progress
+    new: Sequence[KeptScan],
+    placer: Placer,
+    protocol: Protocol,
+    scratch: Scratch,
+    progress: Progress,
 ) -> list[KeptScan]:
     """Find where the voxels of scans lie in a template that is there."""
     placed = []
@@ -109,7 +114,7 @@ def _placed(
         for one in new:
             assert one.seen is not None
             registration = register(one.seen.images, placer.template)
-            placed.append(one.placed(registration, placer, scratch))
+            placed.append(one.placed(registration, placer, protocol, scratch))
             task.advance()
     return placed
 

@@ -116,7 +116,8 @@ def _check(files: ScanFiles, beside: Beside, options: ScanOptions) -> tuple[Chec
     checked = CheckedScan(files.image)
     try:
         scan = open_scan(files, options.b0_threshold)
-        checked = replace(checked, facts=_header_facts(scan), warnings=scan.warnings)
+        facts = _header_facts(scan, beside.protocol)
+        checked = replace(checked, facts=facts, warnings=scan.warnings)
         common = beside.protocol or common_protocol([scan], options)
         bridge = bring_to(scan, common, options)
         voxels = read_volumes(scan, bridge, options)
@@ -156,8 +157,10 @@ def _unlike_warnings(voxels: Voxels, own: Conditions, beside: Beside) -> Iterato
         yield unlike(voxels.scan.files.image, found)
 
 
-def _header_facts(scan: Scan) -> tuple[str, ...]:
+def _header_facts(scan: Scan, protocol: Protocol | None) -> tuple[str, ...]:
     gradients = "no b-values" if scan.gradients is None else scan.gradients.shells()
+    if scan.gradients is None and protocol is not None and protocol.stack is not None:
+        gradients += f"; the model's are {protocol.stack.describe()}"
     return (
         f"Subject {scan.files.subject}; {scan.grid.describe()}",
         f"{scan.channels} channels: {gradients}",

@@ -53,6 +53,8 @@ def fit_scans(
     features: str = RAW,
     tuned: Sequence[str] | None = None,
     template: bool | None = None,
+    channels: Sequence[str] = (),
+    register_on: str | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
     force: bool = False,
@@ -79,6 +81,11 @@ def fit_scans(
     template : bool, optional
         Whether scans are registered to a template, for scores that know the place; by default
         where they can be and are of `placing.LEAST_SUBJECTS` people or more.
+    channels : sequence of str
+        What the channels of scans without b-values are called, in order.
+    register_on : str, optional
+        The channel of scans without b-values, by its name or its number from 1, that they are
+        registered on; they are not unless it is given.
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
@@ -101,7 +108,7 @@ def fit_scans(
     folder, watching = Path(folder), watcher(progress)
     store.require_new(folder, force=force)
     scans = open_scans(paths, options)
-    protocol = common_protocol(scans, options, features)
+    protocol = common_protocol(scans, options, features).called(channels, register_on)
     if tuned is not None:
         require_tunable(protocol.gradients, protocol.features, len(_subjects(scans)))
     placing = _is_to_place(template, scans, protocol)
@@ -112,7 +119,7 @@ def fit_scans(
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         template_arrays = None
         if placing:
-            kept, template_arrays = _placed(kept, scratch, watching)
+            kept, template_arrays = _placed(kept, protocol, scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch, watching)
         _report_scans(acquisition)
@@ -134,6 +141,13 @@ def _is_to_place(wanted: bool | None, scans: Sequence[Scan], protocol: Protocol)
         It is asked for and cannot be.
     """
     number = len(_subjects(scans))
+    if protocol.stack is not None and protocol.stack.registered is not None:
+        if wanted is False:
+            raise InputError(
+                "A channel to register on is named, and no template is wanted; leave out "
+                "--register-on or --no-template."
+            )
+        wanted = True
     if wanted is None:
         return can_be_placed(protocol) and number >= LEAST_SUBJECTS
     if wanted:
@@ -141,20 +155,20 @@ def _is_to_place(wanted: bool | None, scans: Sequence[Scan], protocol: Protocol)
         if number < 2:
             raise InputError(
                 "A template needs scans of two people or more, as nothing is known of how people "
-                "differ by one; give more scans, or fit with --no-template."
+                "differ by one; give more scans, or fit without a template."
             )
     return wanted
 
 
 def _placed(
-    kept: Sequence[KeptScan], scratch: Scratch, progress: Progress
+    kept: Sequence[KeptScan], protocol: Protocol, scratch: Scratch, progress: Progress
 ) -> tuple[list[KeptScan], dict[str, Any]]:
     """Make a template of scans, and find where their voxels lie in it."""
     images = [one.seen.images for one in kept if one.seen is not None]
     with timed("Placing the scans"):
         placer, registrations = Placer.of(images, progress)
     placed = [
-        one.placed(registration, placer, scratch)
+        one.placed(registration, placer, protocol, scratch)
         for one, registration in zip(kept, registrations, strict=True)
     ]
     return placed, placer.to_arrays()
@@ -177,6 +191,7 @@ def _normalise(
         tuple(one.identity for one in kept),
         protocol.resampled,
         protocol.features,
+        protocol.stack,
     )
 
 
@@ -216,9 +231,10 @@ def _report_scans(acquisition: Acquisition) -> None:
             f"slices is held out for validation, and differences between people look like "
             f"disease; fit on scans of several people."
         )
+    named = "" if acquisition.stack is None else f": {acquisition.stack.describe()}"
     _log.info(
         f"{sum(scan.voxels for scan in scans):,} healthy voxels of "
-        f"{counted(len(subjects), 'subject')} in {len(acquisition.channel_means)} channels"
+        f"{counted(len(subjects), 'subject')} in {len(acquisition.channel_means)} channels{named}"
     )
 
 

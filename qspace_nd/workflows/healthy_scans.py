@@ -70,9 +70,11 @@ class KeptScan:
         features = None if self.seen is None else self.seen.features
         return Healthy(self.identity.subject, self.values, self.points, features)
 
-    def placed(self, registration: Registration, placer: Placer, scratch: Scratch) -> KeptScan:
+    def placed(
+        self, registration: Registration, placer: Placer, protocol: Protocol, scratch: Scratch
+    ) -> KeptScan:
         """The scan, of whose voxels it is known where they lie."""
-        wrong = placer.wrong(self.scan, registration)
+        wrong = placer.wrong(self.scan, protocol, registration)
         return replace(
             self,
             points=scratch.keep(points_of(registration, self.mask[:], self.scan.grid)),

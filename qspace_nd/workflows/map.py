@@ -9,12 +9,12 @@ from pathlib import Path
 
 from qspace_nd._version import __version__
 from qspace_nd.diffusion.gradients import B0_LIMIT
-from qspace_nd.diffusion.tensor import TISSUE
 from qspace_nd.errors import InputError, OutputError
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
 from qspace_nd.layouts.maps import MapFiles, name_maps
+from qspace_nd.model.knowledge import Features, change_of
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.writing import remove_leftovers, require_writable
@@ -79,11 +79,7 @@ def map_scans(
             f"{settings.neighbours} neighbours are asked for, and the reference of the model in "
             f"{folder} holds {model.voxels:,} voxels; ask for fewer."
         )
-    if settings.needs_place and not model.has_template:
-        raise InputError(
-            f"The model in {folder} has no template, which what is asked for needs; fit it again "
-            f"on scans of four people or more, or with --template."
-        )
+    _require_knowledge(model, settings, folder)
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [
@@ -104,6 +100,20 @@ def map_scans(
     return [job.files for job in jobs]
 
 
+def _require_knowledge(model: ModelFacts, settings: MapSettings, folder: str | Path) -> None:
+    """Check that a model has the change that is looked for, and places where they are needed."""
+    if settings.toward is not None:
+        change_of(settings.toward, model.acquisition)
+    if settings.needs_place and not model.has_template:
+        way = "on scans of four people or more, or with --template"
+        if model.protocol.stack is not None:
+            way = f"with --register-on, for its channels {model.protocol.stack.describe()}"
+        raise InputError(
+            f"The model in {folder} has no template, which what is asked for needs; fit it again "
+            f"{way}."
+        )
+
+
 def _job(
     scan: Scan, model: ModelFacts, files: MapFiles, settings: MapSettings, options: ScanOptions
 ) -> MapJob:
@@ -119,10 +129,13 @@ def _job(
         "IgnoreNonfinite": options.ignore_nonfinite,
         "SoftwareVersion": __version__,
     }
+    if settings.toward is not None:
+        facts["ChangeLookedFor"] = change_of(settings.toward, model.acquisition).describe()
     if options.b0_threshold > B0_LIMIT:
         facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
-    files = files.with_deviations(TISSUE) if settings.explain else files
+    if settings.explain:
+        files = files.with_deviations(Features.of(model.acquisition).names)
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 

@@ -12,7 +12,6 @@ import torch
 from nibabel.affines import apply_affine
 
 from qspace_nd.arrays import Bools, Float32, Float64
-from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.diffusion.tensor import has_tensor, tissue_features
 from qspace_nd.errors import ArrayError, GradientError
 from qspace_nd.imaging.grid import Grid
@@ -21,7 +20,7 @@ from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.progress import Progress
 from qspace_nd.registration.guard import Guard
-from qspace_nd.registration.images import Images, images_of
+from qspace_nd.registration.images import Images, images_of, shown_of
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.scores.views import Located
@@ -35,7 +34,12 @@ _RESIDUALS = "residuals"
 
 
 def can_be_placed(protocol: Protocol) -> bool:
-    """Whether scans of a protocol have what is registered: a tensor, of the volumes themselves."""
+    """Whether scans of a protocol have what is registered.
+
+    A tensor, of the volumes themselves; or the channel of a stack that was chosen for it.
+    """
+    if protocol.stack is not None:
+        return protocol.stack.registered is not None
     return protocol.features == RAW and has_tensor(protocol.gradients)
 
 
@@ -45,8 +49,15 @@ def require_placeable(protocol: Protocol) -> None:
     Raises
     ------
     GradientError
-        They cannot: no tensor can be fitted to what a model of them sees.
+        They cannot: no tensor can be fitted to what a model of them sees, or of channels without
+        b-values none is named.
     """
+    if protocol.stack is not None and protocol.stack.registered is None:
+        raise GradientError(
+            f"Scans without b-values are registered on one of their channels, which is to be "
+            f"named; name one of {protocol.stack.describe()} with --register-on, or leave "
+            f"--template out."
+        )
     if not can_be_placed(protocol):
         found = "no b-values" if protocol.gradients is None else protocol.gradients.shells()
         raise GradientError(
@@ -61,7 +72,7 @@ class Seen:
 
     Attributes
     ----------
-    features : (n, 3) ScratchArray
+    features : (n, K) ScratchArray
         Of the voxels.
     images : Images
     """
@@ -72,8 +83,30 @@ class Seen:
 
 def see(voxels: Voxels, protocol: Protocol, scratch: Scratch) -> Seen:
     """Keep what will be registered of a scan whose channels are divided by its mean alone."""
-    features = tissue_features(voxels.values, _table(protocol))
-    return Seen(scratch.keep(features), images_of(features, voxels.mask, voxels.scan.grid.affine))
+    features, images = look(voxels, protocol)
+    return Seen(scratch.keep(features), images)
+
+
+def look(voxels: Voxels, protocol: Protocol) -> tuple[Float32, Images]:
+    """What the tissue of voxels is like (n, K), and what is registered of them.
+
+    By the tensor, or by the channels themselves where there are no b-values. The voxels' channels
+    are divided by the scan's mean alone.
+
+    Raises
+    ------
+    InputError
+        It cannot be told.
+    """
+    require_placeable(protocol)
+    stack, signals, path = protocol.stack, voxels.values, voxels.scan.files.image
+    if stack is not None:
+        features, shown = stack.features(signals, path), stack.shown(signals, path)[:, None]
+    else:
+        assert protocol.gradients is not None
+        features = tissue_features(signals, protocol.gradients)
+        shown = shown_of(features)
+    return features, images_of(shown, voxels.mask, voxels.scan.grid.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,32 +154,26 @@ class Placer:
         Guard(residuals)
         return Placer(Template.from_arrays(arrays), residuals)
 
-    def wrong(self, scan: Scan, registration: Registration) -> str | None:
-        """Say what is wrong with a registration, if something is."""
+    def wrong(self, scan: Scan, protocol: Protocol, registration: Registration) -> str | None:
+        """Say what is wrong with the registration of a scan in a protocol, if something is."""
         guard = Guard(self.residuals)
         if guard.trusts(registration.residual):
             return None
-        return guard.sentence(str(scan.files.image), registration.residual)
+        what = "anisotropy" if protocol.stack is None else protocol.stack.told
+        return guard.sentence(str(scan.files.image), registration.residual, what)
 
     def locate(self, voxels: Voxels, protocol: Protocol) -> tuple[Located, str | None]:
         """Find where a scan's voxels lie, and what is wrong with it.
 
         Their channels are divided by the scan's mean alone.
         """
-        features = tissue_features(voxels.values, _table(protocol))
-        images = images_of(features, voxels.mask, voxels.scan.grid.affine)
+        features, images = look(voxels, protocol)
         registration = register(images, self.template)
         points = points_of(registration, voxels.mask, voxels.scan.grid)
         located = Located(torch.from_numpy(points), torch.from_numpy(features))
-        return located, self.wrong(voxels.scan, registration)
+        return located, self.wrong(voxels.scan, protocol, registration)
 
 
 def points_of(registration: Registration, mask: Bools, grid: Grid) -> Float32:
     """Where the voxels of a mask (X, Y, Z) lie in the template: (n, 3), mm."""
     return registration.at(apply_affine(grid.affine, np.argwhere(mask)))
-
-
-def _table(protocol: Protocol) -> GradientTable:
-    require_placeable(protocol)
-    assert protocol.gradients is not None
-    return protocol.gradients

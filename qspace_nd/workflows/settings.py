@@ -34,8 +34,8 @@ class MapSettings:
         Full width at half maximum, in mm, of the Gaussian that a second map of each score is
         smoothed with inside the mask; None for no such map.
     toward : str or None
-        The change that directed scores look for, as `qspace_nd.diffusion.changes.find_change`
-        reads it.
+        The change that directed scores look for, as `qspace_nd.model.knowledge.change_of` reads
+        it: of the model, which it is held against when scans are mapped.
     explain : bool
         Whether it is shown too what is above or below the healthy at each place.
 
@@ -53,7 +53,6 @@ class MapSettings:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        from qspace_nd.diffusion.changes import find_change
         from qspace_nd.scores.catalogue import find_score, nearest_of
 
         scores = (self.scores,) if isinstance(self.scores, str) else tuple(self.scores)
@@ -74,14 +73,12 @@ class MapSettings:
                 f"The score {directed[0]} looks for a change that is stated; state it, with "
                 f"--toward demyelination for instance."
             )
-        if self.toward is not None:
-            find_change(self.toward)
-            if not directed:
-                raise InputError(
-                    f"The change {self.toward} is stated, but none of the scores "
-                    f"{', '.join(scores)} looks for one; take a directed score, such as "
-                    f"{DIRECTED_SCORE}."
-                )
+        if self.toward is not None and not directed:
+            raise InputError(
+                f"The change {self.toward} is stated, but none of the scores "
+                f"{', '.join(scores)} looks for one; take a directed score, such as "
+                f"{DIRECTED_SCORE}."
+            )
 
     @property
     def approximate(self) -> bool:
@@ -97,13 +94,8 @@ class MapSettings:
 
     def facts(self, own_neighbours: int) -> dict[str, Any]:
         """What sidecars say of all scores, of a model whose own number of neighbours this is."""
-        from qspace_nd.diffusion.changes import find_change
-
         facts = {"Neighbours": self.neighbours or own_neighbours, "Search": self.search}
-        if self.toward is not None:
-            change = find_change(self.toward)
-            facts |= {"Toward": self.toward, "ChangeLookedFor": change.describe()}
-        return facts
+        return facts if self.toward is None else {**facts, "Toward": self.toward}
 
     @staticmethod
     def facts_of(score: str) -> dict[str, Any]:

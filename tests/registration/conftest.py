@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.diffusion.tensor import tissue_features
-from qspace_nd.registration.images import Images, images_of, moved
+from qspace_nd.registration.images import Images, images_of, moved, shown_of
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.simulation.cohort import Simulation
@@ -32,7 +32,7 @@ class Head:
 
     def with_affine(self, affine: np.ndarray) -> Head:
         """The same voxels, said to lie elsewhere."""
-        images = images_of(self.features, self.mask, affine)
+        images = images_of(shown_of(self.features), self.mask, affine)
         return Head(self.features, self.mask, affine, images)
 
 
@@ -42,7 +42,7 @@ def head(index: int) -> Head:
     affine = np.diag([*[2 / 3] * 3, 1.0]) @ subject.affine
     signal = subject.signal[subject.mask]
     features = tissue_features(signal / signal.mean(), TABLE)
-    images = images_of(features, subject.mask, affine)
+    images = images_of(shown_of(features), subject.mask, affine)
     return Head(features, subject.mask, affine, images)
 
 

@@ -27,9 +27,11 @@ def test_controls_that_differ_widely_widen_what_is_trusted():
 
 
 def test_the_sentence_says_what_was_found_and_what_to_do():
-    sentence = Guard(np.array([0.1, 0.1])).sentence("patient.nii.gz", 0.52)
+    sentence = Guard(np.array([0.1, 0.1])).sentence("patient.nii.gz", 0.52, "anisotropy")
     assert sentence.startswith("patient.nii.gz does not lie well in the template")
-    assert "0.52" in sentence and "0.10" in sentence and "0.14" in sentence
+    assert (
+        "its anisotropy differs by 0.52" in sentence and "0.10" in sentence and "0.14" in sentence
+    )
     assert "look at the picture" in sentence
 
 

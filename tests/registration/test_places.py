@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from qspace_nd.registration.alignment import align
-from qspace_nd.registration.images import Images, images_of, interpolated, moved
+from qspace_nd.registration.images import Images, images_of, interpolated, moved, shown_of
 from qspace_nd.registration.places import Registration, register, residual
 
 
@@ -65,7 +65,7 @@ def test_a_part_of_a_head_comes_to_the_same_places(heads, template, upright):
     volume = np.zeros((*one.mask.shape, 3), np.float32)
     volume[one.mask] = one.features
     mask = one.mask[box]
-    slab = images_of(volume[box][mask], mask, one.affine @ start)
+    slab = images_of(shown_of(volume[box][mask]), mask, one.affine @ start)
     points = moved(np.argwhere(mask), one.affine @ start)
     assert apart(register(slab, template).at(points), upright.at(points)) < 2.0
 

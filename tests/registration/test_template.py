@@ -39,7 +39,7 @@ def test_a_template_comes_back_from_its_arrays(template):
     [
         (lambda a: a.pop("mask"), "no 'mask'"),
         (lambda a: a.update(values=a["values"].astype(np.float64)), "type float64 where float32"),
-        (lambda a: a.update(values=a["values"][:1]), r"expected \(2, X, Y, Z\)"),
+        (lambda a: a.update(values=a["values"][0]), r"expected \(M, X, Y, Z\)"),
         (lambda a: a.update(affine=np.zeros((4, 4))), "lies nowhere"),
         (lambda a: a.update(values=np.full_like(a["values"], np.nan)), "not finite"),
         (lambda a: a.update(mask=np.zeros_like(a["mask"])), "empty"),

@@ -145,7 +145,8 @@ def test_little_memory_changes_nothing_but_rounding(
     x, where = person(300, seed=9)
     whole = novelties(placed, x, where)
     monkeypatch.setattr(scoring, "remaining", lambda memory: 0)
-    fresh = with_reference(placed, Reference(placed.reference_.parts))
+    reference = Reference(placed.reference_.parts, placed.reference_.weights)
+    fresh = with_reference(placed, reference)
     for name, values in novelties(fresh, x, where).items():
         np.testing.assert_allclose(values, whole[name], rtol=1e-5, atol=1e-5)
 
