@@ -142,6 +142,11 @@ class Stack:
             words.append(f"{'higher' if sign == '+' else 'lower'} {self._called(index)}")
         return Rise(tuple(logarithms), ", ".join(words))
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the channels were given names."""
+        return self.names != Stack.of(len(self.names)).names
+
     def describe(self) -> str:
         """Name the channels: `1 (T1w), 2 (FLAIR)`."""
         numbers = Stack.of(len(self.names)).names

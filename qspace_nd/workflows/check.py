@@ -159,8 +159,9 @@ def _unlike_warnings(voxels: Voxels, own: Conditions, beside: Beside) -> Iterato
 
 def _header_facts(scan: Scan, protocol: Protocol | None) -> tuple[str, ...]:
     gradients = "no b-values" if scan.gradients is None else scan.gradients.shells()
-    if scan.gradients is None and protocol is not None and protocol.stack is not None:
-        gradients += f"; the model's are {protocol.stack.describe()}"
+    stack = None if protocol is None else protocol.stack
+    if scan.gradients is None and stack is not None and stack.is_named:
+        gradients += f"; the model's are {stack.describe()}"
     return (
         f"Subject {scan.files.subject}; {scan.grid.describe()}",
         f"{scan.channels} channels: {gradients}",

@@ -231,7 +231,8 @@ def _report_scans(acquisition: Acquisition) -> None:
             f"slices is held out for validation, and differences between people look like "
             f"disease; fit on scans of several people."
         )
-    named = "" if acquisition.stack is None else f": {acquisition.stack.describe()}"
+    stack = acquisition.stack
+    named = f": {stack.describe()}" if stack is not None and stack.is_named else ""
     _log.info(
         f"{sum(scan.voxels for scan in scans):,} healthy voxels of "
         f"{counted(len(subjects), 'subject')} in {len(acquisition.channel_means)} channels{named}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -32,9 +34,12 @@ def pushed(heads):
     return Images(values, values[1] > 0.3, target.affine), there
 
 
-def test_places_are_those_of_a_known_deformation(heads, pushed):
+@pytest.mark.parametrize("value", [0, 1])
+def test_places_are_those_of_a_known_deformation(heads, pushed, value):
+    """By the anisotropy, and by the signal at b=0 as a channel of a stack."""
     images, there = pushed
-    registration = register(images, heads[0].images)
+    images, target = (replace(one, values=one.values[value:]) for one in (images, heads[0].images))
+    registration = register(images, target)
     inside = ndimage.binary_erosion(images.mask, iterations=2)
     points = moved(np.argwhere(inside), images.affine)
     affine_alone = Registration(registration.affine, None)
