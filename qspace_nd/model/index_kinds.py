@@ -12,6 +12,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qspace_nd.diffusion.tensor import TISSUE
 from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT
 from qspace_nd.imaging.stack import NAME
 from qspace_nd.network.recipes import PRESETS
@@ -49,9 +50,13 @@ def require_kinds(index: Mapping[str, Any]) -> None:
         if "features" in part:
             _check(f"reference[{number}].", part, _PLACES)
     _require_agreement(index)
+    features = len(TISSUE)
     if index["acquisition"] is not None:
         _check_acquisition(index["acquisition"], math.prod(_shape_of(network)))
-        _check_stack(index["acquisition"], placed=index.get("template") is not None)
+        features = _check_stack(index["acquisition"], placed=index.get("template") is not None)
+    found = index["reference"][0].get("features", features)
+    if found != features:
+        raise ValueError(f"has {found} features of tissue where {features} are told")
 
 
 def names_in(index: Mapping[str, Any]) -> list[str]:
@@ -80,8 +85,11 @@ def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
         )
 
 
-def _check_stack(acquisition: Mapping[str, Any], *, placed: bool) -> None:
-    """Check what is said of channels without b-values, which models of before do not tell."""
+def _check_stack(acquisition: Mapping[str, Any], *, placed: bool) -> int:
+    """Check what is said of channels without b-values, which models of before do not tell.
+
+    Returns how many features tell what tissue is like.
+    """
     stack, channels = acquisition.get("stack"), len(acquisition["channel_means"])
     plain, registered = acquisition["gradients"] is None, None
     if stack is not None:
@@ -91,6 +99,7 @@ def _check_stack(acquisition: Mapping[str, Any], *, placed: bool) -> None:
             raise ValueError(f"has {named} names of channels for {channels} without b-values")
     if plain and ((registered is None) == placed or (registered or 0) >= channels):
         raise ValueError(f"has as the channel that is registered {registered}")
+    return channels if plain else len(TISSUE)
 
 
 def _require_agreement(index: Mapping[str, Any]) -> None:

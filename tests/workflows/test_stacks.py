@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import InputError
+from qspace_nd.model.index_kinds import require_kinds
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.registration import alignment, places
 from qspace_nd.registration.guard import Guard
@@ -135,6 +136,32 @@ def test_scans_are_checked_beside_the_models_names_and_added_with_places(
         add_scans([CONTROLS[2]], tmp_path / "model")
     assert "no b-values; the model's are 1 (b0), 2 (trace), 3 (DWI)" in report.lines()[1]
     assert NoveltyModel.load(tmp_path / "model").reference_.is_located
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stack": {"names": ["b0", "b0", "DWI"], "registered": 0}}, "has 2 names of channels"),
+        ({"stack": {"names": ["b0", "DWI"], "registered": 0}}, "has 2 names of channels for 3"),
+        ({"stack": {"names": ["b0", "../x", "DWI"], "registered": 0}}, "not a list of names"),
+        ({"stack": {"names": [*NAMES], "registered": 3}}, "the channel that is registered 3"),
+        ({"stack": {"names": [*NAMES], "registered": None}}, "that is registered None"),
+        ({"stack": None}, "that is registered None"),
+    ],
+)
+def test_an_index_that_tells_of_other_channels_is_refused(
+    there: Path, change: dict[str, object], says: str
+) -> None:
+    index = json.loads((MODEL / "model.json").read_text())
+    require_kinds(index)
+    index["acquisition"] |= change
+    with pytest.raises(ValueError, match=says):
+        require_kinds(index)
+    index = json.loads((MODEL / "model.json").read_text())
+    for part in index["reference"]:
+        part["features"] = 4
+    with pytest.raises(ValueError, match="has 4 features of tissue where 3 are told"):
+        require_kinds(index)
 
 
 def test_channels_without_names_are_numbers_and_have_no_template(
