@@ -17,16 +17,16 @@ from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.changes import components_of
 from qspace_nd.errors import InputError, ScanError, counted
 
-RISE = 0.2
+RISE = 0.1
 """What is added to the logarithm of a channel that is said to rise, or taken from one that falls.
 
-As much as a longer T2 is to the signal at b=0; only the proportions of the channels matter.
+A tenth of the signal, whatever its unit. The size matters little (docs/scores.md).
 """
 
 NAME = r"[A-Za-z][A-Za-z0-9]*"
 """What a channel may be called: as the suffixes of BIDS are made, T1w for one."""
 
-_DARK = 0.1  # of a channel's mean in the scan: below is noise, whose logarithm would be anything
+_DARK = 0.3  # of a channel's mean in the scan: fluid in FLAIR and T1w, whose noise tells nothing
 _RANGE = 1, 99  # percentiles of the brain between which a channel is registered
 
 
@@ -158,8 +158,8 @@ class Stack:
     def features(self, signals: Float32, scan: object) -> Float32:
         """What each voxel's tissue is like by its channels: their logarithms.
 
-        What is darker than a tenth of a channel's mean counts as that: in FLAIR fluid is as dark as
-        noise, and the logarithm of noise would outweigh all tissue.
+        What is darker than 0.3 of a channel's mean counts as that: fluid is as dark as noise in
+        FLAIR, and the logarithm of noise would outweigh all tissue.
 
         Parameters
         ----------

@@ -25,10 +25,10 @@ def test_channels_are_found_by_name_and_by_number():
 def test_a_change_multiplies_the_channels_that_it_names_and_says_so():
     x = np.array([[1.0, 2.0, 3.0]], np.float32)
     change = NAMED.toward("FLAIR=+, T1w=-")
-    np.testing.assert_allclose(change(x), x * np.exp([[0.2, -0.2, 0]]), rtol=1e-6)
+    np.testing.assert_allclose(change(x), x * np.exp([[0.1, -0.1, 0]]), rtol=1e-6)
     assert change.describe() == "higher FLAIR, lower T1w"
     assert NAMED.toward("1=+,2=-") == change
-    assert Stack.of(3).toward("2=-") == Rise((0.0, -0.2, 0.0), "lower channel 2")
+    assert Stack.of(3).toward("2=-") == Rise((0.0, -0.1, 0.0), "lower channel 2")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_features_are_logarithms_and_darkness_is_all_alike():
     signals[:, 2] += 1
     features = NAMED.features(signals, "s.nii.gz")
     np.testing.assert_allclose(features[:, :2], np.log(signals[:, :2]), rtol=1e-6)
-    assert features[2, 2] == pytest.approx(np.log(0.1 * signals[:, 2].mean()))
+    assert features[2, 2] == pytest.approx(np.log(0.3 * signals[:, 2].mean()))
     with pytest.raises(ScanError, match=r"^s\.nii\.gz has a mean of -1 in T1w; expected one above"):
         NAMED.features(signals * [[1, -0.5, 1]], "s.nii.gz")
 
