@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -150,6 +151,27 @@ def tiny_cohort(folder: Path, **settings: Any) -> Cohort:
     """
     table = standard_table(unweighted=2, directions=12)
     return simulate_cohort(folder, **{"voxel_size": 8, "table": table} | settings)
+
+
+def as_stack(scan: Path, to: Path) -> None:
+    """Write a simulated scan as three contrasts without b-values, with its mask beside it."""
+    name = scan.name.removesuffix(".nii.gz")
+    b0 = np.loadtxt(scan.with_name(f"{name}.bval")) == 0
+    image = nib.load(scan)
+    volumes = image.get_fdata(dtype=np.float32)
+    weighted = volumes[..., ~b0]
+    contrasts = [volumes[..., b0].mean(-1), weighted.mean(-1), weighted[..., 0]]
+    to.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(np.stack(contrasts, -1), image.affine), to)
+    mask = to.with_name(to.name.replace(".nii.gz", "_mask.nii.gz"))
+    shutil.copy(scan.with_name(f"{name}_mask.nii.gz"), mask)
+
+
+def register_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Register badly and soon, and trust it: how well is tested where registration is."""
+    patch.setattr("qspace_nd.registration.alignment._ITERATIONS", (3, 1))
+    patch.setattr("qspace_nd.registration.places._ITERATIONS", [2, 1])
+    patch.setattr("qspace_nd.registration.guard.Guard.limit", 2.0)
 
 
 @pytest.fixture(scope="session")

@@ -434,3 +434,39 @@ def test_derangements_move_places_as_far_as_they_say():
                 np.linalg.norm(there - centre, axis=1), np.linalg.norm(points - centre, axis=1)
             )
     assert len(kinds) == 6
+
+
+def test_lesions_are_bright_in_flair_and_dark_in_t1w_and_nothing_else_changes(cohort, importable):
+    from contrasts import CONTRASTS, contrasts
+
+    subject = cohort._simulation("demyelinating").patient(0)
+    ill, again = contrasts(subject, 3), contrasts(subject, 3)
+    np.testing.assert_array_equal(ill, again)
+    healthy = contrasts(replace(subject, lesion_fraction=0 * subject.lesion_fraction), 3)
+    change = dict(zip(CONTRASTS, (ill - healthy)[subject.labels].mean(axis=0), strict=True))
+    assert change["FLAIR"] > 20 and change["T2w"] > 20 and change["T1w"] < -10
+    away = subject.mask & (subject.lesion_fraction == 0)
+    assert (ill == healthy)[away].all()
+
+
+def test_a_real_patients_sides_share_no_voxel(importable, real_scans, monkeypatch):
+    import stacks
+
+    seen = []
+
+    def look(model, brain, flair, directions):
+        (part,) = model.reference_.parts
+        seen.append((part.views, brain))
+        return {("all", "labels"): stacks.figures(brain.labels.astype(float), brain)}
+
+    monkeypatch.setattr(stacks, "measure", look)
+    monkeypatch.setattr(stacks, "NoveltyModel", partial(stacks.NoveltyModel, epochs=1))
+    found = list(stacks.sides(real_scans))
+    assert [one["all", "labels"] for one in found] == [[1.0] * 4] * 2
+    for healthy, brain in seen:
+        # Both lie on one side when the healthy one is mirrored, and no voxel's signal is in both.
+        sides = [one.located.points[:, 0].sign().unique() for one in (healthy, brain)]
+        assert sides[0] == sides[1]
+    (first, one), (second, other) = seen
+    assert len(first.x) == len(other.x) - other.labels.sum()
+    assert len(second.x) == len(one.x) - one.labels.sum()

@@ -17,7 +17,7 @@ import pytest
 
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
-from tests.conftest import PROGRAM, Run
+from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, register_quickly
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -123,9 +123,18 @@ SHORTER = {
     "block", console_blocks(README.read_text()), ids=lambda block: block[0].replace(" ", "-")
 )
 def test_the_lines_of_the_readme_work(
-    block: list[str], folder: Path, bids_cohort: Path, call: Run
+    block: list[str],
+    folder: Path,
+    bids_cohort: Path,
+    call: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remove_results(folder)
+    if any("stacks/" in line for line in block):
+        register_quickly(monkeypatch)
+        for scan in CONTROLS[:2]:
+            as_stack(folder / scan, folder / "stacks" / scan.name)
+        as_stack(folder / PATIENT, folder / "stack.nii.gz")
     if not any(line.startswith("qspace-nd simulate") for line in block):
         (folder / "cohort").symlink_to(bids_cohort)
     for line in block:

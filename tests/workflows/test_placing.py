@@ -17,7 +17,6 @@ from qspace_nd.imaging.protocol import Protocol
 from qspace_nd.layouts.maps import read_record
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.registration import alignment, places
 from qspace_nd.registration.guard import Guard
 from qspace_nd.simulation.head import standard_table
 from qspace_nd.workflows.add import add_scans
@@ -25,18 +24,15 @@ from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.placing import Placer, require_placeable
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import CONTROLS, MODEL, NOVELTY, PATIENT, Run, tiny_cohort
+from tests.conftest import CONTROLS, MODEL, NOVELTY, PATIENT, Run, register_quickly, tiny_cohort
 
 ALL = ("latent-distance", "latent-placed-distance", "latent-placed-directed-distance")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quickly() -> Iterator[None]:
-    """Register badly and soon: how well is tested where registration is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alignment, "_ITERATIONS", (3, 1))
-        patch.setattr(places, "_ITERATIONS", [2, 1])
-        patch.setattr(Guard, "limit", 2.0)  # and trust it
+        register_quickly(patch)
         yield
 
 

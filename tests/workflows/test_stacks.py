@@ -15,14 +15,21 @@ import pytest
 from qspace_nd.errors import InputError
 from qspace_nd.model.index_kinds import require_kinds
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.registration import alignment, places
 from qspace_nd.registration.guard import Guard
 from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.check import check_scans
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import CONTROLS, MODEL, PATIENT, Run, tiny_cohort
+from tests.conftest import (
+    CONTROLS,
+    MODEL,
+    PATIENT,
+    Run,
+    as_stack,
+    register_quickly,
+    tiny_cohort,
+)
 
 NAMES = ("b0", "trace", "DWI")
 SCORES = ("latent-distance", "latent-placed-distance", "latent-placed-directed-distance")
@@ -30,34 +37,18 @@ SCORES = ("latent-distance", "latent-placed-distance", "latent-placed-directed-d
 
 @pytest.fixture(scope="module", autouse=True)
 def quickly() -> Iterator[None]:
-    """Register badly and soon: how well is tested where registration is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alignment, "_ITERATIONS", (3, 1))
-        patch.setattr(places, "_ITERATIONS", [2, 1])
-        patch.setattr(Guard, "limit", 2.0)  # and trust it
+        register_quickly(patch)
         yield
-
-
-def as_stack(path: Path) -> None:
-    """Make a scan one of three contrasts, without b-values."""
-    name = path.name.removesuffix(".nii.gz")
-    b0 = np.loadtxt(path.with_name(f"{name}.bval")) == 0
-    image = nib.load(path)
-    volumes = image.get_fdata(dtype=np.float32)
-    weighted = volumes[..., ~b0]
-    contrasts = [volumes[..., b0].mean(-1), weighted.mean(-1), weighted[..., 0]]
-    nib.save(nib.Nifti1Image(np.stack(contrasts, -1), image.affine), path)
-    for ending in ("bval", "bvec"):
-        path.with_name(f"{name}.{ending}").unlink()
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stacks of three controls and a patient, and a model of two, registered on the first."""
-    folder = tmp_path_factory.mktemp("stacks")
-    tiny_cohort(folder, controls=3, layout="flat")
+    folder, scans = (tmp_path_factory.mktemp(name) for name in ("stacks", "scans"))
+    tiny_cohort(scans, controls=3, layout="flat")
     for path in (*CONTROLS, PATIENT):
-        as_stack(folder / path)
+        as_stack(scans / path, folder / path)
     with chdir(folder):
         fit_scans(CONTROLS[:2], NoveltyModel(epochs=1), MODEL, channels=NAMES, register_on="b0")
     return folder
