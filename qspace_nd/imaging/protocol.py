@@ -107,20 +107,20 @@ class Protocol:
         return RotationInvariants(self.gradients, self.gradients, "The model").scales(means)
 
     def called(self, channels: Sequence[str], register_on: str | None) -> Protocol:
-        """The same, of whose channels it is said how they are called, and which is registered.
+        """The same, with names of its channels, or the one that is registered, or both.
 
         Raises
         ------
         InputError
-            That is said of scans with b-values, or fits these channels not.
+            The scans have b-values, or the names do not fit their channels.
         """
         if not channels and register_on is None:
             return self
         if self.stack is None:
             option, what = (
-                ("--channels", "have a meaning by them")
+                ("--channels", "their volumes are known by them")
                 if channels
-                else ("--register-on", "are registered by their anisotropy")
+                else ("--register-on", "they are registered by their anisotropy")
             )
             raise GradientError(
                 f"{option} is for scans without b-values; these have some, and {what}: leave the "
