@@ -81,14 +81,20 @@ class Target:
     lesion: NDArray[np.bool_]
 
 
+def trusting(template: Mapping[str, Any]) -> Placer:
+    """The template, which trusts any registration: of one or two people no guard can be made."""
+    return replace(Placer.from_arrays(template), residuals=np.ones(1))
+
+
 def targets(model: NoveltyModel, paths: list[Path], options: ScanOptions) -> Iterator[Target]:
     assert model.acquisition_ is not None
     assert model.template_ is not None
     protocol = protocol_of(model.acquisition_)
-    placer = Placer.from_arrays(model.template_)
+    placer = trusting(model.template_)
     for scan in open_scans(paths, options):
         voxels = read_scan(scan, protocol, options)
-        located, _ = placer.locate(voxels, protocol)
+        located = placer.locate(voxels, protocol).located
+        assert located is not None
         white = located.features[:, 2].numpy() > WHITE
         points = apply_affine(scan.grid.affine, np.argwhere(voxels.mask))
         random = np.random.default_rng(0)
@@ -105,12 +111,12 @@ def aucs(model: NoveltyModel, target: Target) -> Iterator[list[str]]:
     assert acquisition is not None
     assert acquisition.gradients is not None
     assert model.template_ is not None
-    placer, protocol = Placer.from_arrays(model.template_), protocol_of(acquisition)
+    placer, protocol = trusting(model.template_), protocol_of(acquisition)
     means = acquisition.channel_means
 
     def mapped(signals: NDArray[np.float32]) -> Callable[[Sequence[str], str | None], list[float]]:
         """Register a scan with these signals; give what maps them: scores, a change -> AUCs."""
-        located, _ = placer.locate(replace(target.voxels, values=signals), protocol)
+        located = placer.locate(replace(target.voxels, values=signals), protocol).located
 
         def found(names: Sequence[str], toward: str | None) -> list[float]:
             how: dict[str, Any] = {"toward": toward, "leave_out": target.subject}

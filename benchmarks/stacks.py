@@ -179,11 +179,14 @@ def registered(model: NoveltyModel, path: Path, subject: Subject) -> Brain:
     protocol = protocol_of(model.acquisition_)
     (scan,) = open_scans([path], DEFAULT_OPTIONS)
     voxels = read_scan(scan, protocol)
-    located, wrong = Placer.from_arrays(model.template_).locate(voxels, protocol)
-    print(f"{path.name}: {wrong or 'registered'}", flush=True)
+    placement = Placer.from_arrays(model.template_).locate(voxels, protocol)
+    print(f"{path.name}: {placement.wrong or 'registered'}", flush=True)
+    assert placement.located is not None, "the guard trusts none of its own kind"
     flair = voxels.values[:, list(CONTRASTS).index("FLAIR")].copy()
     x = voxels.values / model.acquisition_.channel_means
-    return Brain(x, flair, located, subject.labels[voxels.mask], subject.white_matter[voxels.mask])
+    return Brain(
+        x, flair, placement.located, subject.labels[voxels.mask], subject.white_matter[voxels.mask]
+    )
 
 
 # --- a real patient ---------------------------------------------------------------------------

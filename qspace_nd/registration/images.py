@@ -138,7 +138,7 @@ def _cropped(values: Float32, affine: Float64) -> tuple[Float32, Float64]:
     extents = [(side.stop - side.start) * size for side, size in zip(box, sizes, strict=True)]
     if min(extents) < _LEAST_EXTENT:
         raise ArrayError(
-            f"The brain is {min(extents):.0f} mm from end to end in one direction; expected "
+            f"Its brain is {min(extents):.0f} mm from end to end in one direction; expected "
             f"{_LEAST_EXTENT:.0f} mm or more to register it by."
         )
     starts = [max(0, side.start - margin) for side, margin in zip(box, margins, strict=True)]

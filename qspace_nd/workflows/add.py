@@ -83,6 +83,7 @@ def add_scans(
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         new = _new_among(kept, acquisition, folder)
         if template is not None:
+            _require_placeable(new)
             new = _placed(new, Placer.from_arrays(template), protocol, scratch, watching)
         warn_of(new, acquisition.conditions)
         normalise(new, acquisition.channel_means, scratch)
@@ -99,6 +100,12 @@ def add_scans(
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
         f"{counted(len(acquisition.scans), 'scan')} now"
     )
+
+
+def _require_placeable(new: Sequence[KeptScan]) -> None:
+    wrong = next((one.unplaceable for one in new if one.unplaceable), None)
+    if wrong is not None:
+        raise ScanError(f"{wrong} The model has a template, so leave the scan out.")
 
 
 def _placed(

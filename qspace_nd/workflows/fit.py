@@ -9,7 +9,7 @@ from typing import Any
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import channel_means
-from qspace_nd.errors import InputError, counted
+from qspace_nd.errors import InputError, ScanError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
@@ -118,7 +118,7 @@ def fit_scans(
         store.require_new(folder, force=force)  # another fit may have ended while this one waited
         kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
         template_arrays = None
-        if placing:
+        if placing and _are_placeable(kept, is_asked=template or protocol.stack is not None):
             kept, template_arrays = _placed(kept, protocol, scratch, watching)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch, watching)
@@ -158,6 +158,23 @@ def _is_to_place(wanted: bool | None, scans: Sequence[Scan], protocol: Protocol)
                 "differ by one; give more scans, or fit without a template."
             )
     return wanted
+
+
+def _are_placeable(kept: Sequence[KeptScan], *, is_asked: bool) -> bool:
+    """Whether all scans can be registered, now that they were read.
+
+    Raises
+    ------
+    ScanError
+        It is asked for, and one cannot be.
+    """
+    wrong = next((one.unplaceable for one in kept if one.unplaceable), None)
+    if wrong is None:
+        return True
+    if is_asked:
+        raise ScanError(f"{wrong} Leave the scan out, or fit without a template.")
+    _log.warning(f"{wrong} The model has no template.")
+    return False
 
 
 def _placed(

@@ -53,6 +53,8 @@ class KeptScan:
         What places its voxels, where they are to be placed.
     points : (n, 3) ScratchArray or None
         Where they lie in the template.
+    unplaceable : str or None
+        Why they cannot be placed, in a sentence, where they were to be.
     """
 
     scan: Scan
@@ -63,6 +65,7 @@ class KeptScan:
     warnings: tuple[str, ...]
     seen: Seen | None = None
     points: ScratchArray | None = None
+    unplaceable: str | None = None
 
     @property
     def healthy(self) -> Healthy:
@@ -108,7 +111,7 @@ def keep_scans(
             voxels = read_scan(scan, protocol, options, within(task))
             one = _keep(scan, voxels, scratch)
             if to_place:
-                one = replace(one, seen=see(voxels, protocol, scratch))
+                one = _seen(one, voxels, protocol, scratch)
             other = kept.setdefault(one.identity.digest, one)
             if other is not one:
                 raise ScanError(
@@ -117,6 +120,13 @@ def keep_scans(
                 )
             task.advance()
     return list(kept.values())
+
+
+def _seen(one: KeptScan, voxels: Voxels, protocol: Protocol, scratch: Scratch) -> KeptScan:
+    try:
+        return replace(one, seen=see(voxels, protocol, scratch))
+    except ScanError as error:  # whether that matters, `fit` and `add` know
+        return replace(one, unplaceable=str(error))
 
 
 def _keep(scan: Scan, voxels: Voxels, scratch: Scratch) -> KeptScan:

@@ -20,13 +20,11 @@ from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
-from qspace_nd.scores.catalogue import find_score
-from qspace_nd.scores.views import Located
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
-from qspace_nd.workflows.placing import Placer
+from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.settings import MapSettings
 
 RESIDUAL = (
@@ -152,34 +150,19 @@ def _read(job: MapJob, progress: Progress) -> Voxels:
     return voxels
 
 
-@dataclass(frozen=True)
-class _Placement:
-    """Where voxels lie, where that is asked for; and what is wrong with it, in a sentence."""
-
-    located: Located | None = None
-    wrong: str | None = None
-
-    def facts_of(self, score: str) -> dict[str, str]:
-        """What the sidecar of a score's map says of it."""
-        if self.wrong is None or not find_score(score).score.rests:
-            return {}
-        return {"PlaceNotUsed": self.wrong}
-
-
 def _place(
     job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
-) -> _Placement:
+) -> Placement:
     """Find where the voxels lie, if the maps show what depends on it."""
     if not settings.needs_place or model.template_ is None:
-        return _Placement()
+        return Placement()
     with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
         placer = Placer.from_arrays(model.template_)
-        located, wrong = placer.locate(voxels, job.model.protocol)
+        placement = placer.locate(voxels, job.model.protocol)
         task.advance()
-    if wrong is None:
-        return _Placement(located)
-    _log.warning(f"{wrong} The maps do without the place.")
-    return _Placement(None, wrong)
+    if placement.wrong is not None:
+        _log.warning(f"{placement.wrong} The maps do without the place.")
+    return placement
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
@@ -197,7 +180,7 @@ def _facts(
     voxels: Voxels,
     found: Mapping[str, Any],
     recalls: Mapping[str, float],
-    placement: _Placement,
+    placement: Placement,
 ) -> dict[str, dict[str, Any]]:
     """What the sidecar of each score's map says."""
     return {

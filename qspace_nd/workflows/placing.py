@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 
 from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.diffusion.tensor import has_tensor, tissue_features
-from qspace_nd.errors import ArrayError, GradientError
+from qspace_nd.errors import ArrayError, GradientError, ScanError
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.protocol import RAW, Protocol
 from qspace_nd.imaging.scans import Scan
@@ -23,6 +23,7 @@ from qspace_nd.registration.guard import Guard
 from qspace_nd.registration.images import Images, images_of, shown_of
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
+from qspace_nd.scores.catalogue import find_score
 from qspace_nd.scores.views import Located
 from qspace_nd.system.scratch import Scratch, ScratchArray
 from qspace_nd.system.threads import workers
@@ -95,8 +96,10 @@ def look(voxels: Voxels, protocol: Protocol) -> tuple[Float32, Images]:
 
     Raises
     ------
-    InputError
-        It cannot be told.
+    GradientError
+        Scans of the protocol cannot be registered.
+    ScanError
+        This one cannot.
     """
     require_placeable(protocol)
     stack, signals, path = protocol.stack, voxels.values, voxels.scan.files.image
@@ -106,7 +109,31 @@ def look(voxels: Voxels, protocol: Protocol) -> tuple[Float32, Images]:
         assert protocol.gradients is not None
         features = tissue_features(signals, protocol.gradients)
         shown = shown_of(features)
-    return features, images_of(shown, voxels.mask, voxels.scan.grid.affine)
+    try:
+        return features, images_of(shown, voxels.mask, voxels.scan.grid.affine)
+    except ArrayError as error:  # a thin slab
+        raise ScanError(f"{path} cannot be registered. {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a scan's voxels lie, where that is asked for; and what is wrong, in a sentence.
+
+    Attributes
+    ----------
+    located : Located or None
+    wrong : str or None
+        Why it is not known, where it was asked for.
+    """
+
+    located: Located | None = None
+    wrong: str | None = None
+
+    def facts_of(self, score: str) -> dict[str, str]:
+        """What the sidecar of a score's map says of it."""
+        if self.wrong is None or not find_score(score).score.rests:
+            return {}
+        return {"PlaceNotUsed": self.wrong}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +189,21 @@ class Placer:
         what = "anisotropy" if protocol.stack is None else protocol.stack.told
         return guard.sentence(str(scan.files.image), registration.residual, what)
 
-    def locate(self, voxels: Voxels, protocol: Protocol) -> tuple[Located, str | None]:
-        """Find where a scan's voxels lie, and what is wrong with it.
+    def locate(self, voxels: Voxels, protocol: Protocol) -> Placement:
+        """Find where a scan's voxels lie, or why that is not known.
 
         Their channels are divided by the scan's mean alone.
         """
-        features, images = look(voxels, protocol)
+        try:
+            features, images = look(voxels, protocol)
+        except ScanError as error:
+            return Placement(wrong=str(error))
         registration = register(images, self.template)
+        wrong = self.wrong(voxels.scan, protocol, registration)
+        if wrong is not None:
+            return Placement(wrong=wrong)
         points = points_of(registration, voxels.mask, voxels.scan.grid)
-        located = Located(torch.from_numpy(points), torch.from_numpy(features))
-        return located, self.wrong(voxels.scan, protocol, registration)
+        return Placement(Located(torch.from_numpy(points), torch.from_numpy(features)))
 
 
 def points_of(registration: Registration, mask: Bools, grid: Grid) -> Float32:

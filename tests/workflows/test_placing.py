@@ -12,9 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.errors import InputError
+from qspace_nd.errors import InputError, ScanError
 from qspace_nd.imaging.protocol import Protocol
 from qspace_nd.layouts.maps import read_record
+from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.registration.guard import Guard
@@ -119,6 +120,40 @@ def test_added_scans_have_places_too(study: Path, tmp_path: Path) -> None:
         model = NoveltyModel.load(MODEL)
     assert len(model.reference_.parts) == 3
     assert model.reference_.is_located
+
+
+def test_a_thin_slab_is_fitted_without_a_template_mapped_without_the_place_and_never_added(
+    study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slab = tmp_path / "slab.nii.gz"
+    with chdir(study):
+        _thinned(Path(CONTROLS[2]), slab)
+        with pytest.raises(ScanError, match=r"slab.nii.gz cannot be registered.* 16 mm .* Leave"):
+            fit_scans([*CONTROLS[:2], slab], NoveltyModel(epochs=1), tmp_path / "x", template=True)
+        assert not (tmp_path / "x" / "model.json").exists()
+        with pytest.raises(ScanError, match=r"slab.nii.gz cannot be registered.* leave the scan"):
+            add_scans([slab], MODEL)
+        with caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("qspace_nd.workflows.fit.LEAST_SUBJECTS", 2)
+            model = fit_scans([CONTROLS[0], slab], NoveltyModel(epochs=1), tmp_path / "new")
+        assert model.template_ is None
+        assert "16 mm from end to end in one direction" in caplog.text
+        assert "The model has no template." in caplog.text
+        map_scans([slab], MODEL, tmp_path / "n.nii.gz", MapSettings(ALL[:2]))
+    facts = json.loads((tmp_path / f"n_{ALL[1]}.json").read_text())
+    assert "slab.nii.gz cannot be registered" in facts["PlaceNotUsed"]
+
+
+def _thinned(scan: Path, to: Path) -> None:
+    """Keep two slices of a scan and of what lies beside it, where there is most brain."""
+    mask = scan.with_name(f"{stem(scan)}_mask.nii.gz")
+    middle = int(np.argmax(nib.load(mask).get_fdata().sum(axis=(0, 1))))
+    for path in (scan, mask):
+        image = nib.load(path).slicer[:, :, middle : middle + 2]
+        nib.save(image, to.with_name(path.name.replace(stem(scan), stem(to))))
+    for suffix in (".bval", ".bvec"):
+        table = scan.with_name(stem(scan) + suffix).read_text()
+        to.with_name(stem(to) + suffix).write_text(table)
 
 
 def test_what_a_template_needs_is_said_before_any_work(folder: Path, call: Run) -> None:
