@@ -1,0 +1,1 @@
+"""What a value of a novelty map means: how often healthy people show as much."""
