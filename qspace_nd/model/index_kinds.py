@@ -20,7 +20,7 @@ from qspace_nd.network.vae import ACTIVATIONS
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.system.machine import DEVICES
 
-TEMPLATE = r"template-[0-9a-f]{32}\.safetensors"
+ARRAYS = r"(template|grids|null)-[0-9a-f]{32}\.safetensors"
 WEIGHTS = r"weights-[0-9a-f]{32}\.safetensors"
 PART = r"[0-9a-f]{32}\.safetensors"
 """The names of a model's files, in its folder and in `reference/`."""
@@ -40,7 +40,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
         json.dumps(index, allow_nan=False)
     except ValueError:
         raise ValueError("holds a number that is not finite") from None
-    _check("", index, _INDEX | ({"template": _TEMPLATE} if "template" in index else {}))
+    _check("", index, _INDEX | {key: _OPTIONAL[key] for key in index.keys() & _OPTIONAL})
     settings, network, training = (index[key] for key in ("settings", "network", "training"))
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
@@ -49,6 +49,8 @@ def require_kinds(index: Mapping[str, Any]) -> None:
         _check(f"reference[{number}].", part, _PART)
         if "features" in part:
             _check(f"reference[{number}].", part, _PLACES)
+    for number, null in enumerate(index.get("nulls", [])):
+        _check(f"nulls[{number}].", null, _NULL)
     _require_agreement(index)
     features = len(TISSUE)
     if index["acquisition"] is not None:
@@ -61,9 +63,10 @@ def require_kinds(index: Mapping[str, Any]) -> None:
 
 def names_in(index: Mapping[str, Any]) -> list[str]:
     """The files that a model is made of, beside its index."""
-    template = [] if index.get("template") is None else [index["template"]]
+    arrays = [index[key] for key in ("template", "grids") if index.get(key) is not None]
+    nulls = [null["file"] for null in index.get("nulls", [])]
     parts = [f"reference/{part['file']}" for part in index["reference"]]
-    return [index["weights"], *template, *parts]
+    return [index["weights"], *arrays, *nulls, *parts]
 
 
 def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
@@ -191,7 +194,7 @@ _INDEX: dict[str, _Kind] = {
         "the size of each file",
         lambda v: (
             isinstance(v, dict)
-            and all(_is_match(name, rf"{WEIGHTS}|{TEMPLATE}|reference/{PART}") for name in v)
+            and all(_is_match(name, rf"{WEIGHTS}|{ARRAYS}|reference/{PART}") for name in v)
             and all(_is_whole(size, 0, 1e15) for size in v.values())
         ),
     ),
@@ -253,9 +256,19 @@ _PLACES: dict[str, _Kind] = {
         lambda v: _is_hashes(v, _POSTERIORS | _LOCATED),
     ),
 }
-_TEMPLATE: _Kind = _or_null(
-    ("the name of a file of a template", lambda v: _is_match(v, TEMPLATE)),
-)
+_ARRAYS: _Kind = ("the name of a file of arrays", lambda v: _is_match(v, ARRAYS))
+_OPTIONAL: dict[str, _Kind] = {
+    "template": _or_null(_ARRAYS),
+    "grids": _or_null(_ARRAYS),
+    "nulls": ("a list of objects", lambda v: _is_list(v, lambda one: isinstance(one, dict), 0)),
+}
+"""What an index may lack."""
+_NULL: dict[str, _Kind] = {
+    "score": ("the name of a score", lambda v: isinstance(v, str) and v in CATALOGUE),
+    "neighbours": _whole(),
+    "toward": _or_null(_TEXT),
+    "file": _ARRAYS,
+}
 _ACQUISITION: dict[str, _Kind] = {
     "channel_means": (
         "a list of numbers other than 0",

@@ -12,14 +12,17 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from qspace_nd.arrays import Float32
+from qspace_nd.arrays import Float32, Float64, Ints
+from qspace_nd.calibration.null import Null
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
+from qspace_nd.model.calibrating import measure
 from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
+from qspace_nd.model.nulls import Arrays, Measured, healthy_maps
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -33,6 +36,9 @@ from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
 from qspace_nd.searching.nearest import by_lists
 from qspace_nd.system.machine import Machine, find_device
+
+OUTLIERS = 0.01
+"""The share of healthy voxels that `predict` takes for outliers."""
 
 
 class NotFittedModelError(InputError, NotFittedError):  # type: ignore[misc]
@@ -88,6 +94,10 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Of the scans; None for a model of arrays.
     template_ : mapping of str to array, or None
         The common space in which the healthy voxels have places (`qspace_nd.registration`).
+    grids_ : mapping of str to array, or None
+        Where the healthy voxels lie in their scans (`qspace_nd.model.nulls`).
+    nulls_ : mapping of Measured to mapping of str to array
+        What `calibrate` found.
     digest_ : str
         The hash of what was loaded; only of a model that was.
     """
@@ -97,6 +107,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     history_: History
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
+    grids_: Arrays | None
+    nulls_: Mapping[Measured, Arrays]
     digest_: str
 
     def __init__(
@@ -242,6 +254,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self.reference_ = Reference(parts, Features.of(acquisition).weights)
         self.acquisition_ = acquisition
         self.template_ = template
+        self.grids_ = None
+        self.nulls_ = {}
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -377,6 +391,91 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         names = Features.of(self.acquisition_).names
         return dict(zip(names, norms.deviations(voxels).T, strict=True))
 
+    def measured(
+        self, score: str | None = None, neighbours: int | None = None, toward: str | None = None
+    ) -> Measured:
+        """By what novelty is found: by default the setting `decision_score` and `neighbours_`."""
+        name = self.decision_score if score is None else score
+        return Measured(name, self.neighbours_ if neighbours is None else neighbours, toward)
+
+    def calibrate(
+        self,
+        *wanted: Measured,
+        memory: int | None = None,
+        progress: Progress | bool = False,
+    ) -> NoveltyModel:
+        """Find what novelty healthy people have, each left out of the reference in turn.
+
+        Whose a row is, `fit` was told by its `groups`.
+
+        Parameters
+        ----------
+        *wanted : Measured
+            By what scores; by default by the setting `decision_score`.
+        memory : int, optional
+            Bytes that the process may use.
+        progress : Progress or bool
+            True shows a bar on the terminal.
+
+        Raises
+        ------
+        InputError
+            The reference is of fewer than `calibration.null.LEAST_SUBJECTS` people.
+        """
+        self._require_fitted()
+        measured = wanted or (self.measured(),)
+        self.nulls_ = {**self.nulls_, **measure(self, measured, memory, watcher(progress))}
+        return self
+
+    def null(self, measured: Measured | None = None) -> Null:
+        """What novelty healthy people have, as `calibrate` found it.
+
+        Raises
+        ------
+        InputError
+            It was not found.
+        ModelError
+            What was saved of it does not fit the model.
+        """
+        self._require_fitted()
+        wanted = measured or self.measured()
+        if wanted not in self.nulls_:
+            raise InputError(
+                f"The model is not calibrated for {wanted.score}; calibrate it first (qspace-nd "
+                f"calibrate --score {wanted.score})."
+            )
+        parts = self.reference_.parts
+        subjects, voxels = [part.subject for part in parts], [len(part) for part in parts]
+        return Null(healthy_maps(self.nulls_[wanted], self.grids_, subjects, voxels))
+
+    def p_values(self, X: ArrayLike, measured: Measured | None = None) -> Float64:
+        """The share of healthy voxels, each person alike, as novel as each of `X` (n, C): (n,).
+
+        Raises
+        ------
+        ArrayError
+            `X` has a wrong shape, type or content.
+        InputError
+            The model is not calibrated for it.
+        """
+        wanted, null = measured or self.measured(), self.null(measured)
+        novelty = self.novelties(
+            X, [wanted.score], neighbours=wanted.neighbours, toward=wanted.toward
+        )
+        return null.p_values(novelty[wanted.score])
+
+    @property
+    def threshold_(self) -> float:
+        """The novelty that at most 1 % of healthy voxels reach, by the setting `decision_score`."""
+        return self.null().threshold(OUTLIERS)
+
+    def predict(self, X: ArrayLike) -> Ints:
+        """Tell of voxels `X` (n, C) which are as healthy ones, 1, and which are outliers, -1.
+
+        As scikit-learn's detectors do. An outlier's p is below 1 % (`p_values`).
+        """
+        return np.where(self.p_values(X) < OUTLIERS, -1, 1)
+
     def recall(
         self,
         X: ArrayLike,
@@ -432,6 +531,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 acquisition=self.acquisition_,
                 reference=self.reference_,
                 template=self.template_,
+                grids=self.grids_,
+                nulls=self.nulls_,
             ),
             force=force,
             progress=progress,
@@ -459,6 +560,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.acquisition_ = stored.acquisition
         model.reference_ = stored.reference
         model.template_ = stored.template
+        model.grids_ = stored.grids
+        model.nulls_ = stored.nulls
         model.digest_ = stored.digest
         return model
 

@@ -3,6 +3,8 @@
     model.json                     what the model is, and every other file with its size
     weights-<hash>.safetensors     the network's weights
     template-<hash>.safetensors    the healthy people's common space, where there is one
+    grids-<hash>.safetensors       where the healthy voxels lie in their scans
+    null-<hash>.safetensors        the healthy people's own novelty by a score (`nulls`)
     reference/<hash>.safetensors   a scan's voxels and their posteriors (`part_file`)
 
 Files are named by their content, so that a model is replaced without touching the one that is
@@ -18,7 +20,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,15 +29,15 @@ import numpy as np
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
-from qspace_nd.arrays import Float32
 from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
-from qspace_nd.model.index_kinds import PART, TEMPLATE, WEIGHTS, names_in, require_kinds
+from qspace_nd.model.arrays_file import read_arrays, write_arrays
+from qspace_nd.model.index_kinds import ARRAYS, PART, WEIGHTS, names_in, require_kinds
 from qspace_nd.model.knowledge import Features
 from qspace_nd.model.masks_folder import take_up_masks
+from qspace_nd.model.nulls import Arrays, Measured
 from qspace_nd.model.part_file import read_part, write_part
-from qspace_nd.model.template_file import read_template, write_template
 from qspace_nd.model.weights_file import read_weights
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
@@ -52,13 +54,13 @@ _PARTS = "reference"
 _LOCK = ".model.lock"
 
 _CONTENT = (
-    rf"{WEIGHTS}|{TEMPLATE}"
+    rf"{WEIGHTS}|{ARRAYS}"
     rf"|reference/{PART}"
     r"|reference/(x|q_mean|q_std)-[0-9a-f]{32}\.npy"  # of schema 1
 )
 # What a save that was killed leaves: a temporary file (`replacing`).
 _TEMPORARY = re.compile(
-    rf"\.({WEIGHTS}|{TEMPLATE}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
+    rf"\.({WEIGHTS}|{ARRAYS}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
 )
 _OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY.pattern}")
 
@@ -77,6 +79,10 @@ class Contents:
     reference : Reference
     template : mapping of str to array, or None
         The common space in which the reference's voxels have places.
+    grids : mapping of str to array, or None
+        Where the reference's voxels lie in their scans (`nulls.grid_arrays`).
+    nulls : mapping of Measured to mapping of str to array
+        The healthy people's own novelty (`nulls`).
     digest : str
         The hash of the model that was read; empty for one that is to be written.
     """
@@ -86,7 +92,9 @@ class Contents:
     history: History
     acquisition: Acquisition | None
     reference: Reference
-    template: Mapping[str, Float32] | None = None
+    template: Arrays | None = None
+    grids: Arrays | None = None
+    nulls: Mapping[Measured, Arrays] = field(default_factory=dict)
     digest: str = ""
 
 
@@ -153,7 +161,9 @@ def save(
             "weights": _write_weights(folder, contents.network),
             "training": contents.history.to_json(),
             "acquisition": None if acquisition is None else acquisition.to_json(),
-            "template": _write_template(folder, contents.template),
+            "template": _write_arrays(folder, "template", contents.template),
+            "grids": _write_arrays(folder, "grids", contents.grids),
+            "nulls": _write_nulls(folder, contents.nulls),
             "reference": _write_parts(folder, contents.reference.parts, progress),
         }
         return _write_index(folder, index)
@@ -164,11 +174,13 @@ def add(
     digest: str,
     parts: Sequence[Part],
     acquisition: Acquisition,
+    grids: Arrays | None,
     progress: Progress = SILENT,
 ) -> str:
     """Add parts to the reference of the model in `folder`; return its new hash.
 
-    What is there is not written again but for `model.json`.
+    What is there is not written again but for `model.json`. What was measured of the healthy
+    people is dropped: it was so by the reference of before.
 
     Parameters
     ----------
@@ -180,6 +192,8 @@ def add(
         What is added.
     acquisition : Acquisition
         Of all scans, those that are added too.
+    grids : mapping of str to array, or None
+        Likewise.
 
     Raises
     ------
@@ -196,6 +210,32 @@ def add(
             )
         index["reference"] += records
         index["acquisition"] = acquisition.to_json()
+        index["grids"], index["nulls"] = _write_arrays(folder, "grids", grids), []
+        return _write_index(folder, index)
+
+
+def add_nulls(folder: Path, digest: str, nulls: Mapping[Measured, Arrays]) -> str:
+    """Add what was measured of the healthy people to the model in `folder`; return its new hash.
+
+    Raises
+    ------
+    ModelError
+        The folder holds another model.
+    """
+    with writing(folder):
+        index = read_index(folder)
+        if index["hash"] != digest:
+            raise ModelError(
+                f"The model in {folder} was changed by another process meanwhile; calibrate it "
+                f"again."
+            )
+        files = measured_in(index)
+        kept = [
+            {**asdict(measured), "file": file}
+            for measured, file in files.items()
+            if measured not in nulls
+        ]
+        index["nulls"] = kept + _write_nulls(folder, nulls)
         return _write_index(folder, index)
 
 
@@ -209,8 +249,15 @@ def _write_weights(folder: Path, network: VAE) -> str:
     return name
 
 
-def _write_template(folder: Path, template: Mapping[str, Float32] | None) -> str | None:
-    return None if template is None else write_template(folder, template, folder / INDEX)
+def _write_arrays(folder: Path, kind: str, arrays: Arrays | None) -> str | None:
+    return None if arrays is None else write_arrays(folder, kind, arrays, folder / INDEX)
+
+
+def _write_nulls(folder: Path, nulls: Mapping[Measured, Arrays]) -> list[dict[str, Any]]:
+    return [
+        {**asdict(measured), "file": _write_arrays(folder, "null", arrays)}
+        for measured, arrays in nulls.items()
+    ]
 
 
 def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
@@ -257,14 +304,18 @@ def _load(folder: Path, index: dict[str, Any]) -> Contents:
     for name, size in index["files"].items():
         _require_size(folder, name, size)
     network = read_weights(folder / index["weights"], index["network"])
-    template = index.get("template")
+    template, grids = index.get("template"), index.get("grids")
     return Contents(
         settings=index["settings"],
         network=network,
         history=History.from_json(index["training"]),
         acquisition=acquisition_in(index),
         reference=_reference(folder, index, network),
-        template=None if template is None else read_template(folder / template),
+        template=None if template is None else read_arrays(folder / template),
+        grids=None if grids is None else read_arrays(folder / grids),
+        nulls={
+            measured: read_arrays(folder / file) for measured, file in measured_in(index).items()
+        },
         digest=index["hash"],
     )
 
@@ -338,6 +389,14 @@ def acquisition_in(index: dict[str, Any]) -> Acquisition | None:
     """What an index says of the scans that its model was fitted on; None where it was on arrays."""
     acquisition = index["acquisition"]
     return None if acquisition is None else Acquisition.from_json(acquisition)
+
+
+def measured_in(index: dict[str, Any]) -> dict[Measured, str]:
+    """What of the healthy people an index says was measured, and the file of each."""
+    return {
+        Measured(null["score"], null["neighbours"], null["toward"]): null["file"]
+        for null in index.get("nulls", [])
+    }
 
 
 def read_acquisition(folder: Path) -> Acquisition:

@@ -19,6 +19,7 @@ from qspace_nd.imaging.protocol import (
 )
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.nulls import Arrays, grid_arrays
 from qspace_nd.model.rows import as_part
 from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.registration.places import register
@@ -92,7 +93,7 @@ def add_scans(
         acquisition = replace(acquisition, scans=(*acquisition.scans, *added))
         with computed_masks(kept, folder):
             if new:
-                store.add(folder, model.digest_, parts, acquisition, watching)
+                store.add(folder, model.digest_, parts, acquisition, _grids(model, new), watching)
     if not new:
         return
     _log.info(
@@ -100,6 +101,14 @@ def add_scans(
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
         f"{counted(len(acquisition.scans), 'scan')} now"
     )
+
+
+def _grids(model: NoveltyModel, new: Sequence[KeptScan]) -> Arrays | None:
+    """Where the voxels of all scans lie, those of the new ones too; None where it was not kept."""
+    if model.grids_ is None:
+        return None
+    grids = [(one.mask[:], one.scan.grid.affine) for one in new]
+    return {**model.grids_, **grid_arrays(grids, first=len(model.reference_.parts))}
 
 
 def _require_placeable(new: Sequence[KeptScan]) -> None:

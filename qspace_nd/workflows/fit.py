@@ -22,6 +22,7 @@ from qspace_nd.imaging.protocol import (
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.nulls import grid_arrays
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.system.machine import Machine
@@ -125,6 +126,7 @@ def fit_scans(
         _report_scans(acquisition)
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
         model.template_ = template_arrays
+        model.grids_ = grid_arrays([(one.mask[:], one.scan.grid.affine) for one in kept])
         _report_model(model)
         with timed("Writing the model"), computed_masks(kept, folder):
             model.save(folder, force=force, progress=watching)

@@ -1,0 +1,98 @@
+"""What a model keeps of its healthy people's own maps, as arrays by name; and where they lie.
+
+<i>.novelty    of each voxel of the i-th scan, by a score (`Measured`)
+<i>.mask       where these lie in the scan: bits of (X, Y, Z) in C order
+<i>.shape      (X, Y, Z)
+<i>.affine     from its voxel indices to mm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.calibration.null import HealthyMap
+from qspace_nd.errors import ModelError
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Arrays by their names."""
+
+_MOST = 4096  # voxels along an axis
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What healthy people's maps were made by, and a patient's must be, to be compared.
+
+    Attributes
+    ----------
+    score : str
+    neighbours : int
+        The nearest healthy voxels that distances are the mean to.
+    toward : str or None
+        The change that is looked for, where the score looks for one.
+    """
+
+    score: str
+    neighbours: int
+    toward: str | None = None
+
+
+def grid_arrays(grids: Sequence[tuple[Bools, Float64]], first: int = 0) -> dict[str, NDArray[Any]]:
+    """Give what there is to store of masks (X, Y, Z) and affines (4, 4), of scans from `first`."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, (mask, affine) in enumerate(grids, start=first):
+        arrays[f"{number}.mask"] = np.packbits(mask)
+        arrays[f"{number}.shape"] = np.array(mask.shape, np.int64)
+        arrays[f"{number}.affine"] = np.asarray(affine, np.float64)
+    return arrays
+
+
+def null_arrays(novelties: Sequence[Float32]) -> dict[str, NDArray[Any]]:
+    """Give what there is to store of the novelty (n,) of each scan."""
+    return {f"{number}.novelty": one for number, one in enumerate(novelties)}
+
+
+def healthy_maps(
+    null: Arrays, grids: Arrays | None, subjects: Sequence[str], voxels: Sequence[int]
+) -> list[HealthyMap]:
+    """Read the maps of healthy scans, of whom and of how many voxels it is known.
+
+    Raises
+    ------
+    ModelError
+        The arrays are of other scans.
+    """
+    maps = []
+    for number, (subject, count) in enumerate(zip(subjects, voxels, strict=True)):
+        novelty = null.get(f"{number}.novelty")
+        if novelty is None or novelty.shape != (count,) or novelty.dtype != np.float32:
+            raise ModelError(
+                "What the model says of its healthy people's own maps does not fit its reference; "
+                "calibrate it again (qspace-nd calibrate), or fit it again."
+            )
+        mask, affine = (None, None) if grids is None else _grid(grids, number, count)
+        maps.append(HealthyMap(subject, novelty, mask, affine))
+    return maps
+
+
+def _grid(grids: Arrays, number: int, voxels: int) -> tuple[Bools, Float64]:
+    try:
+        bits, shape, affine = (grids[f"{number}.{name}"] for name in ("mask", "shape", "affine"))
+        sizes = tuple(int(size) for size in shape)
+        if len(sizes) != 3 or not all(0 < size <= _MOST for size in sizes):
+            raise ValueError
+        mask = np.unpackbits(bits, count=int(np.prod(sizes))).astype(bool).reshape(sizes)
+        if np.count_nonzero(mask) != voxels or affine.shape != (4, 4):
+            raise ValueError
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            "Where the model says that its healthy voxels lie does not fit its reference; fit it "
+            "again."
+        ) from error
+    return mask, affine.astype(np.float64)
