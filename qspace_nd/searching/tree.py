@@ -77,17 +77,28 @@ def _padded(rows: int, dimensions: int) -> Float32:
 
 
 def _search_all(
-    index: Index, queries: Queries, ids: Int64, nearest: Float64, pool: Executor
+    index: Index,
+    queries: Queries,
+    ids: Int64,
+    nearest: Float64,
+    pool: Executor,
+    numbers: Int64 | None = None,
 ) -> None:
-    """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k)."""
+    """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k).
+
+    Which points they are is put into `numbers` (n, k), where that is wanted.
+    """
     found = nearest[ids]
+    told = np.empty((0 if numbers is None else len(ids), nearest.shape[1]), np.int64)
     starts = range(0, len(ids), _SHARE)
 
     def share(start: int) -> None:
-        search(index, queries, start, min(start + _SHARE, len(ids)), found)
+        search(index, queries, start, min(start + _SHARE, len(ids)), found, told)
 
     list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
     nearest[ids] = found
+    if numbers is not None:
+        numbers[ids] = told
 
 
 class PointTree:
@@ -118,29 +129,45 @@ class PointTree:
             exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
         self._index = Index(
             EUCLIDEAN, leaves.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
-            *strides, dimensions, np.empty(0), 0.0,
+            *strides, dimensions, np.empty(0), 0.0, ids,
         )  # fmt: skip
 
     def distances(self, queries: Float32, k: int = 1) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N))."""
-        dimensions = queries.shape[1]
         nearest = np.full((len(queries), min(k, self._index.sizes[0])), np.inf)
-        if not len(queries):
-            return nearest
-        rows = _padded(len(queries), dimensions)
-        self._place(queries, rows)
-        with workers() as pool:
-            ids = in_order(rows, len(rows), pool)
-            if self._axes is None:
-                slack = np.zeros(len(rows))
-            else:
-                # Components are rounded, each point's by at most 2^-24 of its length; that of a
-                # neighbour is at most the query's and the distance.
-                slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
-            ordered = Queries(rows.ravel(), queries[ids].ravel(), slack)
-            _search_all(self._index, ordered, ids, nearest, pool)
+        if len(queries):
+            with workers() as pool:
+                ordered, ids = self._ordered(queries, pool)
+                _search_all(self._index, ordered, ids, nearest, pool)
         distances: Float64 = np.sqrt(nearest)
         return distances
+
+    def neighbours(self, queries: Float32, k: int) -> tuple[Float64, Int64]:
+        """Distances from `queries` (n, d) to the k nearest points, and which points they are.
+
+        Both (n, min(k, N)), ascending; of points that are equally near the one that was given
+        first comes first.
+        """
+        nearest = np.full((len(queries), min(k, self._index.sizes[0])), np.inf)
+        numbers = np.empty(nearest.shape, np.int64)
+        if len(queries):
+            with workers() as pool:
+                ordered, ids = self._ordered(queries, pool)
+                _search_all(self._index, ordered, ids, nearest, pool, numbers)
+        return np.sqrt(nearest), numbers
+
+    def _ordered(self, queries: Float32, pool: Executor) -> tuple[Queries, Int64]:
+        """Queries (n, d), sorted, and which ones they were."""
+        rows = _padded(len(queries), queries.shape[1])
+        self._place(queries, rows)
+        ids = in_order(rows, len(rows), pool)
+        if self._axes is None:
+            slack = np.zeros(len(rows))
+        else:
+            # Components are rounded, each point's by at most 2^-24 of its length; that of a
+            # neighbour is at most the query's and the distance.
+            slack = 2.0**-22 * np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
+        return Queries(rows.ravel(), queries[ids].ravel(), slack), ids
 
     def _place(self, points: Float32, rows: Float32) -> None:
         """Put coordinates, or principal components, of `points` (n, d) into `rows` (n, ...)."""
@@ -190,7 +217,7 @@ class _Gaussians:
         self.index = Index(
             kind, flat, boxes, sizes, begins, parts, 3 if kind == BHATTACHARYYA else 1, width,
             width, flat, width * stride, 1, stride, dimensions, constants,
-            least if kind == DENSITY else 0.0,
+            least if kind == DENSITY else 0.0, ids,
         )  # fmt: skip
 
     def order_of(self, means: Float32, pool: Executor) -> Int64:

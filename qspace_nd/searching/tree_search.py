@@ -142,6 +142,9 @@ class Index(NamedTuple):
         The sums of the deviations' logarithms, for densities.
     least_constant : float
         The least of them.
+    ids : (points,)
+        Which of the points that were given each one is: of two that are equally near to a query
+        the one that was given first is the nearer.
     """
 
     kind: int
@@ -160,6 +163,7 @@ class Index(NamedTuple):
     measured: int
     constants: Float64
     least_constant: float
+    ids: Int64
 
 
 class Queries(NamedTuple):
@@ -332,10 +336,14 @@ class Group(NamedTuple):
 
 
 @compiled
-def search(index: Index, queries: Queries, first: int, last: int, nearest: Float64) -> None:
+def search(
+    index: Index, queries: Queries, first: int, last: int, nearest: Float64, told: Int64
+) -> None:
     """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending.
 
     Distances that stand there already are of points elsewhere: only nearer ones are looked for.
+    Where none do, it can be told which points were found, by `ids`: in `told` (n, k), or (0, k)
+    where that is not wanted.
     """
     top = len(index.sizes) - 2
     room = LANES * (top + 1)
@@ -362,6 +370,10 @@ def search(index: Index, queries: Queries, first: int, last: int, nearest: Float
                 size = _push(index, level - 1, number, children, group, stack, size)
             else:
                 _look_into_leaf(index, number, queries, begin, group, nearest)
+        if len(told):
+            for member in range(members):
+                for i in range(told.shape[1]):
+                    told[begin + member, i] = index.ids[group.neighbours[member, i]]
 
 
 @inlined
@@ -454,21 +466,35 @@ def _look_into_leaf(
                 continue
             point = number * LANES + lane
             distance = _measure(index, point, queries, query)
-            if not distance < nearest[query, last]:
+            farthest = group.neighbours[member, last]
+            if not _is_nearer(index, distance, point, nearest[query, last], farthest):
                 continue
-            _insert(nearest, query, group.neighbours, member, distance, point)
+            _insert(index, nearest, query, group.neighbours, member, distance, point)
             if nearest[query, last] < group.reach[member]:
                 group.reach[member] = nearest[query, last]
                 group.limit[member] = _limit(index, nearest[query, last], queries.slack[query])
 
 
 @inlined
+def _is_nearer(
+    index: Index, distance: float, point: int, its_distance: float, its_point: int
+) -> bool:
+    """Whether a point comes before another."""
+    if distance == its_distance:
+        return bool(index.ids[point] < index.ids[its_point])
+    return distance < its_distance
+
+
+@inlined
 def _insert(
-    nearest: Float64, query: int, neighbours: Int64, member: int, distance: float, point: int
-) -> None:
+    index: Index, nearest: Float64, query: int, neighbours: Int64, member: int, distance: float,
+    point: int,
+) -> None:  # fmt: skip
     """Put a point among the nearest of a query, in place of the farthest of them."""
     place = nearest.shape[1] - 1
-    while place > 0 and nearest[query, place - 1] > distance:
+    while place > 0 and _is_nearer(
+        index, distance, point, nearest[query, place - 1], neighbours[member, place - 1]
+    ):
         nearest[query, place] = nearest[query, place - 1]
         neighbours[member, place] = neighbours[member, place - 1]
         place -= 1
