@@ -105,7 +105,7 @@ def measure(
             found[f"{name}, toward {toward}", knows] = figures(scores[name], brain)
     found["FLAIR, z over the brain", "sign"] = figures(brain.flair, brain)
     found["z of FLAIR at the place", "place, sign"] = figures(_at_place(model, brain, flair), brain)
-    own = list(model.deviations(brain.x, brain.located).values())[flair]
+    own = list(model.deviations(brain.x, brain.located).values.values())[flair]
     found["the same, own background off (`map --explain`)", "place, sign"] = figures(own, brain)
     return found
 

@@ -22,7 +22,7 @@ TISSUE_WEIGHTS = (1.0, 1.0, 0.5)
 """What each counts for where tissue at a place is compared, in its standard deviation."""
 
 _LEAST_DIFFUSIVITY = 0.05e-3  # mm²/s: less is noise, and its logarithm would be anything
-_LEAST_SIGNAL = 1e-3  # of the scan's mean
+_LEAST_SIGNAL = 1e-3  # of the mean at b=0
 
 
 def has_tensor(table: GradientTable | None) -> bool:
@@ -42,7 +42,9 @@ def dipy_table(table: GradientTable) -> DipyTable:
     )
 
 
-def tissue_features(signals: Float32, table: GradientTable) -> Float32:
+def tissue_features(
+    signals: Float32, table: GradientTable, b0_mean: float | None = None
+) -> Float32:
     """What each voxel's tissue is like, by a tensor fitted by least squares to the log signal.
 
     Parameters
@@ -51,6 +53,9 @@ def tissue_features(signals: Float32, table: GradientTable) -> Float32:
         In one unit for all channels, divided by the scan's mean.
     table : GradientTable
         Of the C channels, such that `has_tensor`.
+    b0_mean : float, optional
+        What the mean signal at b=0 is, a thousandth of which is the least that counts as signal;
+        by default that of these voxels.
 
     Returns
     -------
@@ -61,7 +66,7 @@ def tissue_features(signals: Float32, table: GradientTable) -> Float32:
     from dipy.reconst.dti import TensorModel
 
     b0 = signals[:, table.b0].mean(axis=1, dtype=np.float64)
-    least = _LEAST_SIGNAL * float(b0.mean())
+    least = _LEAST_SIGNAL * (float(b0.mean()) if b0_mean is None else b0_mean)
     fit = TensorModel(dipy_table(table), fit_method="OLS", min_signal=least).fit(signals)
     features = np.empty((len(signals), 3), np.float32)
     features[:, 0] = np.log(np.maximum(b0, least))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qspace_nd.arrays import Float32
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.diffusion.changes import components_of
 from qspace_nd.errors import InputError, ScanError, counted
 
@@ -184,6 +184,10 @@ class Stack:
                 f"expected one above 0, as tissue at a place is told by the logarithm of each "
                 f"channel: scale the channel otherwise, or fit without --register-on."
             )
+        return self.logarithms(signals, means)
+
+    def logarithms(self, signals: Float32, means: Float32 | Float64) -> Float32:
+        """The same, where the channels' means (C,) are these."""
         return np.asarray(np.log(np.maximum(signals, _DARK * means)), np.float32)
 
     def shown(self, signals: Float32, scan: object) -> Float32:

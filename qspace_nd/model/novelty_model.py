@@ -23,13 +23,15 @@ from qspace_nd.model.calibrating import measure
 from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
 from qspace_nd.model.nulls import Arrays, Measured, healthy_maps
+from qspace_nd.model.quantities import Quantities
 from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress, watcher
-from qspace_nd.scores import scoring
+from qspace_nd.scores import explanation, scoring
 from qspace_nd.scores.base import Score
 from qspace_nd.scores.catalogue import find_score, nearest_of
+from qspace_nd.scores.explanation import Deviations
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import Located, View, Views
@@ -371,25 +373,30 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         return novelty
 
     def deviations(
-        self, X: ArrayLike, located: Located, *, leave_out: str | None = None
-    ) -> dict[str, Float32]:
-        """How far voxels `X` (n, C) lie above or below healthy ones at their place: (n,) for each.
+        self,
+        X: ArrayLike,
+        located: Located | None = None,
+        *,
+        leave_out: str | None = None,
+        memory: int | None = None,
+        progress: Progress | bool = False,
+    ) -> Deviations:
+        """How far voxels `X` (n, C) lie above or below healthy ones, by `model.quantities`.
 
-        Of each of `Features`' names, in standard deviations, as `Norms` gives them. The parameters
-        are those of `novelties`.
+        Against the healthy at their place, where they are `located`; else against those with the
+        nearest latents. The parameters are those of `novelties`.
 
         Raises
         ------
         InputError
-            The model has no template.
+            Nothing can be told of such scans, or the voxels have places and the model has none.
         """
-        healthy = self._reference_without(leave_out)
-        voxels = self._views(X, located)
+        told = Quantities.of(self.acquisition_)
+        healthy, voxels = self._reference_without(leave_out), self._views(X, located)
+        if located is None:
+            return explanation.among_nearest(voxels, healthy, told, memory, watcher(progress))
         require_places(["deviations"], healthy, voxels)
-        norms = healthy.norms("features")
-        voxels = voxels.less({"features": norms.less(norms.background_of(voxels))})
-        names = Features.of(self.acquisition_).names
-        return dict(zip(names, norms.deviations(voxels).T, strict=True))
+        return explanation.at_place(voxels, healthy, told)
 
     def measured(
         self, score: str | None = None, neighbours: int | None = None, toward: str | None = None
@@ -497,10 +504,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         voxels = self._views(x[random.permutation(len(x))[:SAMPLE]])
         return scoring.recall_of(rule, voxels, healthy, memory)
 
-    def check_reference(self, scores: Sequence[str]) -> None:
-        """Look at what scores will search of a reference on the disk, so that damage shows now.
+    def check_reference(self, scores: Sequence[str], *, explain: bool = False) -> None:
+        """Look at what scores will read of a reference on the disk, so that damage shows now.
 
-        Whatever is looked at is checked when it first is; this is for who writes nothing by halves.
+        And what `deviations` will, to `explain`. Whatever is looked at is checked when it first
+        is; this is for who writes nothing by halves.
 
         Raises
         ------
@@ -510,8 +518,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             What was saved was altered.
         """
         self._require_fitted()
-        views = frozenset[View]().union(*(find_score(name).score.healthy_views for name in scores))
-        self.reference_.check(views)
+        rules = [find_score(name).score for name in scores]
+        views = frozenset[View]().union(*(rule.healthy_views | rule.rests for rule in rules))
+        if explain or any(rule.rests for rule in rules):
+            views |= {"placed"}  # where voxels lie
+        self.reference_.check(views | ({"x", "q_bar"} if explain else frozenset()))
 
     def save(self, folder: str | Path, *, force: bool = False, progress: Progress = SILENT) -> str:
         """Save the model to a folder; return its hash.

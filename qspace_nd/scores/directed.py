@@ -69,7 +69,7 @@ class Directed(Score):
         """Filter the latents: (n,)."""
         if self.shift is None:
             raise InputError("A directed score needs the change that is looked for.")
-        filters = healthy.filters(self.shift, matched_filters).at(voxels.located.points.numpy())
+        filters = healthy.once(self.shift, matched_filters).at(voxels.located.points.numpy())
         z = voxels.rest("q_bar").numpy().astype(np.float64)
         found: Float64 = (z * filters[:, :-1]).sum(axis=1) - filters[:, -1]
         return found

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspace_nd.arrays import Field, Float32
+from qspace_nd.arrays import Float32
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.norms import Norms
@@ -76,6 +76,7 @@ def _less(opened: Callable[[], Views], backgrounds: Mapping[str, Background]) ->
 
 
 Trees = TypeVar("Trees")
+Made = TypeVar("Made")
 
 
 class Reference:
@@ -95,7 +96,7 @@ class Reference:
         self.weights = weights
         self._indexes: dict[tuple[str, object], object] = {}
         self._norms: dict[str, Norms] = {}
-        self._filters: dict[object, Field] = {}
+        self._made: dict[object, object] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -210,11 +211,11 @@ class Reference:
             self._norms[view] = norms
         return self._norms[view]
 
-    def filters(self, key: object, build: Callable[[Reference, Any], Field]) -> Field:
+    def once(self, key: object, build: Callable[[Reference, Any], Made]) -> Made:
         """What `build` makes of this reference and `key`, once."""
-        if key not in self._filters:
-            self._filters[key] = build(self, key)
-        return self._filters[key]
+        if key not in self._made:
+            self._made[key] = build(self, key)
+        return cast(Made, self._made[key])
 
     def gaussians(
         self, view: GaussianView, build: Callable[[Iterator[Gaussian[Tensor]]], Trees]

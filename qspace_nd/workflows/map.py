@@ -14,7 +14,8 @@ from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
 from qspace_nd.layouts.maps import MapFiles, name_maps
-from qspace_nd.model.knowledge import Features, change_of
+from qspace_nd.model.knowledge import change_of
+from qspace_nd.model.quantities import Quantities
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.writing import remove_leftovers, require_writable
@@ -92,8 +93,8 @@ def map_scans(
     if left.jobs:
         # What is wrong with it is told before any work.
         loaded = load_model(model, machine.device)
-        loaded.check_reference(settings.scores)
-        if settings.needs_place and loaded.template_ is not None:
+        loaded.check_reference(settings.scores, explain=settings.explain)
+        if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
     finish(left, runner(work, left.jobs, watching), len(jobs))
@@ -101,7 +102,9 @@ def map_scans(
 
 
 def _require_knowledge(model: ModelFacts, settings: MapSettings, folder: str | Path) -> None:
-    """Check that a model has the change that is looked for, and places where they are needed."""
+    """Check that a model has what is looked for and told, and places where they are needed."""
+    if settings.explain:
+        Quantities.of(model.acquisition)
     if settings.toward is not None:
         change_of(settings.toward, model.acquisition)
     if settings.needs_place and not model.has_template:
@@ -135,7 +138,7 @@ def _job(
         facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
     if settings.explain:
-        files = files.with_deviations(Features.of(model.acquisition).names)
+        files = files.with_deviations(Quantities.of(model.acquisition).names)
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 

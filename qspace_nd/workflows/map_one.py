@@ -20,6 +20,7 @@ from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.scores.explanation import Deviations
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together
@@ -36,8 +37,7 @@ MASK = "Voxels with a novelty: the brain, where the scan has signal"
 """What the mask beside novelty maps shows."""
 
 DEVIATION = (
-    "How far {} is above (below: negative) the healthy people's mean at the same place, in their "
-    "standard deviations, people's own smooth background taken off"
+    "How far {} is above (below: negative) the mean of {}, in the standard deviation of these"
 )
 """What the maps that explain show."""
 
@@ -47,10 +47,10 @@ _kept: dict[tuple[Path, str, str], NoveltyModel] = {}  # the last model that was
 
 @dataclass(frozen=True)
 class Images:
-    """What is written of a scan: the novelty (n,) of each score, and each quantity's deviation."""
+    """What is written of a scan: the novelty (n,) of each score, and what explains it."""
 
     novelties: Mapping[str, Float32]
-    deviations: Mapping[str, Float32]
+    deviations: Deviations | None
 
 
 def map_one(
@@ -105,9 +105,7 @@ def map_one(
             progress=progress,
             **how,
         )
-        deviations: dict[str, Float32] = {}
-        if settings.explain and placement.located is not None:
-            deviations = model.deviations(voxels.values, placement.located, leave_out=subject)
+        deviations = _deviations(model, voxels, placement, settings, how, progress)
         measured = settings.scores if settings.approximate else ()
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
@@ -154,7 +152,7 @@ def _place(
     job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
 ) -> Placement:
     """Find where the voxels lie, if the maps show what depends on it."""
-    if not settings.needs_place or model.template_ is None:
+    if not settings.uses_place or model.template_ is None:
         return Placement()
     with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
         placer = Placer.from_arrays(model.template_)
@@ -163,6 +161,22 @@ def _place(
     if placement.wrong is not None:
         _log.warning(f"{placement.wrong} The maps do without the place.")
     return placement
+
+
+def _deviations(
+    model: NoveltyModel,
+    voxels: Voxels,
+    placement: Placement,
+    settings: MapSettings,
+    how: Mapping[str, Any],
+    progress: Progress,
+) -> Deviations | None:
+    """Find what is above and below the healthy, if that is to be told."""
+    if not settings.explain:
+        return None
+    known = {key: how[key] for key in ("leave_out", "memory")}
+    with timed("Comparing with the healthy"):
+        return model.deviations(voxels.values, placement.located, **known, progress=progress)
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
@@ -249,10 +263,8 @@ def _write(
         about = {"Description": RESIDUAL, **_recipe(job)}
         write_sidecar(files.residual, about, sources)
         write_volume(files.residual, voxels.fill(voxels.residual), grid, stamp)
-    for name, values in images.deviations.items():
-        path = files.deviations[name]
-        write_sidecar(path, {"Description": DEVIATION.format(name), **_recipe(job)}, sources)
-        write_volume(path, voxels.fill(values), grid, stamp)
+    if images.deviations is not None:
+        _write_deviations(job, voxels, images.deviations)
     write_volume(files.mask, voxels.mask, grid, stamp)
     if job.smooth is not None:
         for name, path in files.smoothed.items():
@@ -260,3 +272,13 @@ def _write(
             write_volume(path, values, grid, job.stamp(job.smooth))
     for name, path in files.maps.items():
         write_volume(path, maps[name], grid, stamp)
+
+
+def _write_deviations(job: MapJob, voxels: Voxels, deviations: Deviations) -> None:
+    """Write what is above and below the healthy, and beside each map which healthy these are."""
+    against, sources = deviations.against, [job.scan.files.image]
+    for name, values in deviations.values.items():
+        path = job.files.deviations[name]
+        about = {"Description": DEVIATION.format(name, against), "Against": against}
+        write_sidecar(path, {**about, **_recipe(job)}, sources)
+        write_volume(path, voxels.fill(values), job.scan.grid, job.stamp())

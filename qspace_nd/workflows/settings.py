@@ -37,7 +37,8 @@ class MapSettings:
         The change that directed scores look for, as `qspace_nd.model.knowledge.change_of` reads
         it: of the model, which it is held against when scans are mapped.
     explain : bool
-        Whether it is shown too what is above or below the healthy at each place.
+        Whether it is shown too what is above or below the healthy, at each place where that is
+        known.
 
     Raises
     ------
@@ -90,7 +91,12 @@ class MapSettings:
         """Whether it must be known where voxels lie."""
         from qspace_nd.scores.catalogue import find_score
 
-        return self.explain or any(find_score(score).score.rests for score in self.scores)
+        return any(find_score(score).score.rests for score in self.scores)
+
+    @property
+    def uses_place(self) -> bool:
+        """Whether something depends on where voxels lie, where that is known."""
+        return self.explain or self.needs_place
 
     def facts(self, own_neighbours: int) -> dict[str, Any]:
         """What sidecars say of all scores, of a model whose own number of neighbours this is."""
