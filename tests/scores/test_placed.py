@@ -269,9 +269,13 @@ def test_deviations_are_by_the_standard_deviation_at_the_place(placed: NoveltyMo
     x, where = person(900, seed=9)
     features = where.features.clone()
     features[:20] += torch.tensor([0.0, 0.5, 0.0])
-    found = placed.deviations(x, Located(where.points, features))
-    assert list(found) == ["b0", "md", "fa"]
+    x[:20, ~TABLE.b0] *= 0.6
+    deviations = placed.deviations(x, Located(where.points, features))
+    assert deviations.against.startswith("healthy people at the same place")
+    found = deviations.values
+    assert list(found) == ["b0", "md", "fa", "b1200"]
     assert np.median(found["md"][:20]) > 4
+    assert np.median(found["b1200"][:20]) < -4
     for name in ("b0", "fa"):
         assert abs(np.median(found[name][:20])) < 1
     for values in found.values():

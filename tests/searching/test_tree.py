@@ -88,3 +88,17 @@ def test_a_search_in_batches_is_that_of_all_queries(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tree, "_BATCH", 97)
     monkeypatch.setattr(tree, "_SHARE", 17)
     np.testing.assert_array_equal(PointTree(points).distances(queries, 3), whole)
+
+
+@pytest.mark.parametrize("dimensions", [3, 12])
+def test_a_tree_tells_which_points_are_nearest_of_equally_near_ones_the_first(
+    dimensions: int,
+) -> None:
+    points = normal(3000, dimensions).round()
+    queries = normal(200, dimensions, seed=1).round()
+    apart = ((queries[:, None].astype(np.float64) - points) ** 2).sum(axis=-1)
+    expected = np.argsort(apart, axis=1, kind="stable")[:, :30]
+    distances, numbers = PointTree(points).neighbours(queries, 30)
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(distances, PointTree(points).distances(queries, 30))
+    assert PointTree(points).neighbours(queries[:0], 30)[1].shape == (0, 30)

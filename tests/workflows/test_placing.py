@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -28,6 +29,9 @@ from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import CONTROLS, MODEL, NOVELTY, PATIENT, Run, register_quickly, tiny_cohort
 
 ALL = ("latent-distance", "latent-placed-distance", "latent-placed-directed-distance")
+
+DEVIATIONS = ("b0", "md", "fa", "b1200")
+NEAREST = "the 50 healthy voxels with the nearest latents, wherever they lie"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,12 +83,13 @@ def test_maps_know_the_place_and_the_change_and_say_so(there: Path, tmp_path: Pa
     assert {record.path for record in find_maps([tmp_path])} == set(files.maps.values())
     labels = [read_record(path).score for path in files.maps.values()]
     assert labels == [*ALL[:2], f"{ALL[2]}, toward demyelination"]  # as tables and figures say it
-    for name in ("b0", "md", "fa"):
+    for name in DEVIATIONS:
         deviation = nib.load(tmp_path / f"novelty_deviation-{name}.nii.gz").get_fdata()
         assert deviation[mask].min() < 0 < deviation[mask].max()
         assert (deviation[~mask] == 0).all()
         said = json.loads((tmp_path / f"novelty_deviation-{name}.json").read_text())
         assert f"How far {name} is above" in said["Description"]
+        assert said["Against"].startswith("healthy people at the same place")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     map_scans([PATIENT], MODEL, tmp_path / "novelty.nii.gz", settings)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before  # skipped
@@ -105,7 +110,61 @@ def test_a_registration_that_went_wrong_is_told_and_not_used(
     assert read_record(files.maps[ALL[1]]).score == f"{ALL[1]}, without the place"
     facts = json.loads((tmp_path / f"novelty_{ALL[1]}.json").read_text())
     assert "does not lie well" in facts["PlaceNotUsed"]
-    assert not list(tmp_path.glob("*deviation*"))
+    for name in DEVIATIONS:
+        said = json.loads((tmp_path / f"novelty_deviation-{name}.json").read_text())
+        assert said["Against"] == NEAREST
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        map_scans([PATIENT], MODEL, tmp_path / "novelty.nii.gz", settings)
+    assert "is mapped already" in caplog.text
+
+
+def test_without_a_template_deviations_are_from_the_nearest_and_a_second_run_skips_them(
+    inside: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = MapSettings(explain=True)
+    (files,) = map_scans([PATIENT], MODEL, "new.nii.gz", settings)
+    mask = nib.load(files.mask).get_fdata() > 0
+    assert sorted(files.deviations) == sorted(DEVIATIONS)
+    for path in files.deviations.values():
+        deviation = nib.load(path).get_fdata()
+        assert deviation[mask].min() < 0 < deviation[mask].max()
+        assert (deviation[~mask] == 0).all()
+        said = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        assert said["Against"] == NEAREST
+    with caplog.at_level(logging.INFO):
+        map_scans([PATIENT], MODEL, "new.nii.gz", settings)
+    assert "is mapped already" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("array", "settings"),
+    [
+        ("points", MapSettings("placed-distance")),
+        ("points", MapSettings("directed-distance", toward="oedema")),
+        ("features", MapSettings("latent-placed-distance")),
+        ("features", MapSettings(explain=True)),
+        ("points", MapSettings(explain=True)),
+        ("x", MapSettings(explain=True)),
+        ("q_mean", MapSettings("latent-kl", explain=True)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_array_that_will_be_read_is_told_before_any_work(
+    study: Path, tmp_path: Path, array: str, settings: MapSettings
+) -> None:
+    shutil.copytree(study / MODEL, tmp_path / "model")
+    path = next((tmp_path / "model" / "reference").iterdir())
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    begin, _ = json.loads(content[8 : 8 + length])[array]["data_offsets"]
+    content[8 + length + begin] ^= 1
+    path.write_bytes(content)
+    with chdir(study), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qspace_nd.workflows.map.map_one", None)  # no work is begun
+        with pytest.raises(InputError, match=f"{path.name} was altered after it was written"):
+            map_scans([PATIENT], tmp_path / "model", tmp_path / "new.nii.gz", settings)
+    assert not list(tmp_path.glob("new*"))
 
 
 def test_added_scans_have_places_too(study: Path, tmp_path: Path) -> None:
@@ -160,7 +219,6 @@ def test_what_a_template_needs_is_said_before_any_work(folder: Path, call: Run) 
     for line, says in {
         "fit healthy/control-01.nii.gz --template --model new": "scans of two people or more",
         "map patient.nii.gz -o new.nii.gz --toward oedema": "has no template",
-        "map patient.nii.gz -o new.nii.gz --explain": "has no template",
         "map patient.nii.gz -o new.nii.gz --score directed-distance": "looks for a change",
         "map patient.nii.gz -o new.nii.gz --score latent-kl --toward oedema": "none of the scores",
         "map patient.nii.gz -o new.nii.gz --score placed-distance --search approximate": (
@@ -196,8 +254,6 @@ def test_a_template_without_a_part_is_refused(there: Path, name: str) -> None:
 
 
 def test_a_template_that_was_altered_is_refused(study: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(study / MODEL, tmp_path / "model")
     (path,) = (tmp_path / "model").glob("template-*")
     content = bytearray(path.read_bytes())

@@ -162,7 +162,14 @@ def test_channels_without_names_are_numbers_and_have_no_template(
     model = NoveltyModel.load(tmp_path / "model")
     assert model.template_ is None
     with pytest.raises(InputError, match=r"fit it again with --register-on, for its channels 1, 2"):
-        map_scans([PATIENT], tmp_path / "model", tmp_path / "n.nii.gz", MapSettings(explain=True))
+        map_scans([PATIENT], tmp_path / "model", tmp_path / "n.nii.gz", MapSettings(SCORES[1]))
+    (files,) = map_scans(
+        [PATIENT], tmp_path / "model", tmp_path / "n.nii.gz", MapSettings(explain=True)
+    )
+    for name, path in files.deviations.items():  # which need none
+        assert path.name == f"n_deviation-{name}.nii.gz"
+        assert np.ptp(nib.load(path).get_fdata()) > 1
+    assert list(files.deviations) == ["1", "2", "3"]
 
 
 FIT = "fit healthy/control-01.nii.gz healthy/control-02.nii.gz --model new"
