@@ -83,8 +83,9 @@ _log = logging.getLogger(__name__)
     "--explain",
     heading=NOVELTY,
     is_flag=True,
-    help="Write too how far b=0, mean diffusivity and anisotropy, or channels without b-values, "
-    "are above or below the healthy people's at each place.",
+    help="Write too how far b=0, mean diffusivity, anisotropy and the mean of each shell, or "
+    "channels without b-values, are above or below the healthy people's at each place; without a "
+    "template, those of the healthy voxels most like it.",
 )
 @option(
     "-o",
