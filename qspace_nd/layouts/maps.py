@@ -46,7 +46,7 @@ class MapFiles:
     residual : Path or None
         How far the signal was from its fit in spherical harmonics, where there was one.
     deviations : dict of str to Path
-        How far each of some quantities is from the healthy at the place; empty where not wanted.
+        How far each of some quantities is from the healthy; empty where that is not wanted.
     """
 
     maps: dict[str, Path]

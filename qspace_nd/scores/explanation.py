@@ -121,8 +121,8 @@ class _Quantified(Views):
     @cached_property
     def located(self) -> Located:  # type: ignore[override]
         """Where they lie, and what is told of them: (n, K + S)."""
-        own, x = self._views.located, self._views.x.numpy()
-        shells = torch.from_numpy(self._told.shells(x))
+        own = self._views.located
+        shells = torch.from_numpy(_in_pieces(self._told.shells, self._views.x.numpy()))
         return Located(own.points, torch.cat([own.features, shells], dim=1))
 
 
@@ -187,4 +187,5 @@ def _of(told: Told, x: Float32) -> Float32:
 
 
 def _in_pieces(of: Callable[[Float32], Float32], x: Float32) -> Float32:
-    return np.concatenate([of(x[start : start + ROWS]) for start in range(0, len(x), ROWS)])
+    starts = range(0, max(1, len(x)), ROWS)
+    return np.concatenate([of(x[start : start + ROWS]) for start in starts])

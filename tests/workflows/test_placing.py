@@ -240,6 +240,19 @@ def test_channels_without_a_tensor_have_no_template() -> None:
         require_placeable(invariant)
 
 
+def test_features_of_which_nothing_can_be_told_are_refused_before_any_work(
+    tmp_path: Path, call: Run
+) -> None:
+    table = standard_table(unweighted=1, directions=16)
+    tiny_cohort(tmp_path, controls=2, layout="flat", table=table)
+    with chdir(tmp_path):
+        fit_scans(CONTROLS[:2], NoveltyModel(epochs=1), MODEL, features="rotation-invariant")
+    outcome = call("map patient.nii.gz -o new.nii.gz --explain", tmp_path)
+    assert outcome.status == 2
+    assert "fit a model on such scans with --features raw" in " ".join(outcome.stderr.split())
+    assert not list(tmp_path.glob("new*"))
+
+
 def test_few_people_have_no_template_unless_it_is_asked_for(folder: Path) -> None:
     with chdir(folder):
         assert NoveltyModel.load(MODEL).template_ is None
