@@ -12,9 +12,6 @@ from qspace_nd.arrays import Bools, Float32, Float64, Ints
 from qspace_nd.calibration.null import HealthyMap, Null
 from qspace_nd.errors import ArrayError
 
-FORMING_SHARE = 0.01
-"""The share of healthy voxels above the threshold that forms clusters, unless asked otherwise."""
-
 LEAST_VOXELS = 5
 """Voxels that a cluster has at least."""
 
@@ -143,7 +140,7 @@ class HealthyClusters:
     """
 
     null: Null
-    share: float = FORMING_SHARE
+    share: float
 
     @cached_property
     def masses(self) -> dict[str, list[Float64]]:

@@ -44,16 +44,11 @@ class Null:
     maps : sequence of HealthyMap
         Of one score; several of a subject count as one map of all their voxels.
 
-    Raises
-    ------
-    InputError
-        They are of fewer than `LEAST_SUBJECTS` people.
     """
 
     def __init__(self, maps: Sequence[HealthyMap]) -> None:
         self.maps = tuple(maps)
         self.subjects = tuple(dict.fromkeys(one.subject for one in maps))
-        require_enough(self.subjects)
         own = [self._of(subject) for subject in self.subjects]
         values = np.concatenate(own)
         weights = np.concatenate([np.full(len(some), 1 / len(some)) for some in own])
@@ -64,13 +59,7 @@ class Null:
         self._shares = np.append(shares, 0.0)
 
     def without(self, subject: str) -> Null:
-        """The null of all others.
-
-        Raises
-        ------
-        InputError
-            These are fewer than `LEAST_SUBJECTS`.
-        """
+        """The null of all others, of whom there is one at least."""
         return Null([one for one in self.maps if one.subject != subject])
 
     def share(self, novelty: Float32) -> Float64:

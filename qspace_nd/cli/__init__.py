@@ -20,6 +20,7 @@ from qspace_nd.errors import InputError, QspaceError
 # In the order of use; each name is also that of the file and the function of the command.
 COMMANDS = {
     "fit": "Learn what healthy tissue looks like from scans of healthy people.",
+    "calibrate": "Find what maps of healthy people look like; fit does it for the default score.",
     "map": "Write novelty maps of patients' scans.",
     "eval": "Compare novelty maps with lesion masks drawn by experts.",
     "check": "Say what is wrong with scans; compute nothing.",

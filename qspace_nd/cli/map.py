@@ -25,7 +25,7 @@ from qspace_nd.cli.options import (
 from qspace_nd.cli.values import PATH, Number, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE
-from qspace_nd.workflows.settings import EXACT, SEARCHES
+from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, SEARCHES
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +88,16 @@ _log = logging.getLogger(__name__)
     "template, those of the healthy voxels most like it.",
 )
 @option(
+    "--cluster-share",
+    heading=NOVELTY,
+    type=Number(0, 1, "of the voxels", above=True),
+    default=CLUSTER_SHARE,
+    show_default=True,
+    metavar="SHARE",
+    help="The share of healthy voxels above which a patient's form clusters, where the model is "
+    "calibrated.",
+)
+@option(
     "-o",
     "--output",
     heading=OUTPUT,
@@ -109,6 +119,7 @@ def command(
     smooth: float | None,
     toward: str | None,
     explain: bool,
+    cluster_share: float,
     options: Any,
     machine: Any,
     force: bool,
@@ -129,7 +140,7 @@ def command(
         scans(),
         model,
         output,
-        MapSettings(chosen, neighbours, search, smooth, toward, explain),
+        MapSettings(chosen, neighbours, search, smooth, toward, explain, cluster_share),
         options=options,
         machine=machine,
         force=force,

@@ -58,11 +58,13 @@ def write_volume(
     grid: Grid,
     description: str = "",
     like: Path | None = None,
+    shown: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Write a volume (X, Y, Z) as float32, or as uint8 where it is bool, on `grid`.
+    """Write a volume (X, Y, Z) as float32, on `grid`; as uint8 of bool, as int32 of whole numbers.
 
-    The file has the grid's affine with its qform and sform codes; it is whole or absent. Who may
-    read it is as for `like`, see `replacing`.
+    Viewers open it with the values `shown`, the lowest and the highest, or choose themselves where
+    both are 0. The file has the grid's affine with its qform and sform codes; it is whole or
+    absent. Who may read it is as for `like`, see `replacing`.
 
     Raises
     ------
@@ -71,8 +73,9 @@ def write_volume(
     WorkError
         The file could not be written.
     """
-    kind = np.uint8 if volume.dtype == np.bool_ else np.float32
-    _write(path, volume.astype(kind, copy=False), grid, description, like)
+    kind: type = np.int32 if np.issubdtype(volume.dtype, np.integer) else np.float32
+    kind = np.uint8 if volume.dtype == np.bool_ else kind
+    _write(path, volume.astype(kind, copy=False), grid, description, like, shown)
 
 
 def write_scan(path: Path, volumes: npt.NDArray[Any], grid: Grid, description: str = "") -> None:
@@ -164,6 +167,7 @@ def _write(
     grid: Grid,
     description: str,
     like: Path | None = None,
+    shown: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     if array.shape[:3] != grid.shape:
         raise ArrayError(
@@ -177,6 +181,7 @@ def _write(
     header.set_sform(grid.affine if grid.sform is None else grid.sform, grid.sform_code)
     header.set_qform(grid.affine if grid.qform is None else grid.qform, grid.qform_code)
     header["descrip"] = description.encode()[:79]
+    header["cal_min"], header["cal_max"] = shown
     # Without an affine of its own the image leaves the header's codes as they were set.
     image = nib.Nifti1Image(array, None, header)
     with replacing(path, like) as temporary:

@@ -47,6 +47,9 @@ class MapFiles:
         How far the signal was from its fit in spherical harmonics, where there was one.
     deviations : dict of str to Path
         How far each of some quantities is from the healthy; empty where that is not wanted.
+    neglogp, clusters : dict of str to Path
+        What the map of each score means by healthy people's, and its clusters, whose table lies
+        beside them (`table_path`); of scores that the model is calibrated for.
     """
 
     maps: dict[str, Path]
@@ -55,18 +58,31 @@ class MapFiles:
     smoothed: dict[str, Path] = field(default_factory=dict)
     residual: Path | None = None
     deviations: dict[str, Path] = field(default_factory=dict)
+    neglogp: dict[str, Path] = field(default_factory=dict)
+    clusters: dict[str, Path] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
         maps = [*self.maps.values(), *self.smoothed.values(), *self.deviations.values()]
         maps += [] if self.residual is None else [self.residual]
+        maps += [*self.neglogp.values(), *self.clusters.values()]
         described = maps if self.dataset is None else [*maps, self.mask]
-        return [*maps, self.mask, *map(sidecar_path, described)]
+        tables = map(table_path, self.clusters.values())
+        return [*maps, self.mask, *map(sidecar_path, described), *tables]
 
     def with_smoothed(self) -> MapFiles:
         """The same, and a smoothed map beside each map."""
         smoothed = {score: _name_smoothed(path) for score, path in self.maps.items()}
         return replace(self, smoothed=smoothed)
+
+    def with_significance(self, scores: Sequence[str]) -> MapFiles:
+        """The same, and what the maps of these scores mean by healthy people's."""
+        maps = {score: self.maps[score] for score in scores}
+        return replace(
+            self,
+            neglogp={score: _name_neglogp(path) for score, path in maps.items()},
+            clusters={score: _name_clusters(path) for score, path in maps.items()},
+        )
 
     def with_residual(self) -> MapFiles:
         """The same, and the residual beside the mask."""
@@ -154,6 +170,11 @@ def names_a_file(output: Path) -> bool:
 def sidecar_path(image: Path) -> Path:
     """The JSON file beside an image."""
     return image.with_name(stem(image) + ".json")
+
+
+def table_path(image: Path) -> Path:
+    """The table beside an image of clusters."""
+    return image.with_name(stem(image) + ".tsv")
 
 
 def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
@@ -277,6 +298,17 @@ def _name_smoothed(path: Path) -> Path:
     name, bids, plain = stem(path).rpartition("_dwimap")
     smoothed = f"{name}_desc-smoothed{bids}" if bids else f"{plain}_smoothed"
     return path.with_name(smoothed + ending(path))
+
+
+def _name_neglogp(path: Path) -> Path:
+    name, bids, plain = stem(path).rpartition("_dwimap")
+    return path.with_name((f"{name}Neglogp{bids}" if bids else f"{plain}_neglogp") + ending(path))
+
+
+def _name_clusters(path: Path) -> Path:
+    name, bids, plain = stem(path).rpartition("_dwimap")
+    own = f"{name}_desc-clusters_dseg" if bids else f"{plain}_clusters"
+    return path.with_name(own + ending(path))
 
 
 def _camel_case(score: str) -> str:

@@ -21,7 +21,9 @@ from qspace_nd.layouts.names import (
 
 # What `map` writes beside novelty maps: masks, residuals of the fit, deviations from the healthy.
 _OTHER_NAME = re.compile(
-    r"(^|.*[_-])(mask|residual(_dwimap)?|deviation-\w+|\w+Deviation_dwimap)$", re.IGNORECASE
+    r"(^|.*[_-])(mask|residual(_dwimap)?|deviation-\w+|neglogp|clusters"
+    r"|\w+(Deviation|Neglogp)_dwimap)$",
+    re.IGNORECASE,
 )
 # What labels are called, the surest first: BIDS names tissue classes with `label` too.
 _LABEL_NAMES = (re.compile("lesion", re.IGNORECASE), re.compile("label|roi", re.IGNORECASE))

@@ -25,6 +25,7 @@ from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.registration.places import register
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
+from qspace_nd.workflows.calibrate import keep_nulls_if_enough
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
@@ -94,6 +95,8 @@ def add_scans(
         with computed_masks(kept, folder):
             if new:
                 store.add(folder, model.digest_, parts, acquisition, _grids(model, new), watching)
+        if new:
+            keep_nulls_if_enough(folder, list(model.nulls_), machine, watching)
     if not new:
         return
     _log.info(

@@ -27,6 +27,7 @@ from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
+from qspace_nd.workflows.calibrate import keep_nulls_if_enough
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
@@ -131,6 +132,7 @@ def fit_scans(
         with timed("Writing the model"), computed_masks(kept, folder):
             model.save(folder, force=force, progress=watching)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
+        keep_nulls_if_enough(folder, [], machine, watching)
     return model
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from qspace_nd.imaging.unchanged import require_unchanged
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.layouts.maps import MapFiles, read_sidecar, sidecar_path
 from qspace_nd.model import store
+from qspace_nd.model.nulls import Measured
 from qspace_nd.network.recipes import PRESETS
 from qspace_nd.system.hashing import hash_of_file
 from qspace_nd.system.writing import require_writable
@@ -49,6 +50,8 @@ class ModelFacts:
         Of the scans that it was fitted on.
     has_template : bool
         Whether its voxels have places.
+    measured : tuple of Measured
+        By what its healthy people were measured.
     """
 
     folder: Path
@@ -56,6 +59,7 @@ class ModelFacts:
     neighbours: int
     acquisition: Acquisition
     has_template: bool = False
+    measured: tuple[Measured, ...] = ()
 
     @property
     def protocol(self) -> Protocol:
@@ -82,7 +86,10 @@ class ModelFacts:
         neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
         acquisition = store.require_acquisition(store.acquisition_in(index), folder)
         placed = index.get("template") is not None
-        return ModelFacts(folder.absolute(), index["hash"], neighbours, acquisition, placed)
+        measured = tuple(store.measured_in(index)) if index.get("grids") else ()
+        return ModelFacts(
+            folder.absolute(), index["hash"], neighbours, acquisition, placed, measured
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +150,7 @@ class MapJob:
         plain = [*files.maps.values(), files.mask]
         plain += [] if files.residual is None else [files.residual]
         plain += files.deviations.values()
+        plain += self._significant(files.neglogp, files.clusters)
         images: dict[Path, float | None] = dict.fromkeys(plain)
         images |= dict.fromkeys(files.smoothed.values(), self.smooth)
         if not any(path.exists() for path in files.paths()):
@@ -153,6 +161,12 @@ class MapJob:
             elif sidecar_path(image).exists():  # a run was stopped before it wrote the image
                 self._require(sidecar_path(image), self.recipe.items() <= _facts(image).items())
         return all(image.exists() for image in images)
+
+    def _significant(self, *images: dict[str, Path]) -> Iterator[Path]:
+        """The images by healthy people's maps, without those for which the place was wanting."""
+        for score, path in self.files.maps.items():
+            if "PlaceNotUsed" not in _facts(path):
+                yield from (one[score] for one in images if score in one)
 
     def _require(self, path: Path, same: bool) -> None:
         if same:

@@ -139,6 +139,11 @@ def _job(
     files = files.with_residual() if resampled else files
     if settings.explain:
         files = files.with_deviations(Quantities.of(model.acquisition).names)
+    wanted = settings.measured(model.neighbours)
+    comparable = [score for score, measured in wanted.items() if measured in model.measured]
+    if comparable:
+        files = files.with_significance(comparable)
+        facts["ClusterFormingShare"] = settings.cluster_share
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 

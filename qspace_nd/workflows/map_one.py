@@ -17,16 +17,17 @@ from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
-from qspace_nd.layouts.maps import write_sidecar
+from qspace_nd.layouts.maps import table_path, write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
-from qspace_nd.system.writing import together
+from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.settings import MapSettings
+from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
 RESIDUAL = (
     "Root mean square residual of the diffusion-weighted volumes after the fit of each shell in "
@@ -47,10 +48,14 @@ _kept: dict[tuple[Path, str, str], NoveltyModel] = {}  # the last model that was
 
 @dataclass(frozen=True)
 class Images:
-    """What is written of a scan: the novelty (n,) of each score, and what explains it."""
+    """What is written of a scan: the novelty (n,) of each score, what explains and what it means.
+
+    What a score's novelty means is known where the model is calibrated for it.
+    """
 
     novelties: Mapping[str, Float32]
     deviations: Deviations | None
+    significances: Mapping[str, Significance]
 
 
 def map_one(
@@ -106,6 +111,7 @@ def map_one(
             **how,
         )
         deviations = _deviations(model, voxels, placement, settings, how, progress)
+        significances = _significances(job, model, voxels, placement, settings, novelties, subject)
         measured = settings.scores if settings.approximate else ()
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
@@ -114,7 +120,9 @@ def map_one(
         found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
         found |= _unlike(job, voxels)
         facts = _facts(job, voxels, found, recalls, placement)
-        _put(job, voxels, Images(novelties, deviations), facts)
+        for name, one in significances.items():
+            facts[name] |= one.facts()
+        _put(job, voxels, Images(novelties, deviations, significances), facts)
 
 
 def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
@@ -179,6 +187,27 @@ def _deviations(
         return model.deviations(voxels.values, placement.located, **known, progress=progress)
 
 
+def _significances(
+    job: MapJob,
+    model: NoveltyModel,
+    voxels: Voxels,
+    placement: Placement,
+    settings: MapSettings,
+    novelties: Mapping[str, Float32],
+    leave_out: str | None,
+) -> dict[str, Significance]:
+    """Compare with healthy people's maps, where there are any that were made alike."""
+    found, measured = {}, settings.measured(job.model.neighbours)
+    for name in job.files.neglogp:
+        if not placement.facts_of(name):
+            found[name] = significance(
+                *(novelties[name], voxels, model, measured[name]),
+                leave_out=leave_out,
+                forming=settings.cluster_share,
+            )
+    return found
+
+
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
     """Tell in what the scan was made otherwise than the healthy scans, for the sidecar too."""
     healthy = job.model.acquisition.conditions
@@ -240,6 +269,9 @@ def _put(
             _write(job, voxels, images, facts)
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
         _log.info(f"Wrote {path}")
+    for name, one in images.significances.items():
+        score = f", {name}" if len(images.significances) > 1 else ""
+        _log.info(one.sentence(f"{job.scan.files.name}{score}"))
 
 
 def _write(
@@ -265,13 +297,27 @@ def _write(
         write_volume(files.residual, voxels.fill(voxels.residual), grid, stamp)
     if images.deviations is not None:
         _write_deviations(job, voxels, images.deviations)
+    for name, one in images.significances.items():
+        _write_significance(job, voxels, name, one)
     write_volume(files.mask, voxels.mask, grid, stamp)
     if job.smooth is not None:
         for name, path in files.smoothed.items():
             values = smooth_inside(maps[name], voxels.mask, grid.voxel_sizes, job.smooth)
             write_volume(path, values, grid, job.stamp(job.smooth))
     for name, path in files.maps.items():
-        write_volume(path, maps[name], grid, stamp)
+        known = images.significances.get(name)
+        write_volume(path, maps[name], grid, stamp, shown=known.shown if known else (0.0, 0.0))
+
+
+def _write_significance(job: MapJob, voxels: Voxels, name: str, one: Significance) -> None:
+    """Write what the map of a score means by healthy people's, and its clusters with a table."""
+    files, grid, stamp, sources = job.files, job.scan.grid, job.stamp(), [job.scan.files.image]
+    neglogp, clusters = files.neglogp[name], files.clusters[name]
+    write_sidecar(neglogp, {"Description": NEGLOGP, **_recipe(job)}, sources)
+    write_volume(neglogp, voxels.fill(one.logp), grid, stamp, shown=one.shown_logp)
+    write_sidecar(clusters, {"Description": CLUSTERS, **_recipe(job)}, sources)
+    write_text(table_path(clusters), one.table())
+    write_volume(clusters, one.found.labels, grid, stamp)
 
 
 def _write_deviations(job: MapJob, voxels: Voxels, deviations: Deviations) -> None:

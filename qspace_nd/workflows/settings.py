@@ -8,10 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qspace_nd.errors import InputError
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE, NOTHING
+
+if TYPE_CHECKING:
+    from qspace_nd.model.nulls import Measured
+
+CLUSTER_SHARE = 0.01
+"""The healthy share above which voxels form clusters, unless asked otherwise."""
 
 EXACT, APPROXIMATE = "exact", "approximate"
 SEARCHES = (EXACT, APPROXIMATE)
@@ -39,6 +45,8 @@ class MapSettings:
     explain : bool
         Whether it is shown too what is above or below the healthy, at each place where that is
         known.
+    cluster_share : float
+        The healthy share above which voxels form clusters, where the model is calibrated.
 
     Raises
     ------
@@ -52,6 +60,7 @@ class MapSettings:
     smooth: float | None = None
     toward: str | None = None
     explain: bool = False
+    cluster_share: float = CLUSTER_SHARE
 
     def __post_init__(self) -> None:
         from qspace_nd.scores.catalogue import find_score, nearest_of
@@ -68,6 +77,11 @@ class MapSettings:
             raise InputError(f"neighbours is {self.neighbours}; 1 or more is wanted.")
         if self.smooth is not None and not (self.smooth > 0 and math.isfinite(self.smooth)):
             raise InputError(f"smooth is {self.smooth} mm; a number above 0 is wanted.")
+        if not 0 < self.cluster_share < 1:
+            raise InputError(
+                f"cluster_share is {self.cluster_share}; a share between 0 and 1 is wanted, such "
+                f"as {CLUSTER_SHARE}."
+            )
         directed = [score for score in scores if find_score(score).score.needs_change]
         if directed and self.toward is None:
             raise InputError(
@@ -97,6 +111,20 @@ class MapSettings:
     def uses_place(self) -> bool:
         """Whether something depends on where voxels lie, where that is known."""
         return self.explain or self.needs_place
+
+    def measured(self, own_neighbours: int) -> dict[str, Measured]:
+        """By what each score's map is found; none where some of the nearest may be missed."""
+        from qspace_nd.model.nulls import Measured
+        from qspace_nd.scores.catalogue import find_score
+
+        if self.approximate:
+            return {}
+        number = self.neighbours or own_neighbours
+        looking = {name: find_score(name).score.needs_change for name in self.scores}
+        return {
+            name: Measured(name, number, self.toward if looks else None)
+            for name, looks in looking.items()
+        }
 
     def facts(self, own_neighbours: int) -> dict[str, Any]:
         """What sidecars say of all scores, of a model whose own number of neighbours this is."""

@@ -59,7 +59,7 @@ def test_a_cluster_larger_than_all_of_healthy_people_is_said_to_be_so() -> None:
     found = find_clusters(
         logp_of(null.p_values(values[mask].astype(np.float32))), mask, AFFINE, 0.01
     )
-    compared = HealthyClusters(null).compare(found)
+    compared = HealthyClusters(null, 0.01).compare(found)
     first, *others = compared.clusters
     assert (first.healthy, first.expected) == (0, 0)
     assert first.p == pytest.approx(1 / 9)
@@ -78,6 +78,6 @@ def test_healthy_people_are_compared_with_the_others_alone() -> None:
     values[one.mask] = one.novelty
     values[8:12, 8:12, 8:12] += 20
     maps[0] = HealthyMap("p0", values[one.mask], one.mask, AFFINE)
-    masses = HealthyClusters(Null(maps)).masses
+    masses = HealthyClusters(Null(maps), 0.01).masses
     others = [masses[f"p{i}"][0].max(initial=0) for i in range(1, 6)]
     assert masses["p0"][0].max() > max(others) > 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qspace_nd.calibration.null import HealthyMap, Null
+from qspace_nd.calibration.null import HealthyMap, Null, require_enough
 from qspace_nd.errors import InputError
 
 
@@ -65,4 +65,4 @@ def test_scans_of_one_person_count_as_one() -> None:
 
 def test_three_people_are_too_few() -> None:
     with pytest.raises(InputError, match="by 3 of them; expected 4 or more: fit the model on more"):
-        null_of([1], [2], [3])
+        require_enough(["a", "b", "c", "a"])

@@ -1,0 +1,124 @@
+"""Calibrating a model: what novelty its healthy people have, each left out in turn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from qspace_nd.calibration.null import LEAST_SUBJECTS, require_enough
+from qspace_nd.errors import InputError
+from qspace_nd.model import store
+from qspace_nd.model.knowledge import change_of
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.nulls import Measured
+from qspace_nd.progress import Progress, timed, watcher
+from qspace_nd.system.machine import Machine
+from qspace_nd.workflows.jobs import ModelFacts
+from qspace_nd.workflows.settings import MapSettings
+
+_log = logging.getLogger(__name__)
+
+_SHARE = 0.01
+_FAR = 3.0  # times the nominal share: who has more should be looked at
+
+
+def calibrate_model(
+    folder: str | Path,
+    settings: MapSettings = MapSettings(),
+    *,
+    machine: Machine = Machine(),
+    progress: Progress | bool = False,
+) -> None:
+    """Map every healthy person of the model in `folder` by the others, and keep that in it.
+
+    From then on `map` says what maps made by the same scores mean. What was found before by the
+    same is replaced.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the model.
+    settings : MapSettings
+        The scores, and what they are told.
+    machine : Machine
+    progress : Progress or bool
+        True to show bars.
+
+    Raises
+    ------
+    InputError
+        The model is of fewer than four people, or has not what a score needs; nothing was written.
+    """
+    folder, watching = Path(folder), watcher(progress)
+    facts = ModelFacts.read(folder)
+    require_enough([scan.subject for scan in facts.acquisition.scans])
+    if settings.approximate:
+        raise InputError("Healthy people's maps are found exactly; leave the approximate search.")
+    if settings.toward is not None:
+        change_of(settings.toward, facts.acquisition)
+    if settings.needs_place and not facts.has_template:
+        raise InputError(
+            f"The model in {folder} has no template, which {settings.scores[0]} needs; fit it "
+            f"again on scans of four people or more."
+        )
+    wanted = list(settings.measured(facts.neighbours).values())
+    with store.writing(folder), machine.limited():
+        model = NoveltyModel.load(folder, machine.device)
+        if model.grids_ is None:
+            raise InputError(
+                f"The model in {folder} does not know where its voxels lie in their scans, as "
+                f"models of before did not; fit it again."
+            )
+        keep_nulls(model, folder, wanted, machine.memory, watching)
+
+
+def keep_nulls(
+    model: NoveltyModel,
+    folder: Path,
+    wanted: Sequence[Measured],
+    memory: int | None,
+    progress: Progress,
+) -> None:
+    """Calibrate a model that was read from `folder`, and write what was found there."""
+    with timed("Calibrating"):
+        model.calibrate(*wanted, memory=memory, progress=progress)
+    nulls = {measured: model.nulls_[measured] for measured in wanted}
+    model.digest_ = store.add_nulls(folder, model.digest_, nulls)
+    for measured in wanted:
+        _report(model, measured)
+
+
+def keep_nulls_if_enough(
+    folder: Path,
+    wanted: Sequence[Measured],
+    machine: Machine,
+    progress: Progress,
+) -> None:
+    """Calibrate the model in `folder` if it is of people enough, and say so where it is not."""
+    model = NoveltyModel.load(folder, machine.device)
+    people = len(model.reference_.subjects)
+    if people < LEAST_SUBJECTS or model.grids_ is None:
+        _log.info(
+            f"Maps will have no p-values and no clusters, as the model is of {people} people: "
+            f"{LEAST_SUBJECTS} or more are wanted for that"
+        )
+        return
+    keep_nulls(model, folder, wanted or [model.measured()], machine.memory, progress)
+
+
+def _report(model: NoveltyModel, measured: Measured) -> None:
+    """Say how alike the healthy people are: a user without labels has nothing else to go by."""
+    shares = model.null(measured).shares_above(_SHARE)
+    least, most = min(shares.values()), max(shares.values())
+    mean = sum(shares.values()) / len(shares)
+    _log.info(
+        f"{measured.score}: left-out healthy people have {100 * mean:.1f} % ({100 * least:.1f} to "
+        f"{100 * most:.1f} %) of their voxels above the others' 1 %"
+    )
+    if most > _FAR * _SHARE:
+        worst = max(shares, key=shares.__getitem__)
+        _log.warning(
+            f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
+            f"by {measured.score}; look at that scan, as all maps are compared with it."
+        )
