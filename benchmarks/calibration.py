@@ -139,8 +139,8 @@ def lines(healthy: list[Newcomer], ill: list[Newcomer], reference: int) -> list[
         clusters,
         beyond_all,
         f"All clusters of the patients together find {sum(one.found for one in ill)} of the "
-        f"{lesions} lesions of {LEAST_CLUSTER} voxels or more. A newcomer has a cluster larger than "
-        f"all of the reference's by chance in 1 of {reference + 1}.",
+        f"{lesions} lesions of {LEAST_CLUSTER} voxels or more. One newcomer in {reference + 1} has "
+        f"a cluster larger than all of the reference's by chance.",
     ]
 
 

@@ -30,6 +30,7 @@ ALL = {"-q", "-v"}
 SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory"}
 USED = {
     "fit": SHARED,
+    "calibrate": ALL | {"--nthreads", "--device", "--memory"},
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
     "check": ALL | {"--nthreads"},
