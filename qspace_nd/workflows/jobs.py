@@ -33,6 +33,9 @@ from qspace_nd.system.writing import require_writable
 
 _log = logging.getLogger(__name__)
 
+STAMP = "qspace-nd"
+"""What the stamps of all images begin with."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModelFacts:
@@ -136,7 +139,7 @@ class MapJob:
     def stamp(self, fwhm: float | None = None) -> str:
         """What an image made by this recipe, smoothed or not, has in its header (79 bytes)."""
         content = json.dumps([self.recipe, fwhm], sort_keys=True).encode()
-        return f"qspace-nd {hashlib.blake2b(content, digest_size=16).hexdigest()}"
+        return f"{STAMP} {hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
     def is_done(self) -> bool:
         """Whether every image is there, made as it would be made now.

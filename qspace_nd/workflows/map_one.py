@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
-from qspace_nd.errors import ModelError
+from qspace_nd.errors import ModelError, ScanError
 from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
-from qspace_nd.imaging.nifti import write_volume
+from qspace_nd.imaging.nifti import read_description, write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
-from qspace_nd.layouts.maps import table_path, write_sidecar
+from qspace_nd.layouts.maps import sidecar_path, table_path, write_sidecar
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together, write_text
-from qspace_nd.workflows.jobs import MapJob, ModelFacts
+from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
@@ -267,11 +268,26 @@ def _put(
             return
         with together():
             _write(job, voxels, images, facts)
+        _remove_unsaid(job, images)
     for path in (*job.files.maps.values(), *job.files.smoothed.values()):
         _log.info(f"Wrote {path}")
     for name, one in images.significances.items():
         score = f", {name}" if len(images.significances) > 1 else ""
         _log.info(one.sentence(f"{job.scan.files.name}{score}"))
+
+
+def _remove_unsaid(job: MapJob, images: Images) -> None:
+    """Remove what was said of earlier maps of the same names, where nothing is said of these.
+
+    Images that this program did not write stay, with what lies beside them.
+    """
+    unsaid = [name for name in job.files.maps if name not in images.significances]
+    files = job.files.with_significance(unsaid)
+    for image in (*files.neglogp.values(), *files.clusters.values()):
+        with suppress(ScanError):  # it cannot be read, and is not ours
+            if image.is_file() and read_description(image).startswith(STAMP):
+                for path in (image, sidecar_path(image), table_path(image)):
+                    path.unlink(missing_ok=True)
 
 
 def _write(

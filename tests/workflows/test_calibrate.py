@@ -107,6 +107,18 @@ def test_what_is_not_measured_alike_is_not_compared(there: Path) -> None:
     assert not list(Path().glob("*_neglogp*"))
 
 
+def test_what_was_said_of_a_map_goes_with_it(there: Path) -> None:
+    map_scans([PATIENT], MODEL, "novelty.nii.gz")
+    assert len(list(Path().glob("novelty_clusters.*"))) == 3
+    map_scans([PATIENT], MODEL, "novelty.nii.gz", MapSettings(neighbours=3), force=True)
+    assert not list(Path().glob("novelty_clusters.*"))
+    assert not list(Path().glob("novelty_neglogp.*"))
+    Path("novelty_clusters.nii.gz").write_bytes(Path(PATIENT).read_bytes())  # another program's
+    Path("novelty_clusters.tsv").write_text("mine")
+    map_scans([PATIENT], MODEL, "novelty.nii.gz", MapSettings(neighbours=4), force=True)
+    assert Path("novelty_clusters.tsv").read_text() == "mine"
+
+
 def test_people_who_are_added_are_measured_and_count(there: Path) -> None:
     add_scans([HEALTHY[4]], MODEL)
     null = NoveltyModel.load(MODEL).null()
