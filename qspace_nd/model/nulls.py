@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +86,12 @@ def _grid(grids: Arrays, number: int, voxels: int) -> tuple[Bools, Float64]:
     try:
         bits, shape, affine = (grids[f"{number}.{name}"] for name in ("mask", "shape", "affine"))
         sizes = tuple(int(size) for size in shape)
+        count = math.prod(sizes)
         if len(sizes) != 3 or not all(0 < size <= _MOST for size in sizes):
             raise ValueError
-        mask = np.unpackbits(bits, count=int(np.prod(sizes))).astype(bool).reshape(sizes)
+        if bits.shape != (-(-count // 8),):  # more would be filled up, whatever the memory
+            raise ValueError
+        mask = np.unpackbits(bits, count=count).astype(bool).reshape(sizes)
         if np.count_nonzero(mask) != voxels or affine.shape != (4, 4):
             raise ValueError
     except (KeyError, ValueError, TypeError) as error:

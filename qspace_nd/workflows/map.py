@@ -94,6 +94,9 @@ def map_scans(
         # What is wrong with it is told before any work.
         loaded = load_model(model, machine.device)
         loaded.check_reference(settings.scores, explain=settings.explain)
+        for measured in settings.measured(model.neighbours).values():
+            if measured in model.measured:
+                loaded.null(measured)
         if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
