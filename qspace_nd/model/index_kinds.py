@@ -47,8 +47,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("training.", training, _TRAINING)
     for number, part in enumerate(index["reference"]):
         _check(f"reference[{number}].", part, _PART)
-        if "features" in part:
-            _check(f"reference[{number}].", part, _PLACES)
+        _check(f"reference[{number}].", part, _PLACED if "features" in part else _UNPLACED)
     for number, null in enumerate(index.get("nulls", [])):
         _check(f"nulls[{number}].", null, _NULL)
     _require_agreement(index)
@@ -239,21 +238,22 @@ _TRAINING: dict[str, _Kind] = {
     "latent_kl": ("a list of numbers", lambda v: _is_list(v, _is_number)),
     "latents_alive": _whole(0),
 }
-_POSTERIORS, _LOCATED = {"x", "q_mean", "q_std"}, {"points", "features"}
 _PART: dict[str, _Kind] = {
     "subject": _TEXT,
     "file": ("the name of a part's file", lambda v: _is_match(v, PART)),
     "rows": _whole(),
+}
+_UNPLACED: dict[str, _Kind] = {
     "arrays": (
-        "the hashes of x, q_mean and q_std, and of points and features or not",
-        lambda v: _is_hashes(v, _POSTERIORS) or _is_hashes(v, _POSTERIORS | _LOCATED),
+        "the hashes of x, q_mean and q_std",
+        lambda v: _is_hashes(v, {"x", "q_mean", "q_std"}),
     ),
 }
-_PLACES: dict[str, _Kind] = {
+_PLACED: dict[str, _Kind] = {
     "features": _whole(most=1e6),
     "arrays": (
         "the hashes of x, q_mean, q_std, points and features",
-        lambda v: _is_hashes(v, _POSTERIORS | _LOCATED),
+        lambda v: _is_hashes(v, {"x", "q_mean", "q_std", "points", "features"}),
     ),
 }
 _ARRAYS: _Kind = ("the name of a file of arrays", lambda v: _is_match(v, ARRAYS))
