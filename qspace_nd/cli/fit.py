@@ -114,6 +114,13 @@ class _Latents(click.ParamType[Widths]):
     "minute a scan.  [default: with four people or more, where b-values allow it]",
 )
 @option(
+    "--calibrate/--no-calibrate",
+    heading=NETWORK,
+    default=True,
+    help="Map each of four healthy people or more by the others too, so that patients' maps can be "
+    "compared with theirs: as long as to map all the scans.  [default: calibrate]",
+)
+@option(
     "--channels",
     heading=NETWORK,
     metavar="NAME,NAME,...",
@@ -156,6 +163,7 @@ def command(
     tune: bool,
     add: bool,
     template: bool | None,
+    calibrate: bool,
     channels: str | None,
     register_on: str | None,
     epochs: int | None,
@@ -197,6 +205,7 @@ def command(
         features=features,
         tuned=_free() if tune else None,
         template=template,
+        calibrate=calibrate,
         channels=() if channels is None else [name.strip() for name in channels.split(",")],
         register_on=register_on,
         force=force,
@@ -208,7 +217,16 @@ def command(
 _NETWORK = "leaves the network as it is; fit a new model without --add, or leave the option out"
 _OF_NO_USE = dict.fromkeys(
     (
-        *("features", "latents", "preset", "kl_weight", "tune", "template", "channels"),
+        *(
+            "features",
+            "latents",
+            "preset",
+            "kl_weight",
+            "tune",
+            "template",
+            "calibrate",
+            "channels",
+        ),
         *("register_on", "epochs", "validation", "seed"),
     ),
     _NETWORK,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qspace_nd.calibration.null import LEAST_SUBJECTS
 from qspace_nd.errors import ScanError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.protocol import (
@@ -19,10 +20,11 @@ from qspace_nd.imaging.protocol import (
 )
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.model.nulls import Arrays, grid_arrays
+from qspace_nd.model.nulls import Arrays, Measured, grid_arrays
 from qspace_nd.model.rows import as_part
 from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.registration.places import register
+from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.calibrate import keep_nulls_if_enough
@@ -96,7 +98,7 @@ def add_scans(
             if new:
                 store.add(folder, model.digest_, parts, acquisition, _grids(model, new), watching)
         if new:
-            keep_nulls_if_enough(folder, list(model.nulls_), machine, watching)
+            keep_nulls_if_enough(folder, _measured(model), machine, watching)
     if not new:
         return
     _log.info(
@@ -104,6 +106,12 @@ def add_scans(
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
         f"{counted(len(acquisition.scans), 'scan')} now"
     )
+
+
+def _measured(model: NoveltyModel) -> list[Measured]:
+    """By what healthy people's maps were found before, or would have been of more people."""
+    few = len(model.reference_.subjects) < LEAST_SUBJECTS
+    return list(model.nulls_) or [model.measured(DEFAULT_SCORE)] * few
 
 
 def _grids(model: NoveltyModel, new: Sequence[KeptScan]) -> Arrays | None:

@@ -96,6 +96,8 @@ def keep_nulls_if_enough(
     progress: Progress,
 ) -> None:
     """Calibrate the model in `folder` if it is of people enough, and say so where it is not."""
+    if not wanted:
+        return
     model = NoveltyModel.load(folder, machine.device)
     people = len(model.reference_.subjects)
     if people < LEAST_SUBJECTS or model.grids_ is None:
@@ -104,7 +106,7 @@ def keep_nulls_if_enough(
             f"{LEAST_SUBJECTS} or more are wanted for that"
         )
         return
-    keep_nulls(model, folder, wanted or [model.measured()], machine.memory, progress)
+    keep_nulls(model, folder, wanted, machine.memory, progress)
 
 
 def _report(model: NoveltyModel, measured: Measured) -> None:

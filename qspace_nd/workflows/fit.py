@@ -25,6 +25,7 @@ from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import grid_arrays
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
+from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
 from qspace_nd.workflows.calibrate import keep_nulls_if_enough
@@ -57,6 +58,7 @@ def fit_scans(
     template: bool | None = None,
     channels: Sequence[str] = (),
     register_on: str | None = None,
+    calibrate: bool = True,
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
     force: bool = False,
@@ -88,6 +90,9 @@ def fit_scans(
     register_on : str, optional
         The channel of scans without b-values, by its name or its number from 1, that they are
         registered on; they are not unless it is given.
+    calibrate : bool
+        Whether healthy people's own maps are found, where there are enough, so that patients' can
+        be compared with them; it takes as long as to map all the scans.
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
@@ -132,7 +137,8 @@ def fit_scans(
         with timed("Writing the model"), computed_masks(kept, folder):
             model.save(folder, force=force, progress=watching)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
-        keep_nulls_if_enough(folder, [], machine, watching)
+        if calibrate:
+            keep_nulls_if_enough(folder, [model.measured(DEFAULT_SCORE)], machine, watching)
     return model
 
 

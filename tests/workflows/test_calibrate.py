@@ -127,6 +127,27 @@ def test_people_who_are_added_are_measured_and_count(there: Path) -> None:
     assert json.loads(Path("novelty.json").read_text())["HealthyPeople"] == 5
 
 
+def test_a_model_that_was_not_to_be_calibrated_stays_so_when_people_are_added(
+    there: Path, call: Run
+) -> None:
+    scans = " ".join(HEALTHY[:4])
+    run = call(f"fit {scans} --model plain --no-template --no-calibrate --epochs 1", there)
+    assert run.status == 0, run.stderr
+    add_scans([HEALTHY[4]], "plain")
+    map_scans([PATIENT], "plain", "novelty.nii.gz")
+    assert not Path("novelty_neglogp.nii.gz").exists()
+
+
+def test_people_who_were_too_few_are_measured_when_there_are_enough(
+    there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        fit_scans(HEALTHY[:3], NoveltyModel(epochs=1), "few", template=False)
+    assert "no p-values and no clusters, as the model is of 3 people: 4 or more" in caplog.text
+    add_scans([HEALTHY[3]], "few")
+    assert len(NoveltyModel.load("few").null().subjects) == 4
+
+
 def test_few_people_are_no_null(folder: Path, call: Run) -> None:
     run = call("calibrate", folder)
     assert run.status == 2
