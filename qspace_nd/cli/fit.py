@@ -217,17 +217,8 @@ def command(
 _NETWORK = "leaves the network as it is; fit a new model without --add, or leave the option out"
 _OF_NO_USE = dict.fromkeys(
     (
-        *(
-            "features",
-            "latents",
-            "preset",
-            "kl_weight",
-            "tune",
-            "template",
-            "calibrate",
-            "channels",
-        ),
-        *("register_on", "epochs", "validation", "seed"),
+        *("features", "latents", "preset", "kl_weight", "tune", "template", "calibrate"),
+        *("channels", "register_on", "epochs", "validation", "seed"),
     ),
     _NETWORK,
 ) | {

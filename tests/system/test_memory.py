@@ -63,7 +63,8 @@ def value_of(path: Path) -> np.ndarray:
 
 
 def test_fit_and_map_keep_to_their_memory_and_map_finds_the_same(study: Path) -> None:
-    fit = "fit healthy --no-template --no-calibrate --preset paper --epochs 1 --model {0} --memory {1} -q"
+    fit = "fit healthy --no-template --no-calibrate --preset paper --epochs 1 -q"
+    fit += " --model {0} --memory {1}"
     search = "map patient.nii --score input-distance --model 6 -o {0}.nii.gz --memory {1} -q"
     much, little = 6.0, 0.6
     for line in fit, search:
