@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -134,10 +135,10 @@ def test_a_map_that_fails_leaves_nothing(
 ) -> None:
     write = map_one.write_volume
 
-    def fail(path: Path, *arguments: object) -> None:
+    def fail(path: Path, *arguments: Any, **more: Any) -> None:
         if path.name == "new.nii.gz":
             raise WorkError("new.nii.gz could not be written (No space left on device).")
-        write(path, *arguments)
+        write(path, *arguments, **more)
 
     monkeypatch.setattr(map_one, "write_volume", fail)
     before = tree_of(folder)
