@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.metaestimators import available_if
 
 from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.calibration.null import Null
@@ -45,6 +46,10 @@ OUTLIERS = 0.01
 
 class NotFittedModelError(InputError, NotFittedError):  # type: ignore[misc]
     """A model is asked for what only `fit` gives it."""
+
+
+def _is_calibrated(model: NoveltyModel) -> bool:
+    return bool(getattr(model, "nulls_", None))
 
 
 class NoveltyModel(BaseEstimator):  # type: ignore[misc]
@@ -476,10 +481,12 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """The novelty that at most 1 % of healthy voxels reach, by the setting `decision_score`."""
         return self.null().threshold(OUTLIERS)
 
+    @available_if(_is_calibrated)  # type: ignore[untyped-decorator]
     def predict(self, X: ArrayLike) -> Ints:
         """Tell of voxels `X` (n, C) which are as healthy ones, 1, and which are outliers, -1.
 
-        As scikit-learn's detectors do. An outlier's p is below 1 % (`p_values`).
+        As scikit-learn's detectors do, of a model that is calibrated; others have no such method.
+        An outlier's p is below 1 % (`p_values`).
         """
         return np.where(self.p_values(X) < OUTLIERS, -1, 1)
 

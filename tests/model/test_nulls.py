@@ -30,6 +30,10 @@ def test_outliers_are_minus_one_as_in_scikit_learn(model: NoveltyModel) -> None:
     assert ((model.novelty(x) >= model.threshold_) == (p < 0.012)).mean() > 0.98
 
 
+def test_a_model_that_is_not_calibrated_predicts_nothing() -> None:
+    assert not hasattr(NoveltyModel(), "predict")
+
+
 def test_a_score_that_was_not_measured_has_no_p(model: NoveltyModel) -> None:
     with pytest.raises(InputError, match="not calibrated for input-distance; calibrate it first"):
         model.null(Measured("input-distance", 10))

@@ -51,16 +51,17 @@ def test_added_scans_are_in_the_reference_and_all_else_stays(study: Path, call: 
     )
     after = index_of(study)
     assert after["hash"] != before["hash"]
-    changing = {"hash", "reference", "files", "acquisition"}
+    changing = {"hash", "reference", "files", "acquisition", "grids", "nulls"}
     assert {k: v for k, v in after.items() if k not in changing} == {
         k: v for k, v in before.items() if k not in changing
     }
     assert after["acquisition"]["channel_means"] == before["acquisition"]["channel_means"]
     assert after["reference"][:3] == before["reference"]
     now = tree_of(study / MODEL)
-    assert {name: now[name] for name in files if name != "model.json"} == {
-        name: found for name, found in files.items() if name != "model.json"
-    }
+    made_anew = re.compile(r"model\.json|(grids|null)-.*")  # of all scans together
+    kept = {name: found for name, found in files.items() if not made_anew.match(name)}
+    assert {name: now[name] for name in kept} == kept
+    times = {path: time for path, time in times.items() if not made_anew.match(path.name)}
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     assert {name for name in now if name.endswith(".safetensors")} == set(after["files"])
     model = NoveltyModel.load(study / MODEL)
