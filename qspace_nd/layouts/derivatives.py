@@ -25,8 +25,9 @@ MODEL = "qspace-nd-model"
 """Where the BIDS App keeps its model, within the dataset."""
 
 _NAME = "qspace-nd"
-# Maps of diffusion models are a draft of the standard (BEP016), a model is none of its files.
-_IGNORED = ("*_dwimap.*", MODEL)
+# Maps of diffusion models are a draft of the standard (BEP016), whose clusters are no segmentation
+# of tissue with names; a model is none of its files.
+_IGNORED = ("*_dwimap.*", "*_desc-clusters_dseg.*", MODEL)
 _URI = re.compile(r"bids:(?P<name>[A-Za-z0-9-]*):(?P<path>.+)")
 
 

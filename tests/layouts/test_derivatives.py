@@ -35,7 +35,8 @@ def test_a_dataset_is_described_and_linked_to_its_sources(tmp_path: Path) -> Non
     assert facts["GeneratedBy"][0]["Name"] == "qspace-nd"  # type: ignore[index]
     assert facts["DatasetLinks"] == {"mystudy": "../my study"}
     assert facts["SourceDatasets"] == [{"URL": "../my study"}]
-    assert (out / ".bidsignore").read_text().splitlines() == ["*_dwimap.*", "qspace-nd-model"]
+    ignored = (out / ".bidsignore").read_text().splitlines()
+    assert ignored == ["*_dwimap.*", "*_desc-clusters_dseg.*", "qspace-nd-model"]
 
 
 def test_several_sources_are_told_apart(tmp_path: Path) -> None:
