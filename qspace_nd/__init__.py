@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qspace_nd.workflows.evaluate import evaluate_maps
     from qspace_nd.workflows.fit import fit_scans
     from qspace_nd.workflows.map import map_scans
+    from qspace_nd.workflows.report import report_maps
     from qspace_nd.workflows.settings import MapSettings
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate_maps",
     "fit_scans",
     "map_scans",
+    "report_maps",
 ]
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "evaluate_maps": "workflows.evaluate",
     "fit_scans": "workflows.fit",
     "map_scans": "workflows.map",
+    "report_maps": "workflows.report",
 }
 
 

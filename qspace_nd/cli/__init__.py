@@ -23,6 +23,7 @@ COMMANDS = {
     "calibrate": "Find what maps of healthy people look like; fit does it for the default score.",
     "map": "Write novelty maps of patients' scans.",
     "eval": "Compare novelty maps with lesion masks drawn by experts.",
+    "report": "Write a page for each person's maps, to be opened in a browser.",
     "check": "Say what is wrong with scans; compute nothing.",
     "bids": "Fit and map as a BIDS App: DIR OUT group|participant.",
     "scores": "List every novelty score with its equation.",

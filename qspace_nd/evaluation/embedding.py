@@ -1,0 +1,149 @@
+"""Volumes as text inside a page: cropped to the brain, in few bits a voxel, deflated."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from qspace_nd.arrays import Bools, Float32, Float64
+
+_AROUND = 6.0  # mm of the head around the brain that are shown
+_THUMBNAIL = 64  # pixels at most across one, about
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The part of a grid that a page shows: the brain, and a little around it.
+
+    Attributes
+    ----------
+    mask, near : array (x, y, z) bool
+        The brain, and what is at most 6 mm around it: all that is shown of the anatomy, so that
+        no face is. Both are cropped to the latter.
+    box : tuple of 3 slices
+        Where they lie in the grid.
+    affine : array (4, 4)
+        From indices in the box to mm of the world.
+    """
+
+    mask: Bools
+    near: Bools
+    box: tuple[slice, ...]
+    affine: Float64
+
+    @staticmethod
+    def of(mask: Bools, affine: Float64) -> Frame:
+        """The frame of a mask (X, Y, Z), some of which is True."""
+        near = near_of(mask, affine)
+        box = ndimage.find_objects(near.astype(np.uint8))[0]
+        to_world = affine.copy()
+        to_world[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+        return Frame(mask[box], near[box], box, to_world)
+
+    def facts(self) -> dict[str, Any]:
+        """What a page has to know of it.
+
+        `axes` gives for each world axis the array's axis that is closest, and its sense; `affine`
+        goes from voxels that are counted along these to mm, `inverse` back.
+        """
+        orientation = io_orientation(self.affine)
+        axes = [[int(axis), int(orientation[axis, 1])] for axis in _closest(self.affine)]
+        affine = self.affine @ inv_ornt_aff(orientation, self.mask.shape)
+        return {
+            "shape": list(self.mask.shape),
+            "axes": axes,
+            "affine": affine.tolist(),
+            "inverse": np.linalg.inv(affine).tolist(),
+            "voxel": abs(float(np.linalg.det(self.affine[:3, :3]))),  # mm³
+            "mask": bits(self.mask),
+            "near": bits(self.near),
+        }
+
+    def inside(self, volume: NDArray[Any], *, near: bool = False) -> Float64:
+        """The values of a volume (X, Y, Z) in the mask, or in what is near it, in C order."""
+        return np.asarray(volume[self.box][self.near if near else self.mask], np.float64)
+
+
+def near_of(mask: Bools, affine: Float64) -> Bools:
+    """What is in a mask (X, Y, Z), or at most 6 mm, and a voxel at least, from it."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    away = ndimage.distance_transform_edt(~mask, sampling=sizes)
+    return np.asarray(away <= max(_AROUND, sizes.max()), np.bool_)
+
+
+def packed(array: NDArray[Any]) -> str:
+    """An array's bytes as text."""
+    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
+
+
+def bits(mask: Bools) -> str:
+    """A mask as text: its voxels in C order, eight a byte, the first lowest."""
+    return packed(np.packbits(mask, bitorder="little"))
+
+
+def volume(
+    values: Float64,
+    depth: int,
+    span: tuple[float, float],
+    *,
+    near: bool = False,
+    edges: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Values (n,) in a number of bits each: what lies beyond the span becomes its end.
+
+    Parameters
+    ----------
+    values : array (n,)
+        Of the voxels of a frame's mask, or of what is `near` it.
+    depth : 8 or 16
+    span : (low, high)
+    edges : sequence of float
+        Values, farther apart than a step, that none crosses when it is rounded: what is above one
+        stays above it.
+    """
+    low, high = span
+    levels = 2**depth - 1
+    step = (high - low) / levels if high > low else 1.0
+    codes = np.rint((values - low) / step).clip(0, levels).astype(np.int64)
+    for edge in edges:
+        shown = low + step * codes
+        codes += (values > edge) & (shown <= edge)
+        codes -= (values <= edge) & (shown > edge)
+    code = codes.clip(0, levels)
+    planes = [code >> 8, code & 255] if depth == 16 else [code]  # alike bytes beside each other
+    data = packed(np.concatenate(planes).astype(np.uint8))
+    return {"near": near, "bits": depth, "low": low, "step": step, "data": data}
+
+
+def thumbnail(values: Float32, mask: Bools, affine: Float64, most: float) -> dict[str, Any]:
+    """The highest values from top to bottom of a brain, as a small grey picture from above.
+
+    Rows run from front to back, columns from the right to the left. 0 is outside; inside, 1 to 255
+    stand for 0 to `most`.
+    """
+    shown = np.zeros(mask.shape)
+    shown[mask] = 1 + 254 * np.clip(values / most, 0, 1)
+    upright = apply_orientation(shown, io_orientation(affine))
+    plane = upright.max(axis=2).T[::-1, ::-1]
+    inside = np.nonzero(plane)
+    plane = plane[tuple(slice(side.min(), side.max() + 1) for side in inside)]
+    by = -(-max(plane.shape) // _THUMBNAIL)
+    for axis in (0, 1):
+        plane = np.maximum.reduceat(plane, np.arange(0, plane.shape[axis], by), axis=axis)
+    rows, columns = plane.shape
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)[_closest(affine)]
+    data = base64.b64encode(plane.astype(np.uint8).tobytes()).decode()
+    return {"rows": rows, "columns": columns, "aspect": float(sizes[1] / sizes[0]), "data": data}
+
+
+def _closest(affine: Float64) -> NDArray[Any]:
+    """The array's axis that is closest to each world axis."""
+    return np.argsort(io_orientation(affine)[:, 0])

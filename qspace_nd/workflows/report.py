@@ -1,0 +1,112 @@
+"""Reports of novelty maps, from files to pages."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from qspace_nd.evaluation.page import index_of, page_of
+from qspace_nd.layouts.maps import MapRecord
+from qspace_nd.layouts.names import stem
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.progress import Progress, watcher
+from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.system.locking import alone, lock_of
+from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
+from qspace_nd.workflows.jobs import ModelFacts
+from qspace_nd.workflows.reporting import Studied
+
+INDEX = "index.html"
+"""What the page of all people is called."""
+
+_log = logging.getLogger(__name__)
+
+
+def report_maps(
+    maps: Sequence[str | Path],
+    model: str | Path,
+    folder: str | Path,
+    *,
+    labels: Sequence[str | Path] = (),
+    force: bool = False,
+    progress: Progress | bool = False,
+) -> list[Path]:
+    """Write a page for each person whose maps are given, and one of all, to `folder`.
+
+    Of several maps of a scan the page shows one that can be compared with healthy people's, of the
+    default score where there is one.
+
+    Parameters
+    ----------
+    maps : sequence of str or Path
+        Files or folders, of maps by one model.
+    model, folder : str or Path
+        The folder of the model; and where to write to.
+    labels : sequence of str or Path
+        Lesions to outline; see `qspace_nd.layouts.pairing.pair`.
+    force : bool
+        Replace files that exist.
+    progress : Progress or bool
+        True to show bars.
+
+    Returns
+    -------
+    list of Path
+        The page of all, and those of the people.
+
+    Raises
+    ------
+    InputError
+        A map was made by another model, something does not fit together, or an output exists;
+        nothing was written.
+    """
+    folder, facts = Path(folder), ModelFacts.read(Path(model))
+    groups = group_by_patient(find_maps(map(Path, maps)), CATALOGUE)
+    drawn = pair(groups, [*map(Path, labels)], "--labels") if labels else [None] * len(groups)
+    names = _names(groups)
+    files = _files(folder, names)
+    require_writable(files, force=force)
+    studied = Studied(NoveltyModel.load(facts.folder), facts)
+    chosen = [studied.choose(group) for group in groups]
+    pages, rows = [], []
+    with watcher(progress).task("Reporting maps", len(groups)) as task:
+        for name, record, outlined, path in zip(names, chosen, drawn, files[1:], strict=True):
+            person = studied.person(name, record, outlined)
+            pages.append(page_of(person))
+            row = studied.row(person)
+            rows.append({"name": name, "group": "mapped", "page": path.name, **row})
+            task.advance(note=name)
+    healthy = studied.healthy()
+    rows += [] if healthy is None else healthy.rows()
+    pages.insert(0, index_of(rows, None if healthy is None else healthy.forming))
+    with alone(lock_of(files[0]), folder):
+        remove_leftovers(files)
+        with together(force=force):
+            for path, page in zip(files, pages, strict=True):
+                write_text(path, page)
+    _log.info(f"Wrote {files[0]}: open it in a browser")
+    return files
+
+
+def _names(groups: Sequence[Sequence[MapRecord]]) -> list[str]:
+    """What each person is called, by the map's file where two would be called the same."""
+    names = [records[0].patient for records in groups]
+    return [
+        name if names.count(name) == 1 else stem(records[0].path)
+        for name, records in zip(names, groups, strict=True)
+    ]
+
+
+def _files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The page of all and those of the people, whose names may hold anything."""
+    files = [folder / INDEX]
+    for name in names:
+        plain = re.sub(r"[^\w.+-]+", "_", name).strip("._") or "person"
+        path, number = folder / f"{plain}.html", 2
+        while path in files:
+            path, number = folder / f"{plain}_{number}.html", number + 1
+        files.append(path)
+    return files

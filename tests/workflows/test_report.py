@@ -1,0 +1,179 @@
+"""Reports, from maps to pages: each shows what lies beside its map, and no other model's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from qspace_nd.calibration.clusters import HealthyClusters
+from qspace_nd.errors import InputError, LabelError, OutputError
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.workflows.fit import fit_scans
+from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.report import report_maps
+from qspace_nd.workflows.settings import MapSettings
+from tests.conftest import LABELS, MODEL, PATIENT, Run, tiny_cohort, tree_of
+from tests.evaluation.pages import data_in, mask_in, values_in
+
+HEALTHY = [f"healthy/control-0{number}.nii.gz" for number in range(1, 5)]
+SETTINGS = MapSettings(("input-distance", "latent-distance"), explain=True)
+OF_DEFAULT = Path("maps/patient_novelty_latent-distance.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat cohort, a calibrated model of it, maps of the patient and of a control."""
+    folder = tmp_path_factory.mktemp("reported")
+    tiny_cohort(folder, controls=4, layout="flat")
+    with chdir(folder):
+        fit_scans(HEALTHY, NoveltyModel(epochs=1), MODEL, template=False)
+        map_scans([PATIENT, HEALTHY[0]], MODEL, "maps", SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def there(study: Path, tmp_path: Path) -> Iterator[Path]:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    with chdir(copy):
+        yield copy
+
+
+def test_a_report_has_a_page_of_all_and_one_of_each(there: Path) -> None:
+    files = report_maps(["maps"], MODEL, "report")
+    assert [path.name for path in files] == ["index.html", "control-01.html", "patient.html"]
+    assert all(path.is_file() for path in files)
+    rows = data_in(files[0].read_text())["rows"]
+    assert [(row["name"], row["group"], row["page"]) for row in rows] == [
+        ("control-01", "mapped", "control-01.html"),
+        ("patient", "mapped", "patient.html"),
+        *((f"control-0{number}", "healthy", None) for number in range(1, 5)),
+    ]
+    assert "one of the model's healthy people (control-01)" in files[1].read_text().replace(
+        "&#39;", "'"
+    )
+
+
+def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) -> None:
+    _, page = report_maps([OF_DEFAULT], MODEL, "report")
+    data = data_in(page.read_text())
+    logp = nib.load("maps/patient_novelty_latent-distance_neglogp.nii.gz").get_fdata()
+    mask = nib.load("maps/patient_novelty_mask.nii.gz").get_fdata() > 0
+    np.testing.assert_allclose(values_in(data["map"]), logp[mask], atol=np.ptp(logp[mask]) / 65535)
+    assert data["shares"][data["start"]] == 0.01
+    assert list(data["underlays"]) == ["b=0", "FA"]
+    assert list(data["deviations"])[:3] == ["b0", "md", "fa"]
+    b0 = values_in(data["underlays"]["b=0"])
+    assert len(b0) == mask_in(data["near"], data["shape"]).sum() > mask.sum()
+
+
+def test_the_healthy_people_are_those_of_the_model(there: Path) -> None:
+    files = report_maps(["maps"], MODEL, "report")
+    null = NoveltyModel.load(MODEL).null()
+    of_control, of_patient = (data_in(path.read_text()) for path in files[1:])
+    for data, healthy in ((of_patient, null), (of_control, null.without("control-01"))):
+        assert data["healthy"]["names"] == list(healthy.subjects)
+        for number, share in enumerate(data["shares"]):
+            masses = HealthyClusters(healthy, share).masses
+            for told, own in zip(data["healthy"]["masses"], masses.values(), strict=True):
+                np.testing.assert_allclose(told[number][0], own[0], rtol=1e-6)
+        at = data["curve"].index(0.01)
+        shares = [above[at] for above in data["healthy"]["above"]]
+        assert shares == pytest.approx([*healthy.shares_above(0.01).values()], abs=1e-6)
+
+
+def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
+    map_scans([PATIENT], MODEL, "novelty.nii.gz", MapSettings(cluster_share=0.15))
+    index, page = report_maps(["novelty.nii.gz"], MODEL, "report")
+    data = data_in(page.read_text())
+    assert data["shares"][data["start"]] == 0.15
+    row = data_in(index.read_text())["rows"][0]
+    table = Path("novelty_clusters.tsv")
+    clusters = list(csv.DictReader(table.read_text().splitlines(), delimiter="\t"))
+    assert row["clusters"] == len(clusters)
+    assert row["mass"] == pytest.approx(float(clusters[0]["mass"]), rel=1e-5)
+    assert row["healthy"] == int(clusters[0]["healthy_people"])
+
+
+def test_the_same_maps_have_the_same_pages(there: Path) -> None:
+    report_maps(["maps"], MODEL, "one")
+    report_maps(["maps"], MODEL, "other")
+    assert tree_of(Path("one")) == tree_of(Path("other"))
+
+
+def test_labels_are_outlined(there: Path) -> None:
+    _, page = report_maps([OF_DEFAULT], MODEL, "report", labels=[LABELS])
+    data = data_in(page.read_text())
+    drawn = nib.load(LABELS).get_fdata() > 0
+    assert mask_in(data["labels"], data["shape"]).sum() == drawn.sum() > 0
+    with pytest.raises(LabelError, match="1 patient but 2 files for --labels"):
+        report_maps([OF_DEFAULT], MODEL, "other", labels=[LABELS, LABELS])
+
+
+def test_maps_of_another_model_are_refused(there: Path) -> None:
+    fit_scans(HEALTHY, NoveltyModel(epochs=1, seed=1), "another", template=False)
+    with pytest.raises(InputError, match=r"was not made by the model in .*another as it is now"):
+        report_maps(["maps"], "another", "report")
+    assert not Path("report").exists()
+
+
+def test_what_is_there_stays_without_force(there: Path) -> None:
+    Path("report").mkdir()
+    Path("report/patient.html").write_text("mine")
+    with pytest.raises(OutputError, match=r"patient\.html exists already"):
+        report_maps([OF_DEFAULT], MODEL, "report")
+    assert tree_of(Path("report")).keys() == {"patient.html"}
+    report_maps([OF_DEFAULT], MODEL, "report", force=True)
+    assert Path("report/patient.html").read_text() != "mine"
+
+
+def test_a_map_that_is_not_compared_is_shown_with_a_sentence(there: Path) -> None:
+    _, page = report_maps(["maps/patient_novelty_input-distance.nii.gz"], MODEL, "report")
+    text = page.read_text()
+    assert "The model is not calibrated for this map (input-distance)" in text
+    data = data_in(text)
+    assert data["healthy"] is None
+    novelty = nib.load("maps/patient_novelty_input-distance.nii.gz").get_fdata()
+    inside = novelty[novelty > 0]
+    at = data["thresholds"][data["start"]]
+    assert np.mean(inside > at) == pytest.approx(0.01, abs=2 / len(inside))
+
+
+def test_a_page_does_without_a_scan_that_is_gone(there: Path) -> None:
+    PATIENT.unlink()
+    _, page = report_maps([OF_DEFAULT], MODEL, "report")
+    assert "its anatomy is not shown" in page.read_text()
+    assert data_in(page.read_text())["underlays"] == {}
+
+
+def test_a_map_without_its_mask_is_refused(there: Path) -> None:
+    Path("maps/patient_novelty_mask.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"The mask of .* is not beside it"):
+        report_maps([OF_DEFAULT], MODEL, "report")
+
+
+def test_a_name_is_no_path_and_no_script(there: Path) -> None:
+    sidecar = OF_DEFAULT.with_name("patient_novelty_latent-distance.json")
+    facts = json.loads(sidecar.read_text()) | {"Patient": "<script>alert(1)<&script>.. "}
+    sidecar.write_text(json.dumps(facts))
+    _, page = report_maps([OF_DEFAULT], MODEL, "report")
+    assert page == Path("report/script_alert_1_script.html")
+    assert "<script>alert" not in page.read_text()
+
+
+def test_the_command_writes_a_report(there: Path, call: Run) -> None:
+    outcome = call(f"report {OF_DEFAULT} -o report", there)
+    assert outcome.status == 0
+    assert "Wrote report/index.html: open it in a browser" in outcome.stderr
+    assert Path("report/patient.html").is_file()
+    again = call(f"report {OF_DEFAULT} -o report", there)
+    assert again.status == 2
+    assert "exists already" in again.stderr
