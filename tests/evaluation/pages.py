@@ -63,7 +63,7 @@ def person_of(null: Null, mask: np.ndarray, **others: Any) -> Person:
     middle = tuple(length // 2 for length in mask.shape)
     lesion = np.zeros(mask.shape, bool)
     lesion[tuple(slice(at - 2, at + 2) for at in middle)] = True
-    novelty[lesion] += 4
+    novelty[lesion] += 2.5
     logp = np.zeros(mask.shape, np.float32)
     logp[mask] = logp_of(null.p_values(novelty[mask]))
     bright = 100 + 20 * smooth(mask.shape, 7)
