@@ -28,7 +28,7 @@ COMMANDS = {
     "bids": "Fit and map as a BIDS App: DIR OUT group|participant.",
     "scores": "List every novelty score with its equation.",
     "simulate": "Write a cohort of simulated healthy controls and patients.",
-    "demo": "Simulate a small cohort, then fit, map and eval on it.",
+    "demo": "Simulate a small cohort, then fit, map, eval and report on it.",
 }
 
 

@@ -19,7 +19,7 @@ from qspace_nd.progress import Progress
 @chance(COHORT)
 @talking
 def command(folder: Path, force: bool, machine: Any, seed: int, progress: Progress) -> None:
-    """Simulate a small cohort, then fit, map and eval on it, in FOLDER (qspace-nd-demo).
+    """Simulate a small cohort, then fit, map, eval and report on it, in FOLDER (qspace-nd-demo).
 
     Takes about three minutes on two cores.
     """

@@ -106,6 +106,13 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="The map of one scan; a folder for several.",
 )
+@option(
+    "--report",
+    heading=OUTPUT,
+    type=PATH,
+    metavar="DIR",
+    help="Write a page for each scan's map too, as qspace-nd report does.",
+)
 @overwriting
 @machine
 @talking
@@ -120,6 +127,7 @@ def command(
     toward: str | None,
     explain: bool,
     cluster_share: float,
+    report: Path | None,
     options: Any,
     machine: Any,
     force: bool,
@@ -132,11 +140,14 @@ def command(
     _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import PAPER
     from qspace_nd.workflows.map import map_scans
+    from qspace_nd.workflows.report import report_maps, require_new
     from qspace_nd.workflows.settings import MapSettings
 
     scores = scores or (DEFAULT_SCORE if toward is None else DIRECTED_SCORE,)
     chosen = list(PAPER) if "all" in scores else list(dict.fromkeys(scores))
-    map_scans(
+    if report is not None:
+        require_new(report, force=force)
+    mapped = map_scans(
         scans(),
         model,
         output,
@@ -146,3 +157,6 @@ def command(
         force=force,
         progress=progress,
     )
+    if report is not None:
+        maps = [path for files in mapped for path in files.maps.values()]
+        report_maps(maps, model, report, force=force, progress=progress)

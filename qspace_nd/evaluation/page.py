@@ -27,7 +27,7 @@ _COMMON = (1.0, 0.5, 0.2, 0.1)  # shares that curves begin with
 _FIGURES = 7  # that a mass is kept with
 _DEVIATION = 8.0  # standard deviations: more is shown as this
 _DEVIATION_STEP = 0.25
-_RESIDUAL = 0.2  # of b=0, that is drawn white: that good scans are dark
+_RESIDUAL = 0.15  # of b=0, that is drawn white: that good scans are dark
 _WHITE = 99.5  # percentile that is drawn white
 
 

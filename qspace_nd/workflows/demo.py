@@ -21,6 +21,7 @@ from qspace_nd.system.writing import require_writable
 from qspace_nd.workflows.evaluate import evaluate_maps
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.report import INDEX, report_maps
 from qspace_nd.workflows.settings import MapSettings
 
 CONTROLS, PATIENTS = 6, 2
@@ -35,6 +36,7 @@ class Demo:
     model: Path
     maps: list[MapFiles]
     evaluation: Path
+    report: Path
     results: list[Result]
 
     def auc(self, score: str) -> float:
@@ -50,6 +52,7 @@ class Demo:
             f"Model:            {self.model}/",
             *(f"Novelty map:      {files.maps[DEFAULT_SCORE]}" for files in self.maps),
             f"Tables, figures:  {self.evaluation}/",
+            f"Report:           {self.report} (open it in a browser)",
         ]
 
 
@@ -61,7 +64,7 @@ def run_demo(
     force: bool = False,
     progress: Progress | bool = False,
 ) -> Demo:
-    """Simulate a cohort in `folder`, fit, map the patients, evaluate.
+    """Simulate a cohort in `folder`, fit, map the patients, evaluate, report.
 
     Raises
     ------
@@ -71,7 +74,9 @@ def run_demo(
     watching = watcher(progress)
     cohort_folder, model_folder = folder / "cohort", folder / "model"
     maps_folder, evaluation_folder = folder / "maps", folder / "eval"
-    _require_new([cohort_folder, maps_folder], model_folder, evaluation_folder, force=force)
+    index = folder / "report" / INDEX
+    new = [evaluation_folder / "eval.json", index]
+    _require_new([cohort_folder, maps_folder], model_folder, new, force=force)
     cohort = simulate_cohort(
         cohort_folder,
         controls=CONTROLS,
@@ -83,20 +88,19 @@ def run_demo(
     )
     how: dict[str, Any] = {"machine": machine, "force": force, "progress": watching}
     fit_scans(cohort.controls, NoveltyModel(seed=seed), model_folder, template=False, **how)
-    settings = MapSettings((BASELINE_SCORE, DEFAULT_SCORE))
+    settings = MapSettings((BASELINE_SCORE, DEFAULT_SCORE), explain=True)
     maps = map_scans(cohort.patients, model_folder, maps_folder, settings, **how)
-    evaluation = evaluate_maps(
-        [path for files in maps for path in files.maps.values()],
-        cohort.labels,
-        evaluation_folder,
-        force=force,
-        progress=watching,
-    )
-    return Demo(cohort_folder, model_folder, maps, evaluation_folder, evaluation.results)
+    paths = [path for files in maps for path in files.maps.values()]
+    shown: dict[str, Any] = {"force": force, "progress": watching}
+    evaluation = evaluate_maps(paths, cohort.labels, evaluation_folder, **shown)
+    report_maps(paths, model_folder, index.parent, labels=cohort.labels, **shown)
+    return Demo(cohort_folder, model_folder, maps, evaluation_folder, index, evaluation.results)
 
 
-def _require_new(datasets: Iterable[Path], model: Path, evaluation: Path, *, force: bool) -> None:
+def _require_new(
+    datasets: Iterable[Path], model: Path, files: Iterable[Path], *, force: bool
+) -> None:
     """Check, before any work, that no earlier demo is there."""
     described = [dataset / DESCRIPTION for dataset in datasets]
-    require_writable([*described, evaluation / "eval.json"], force=force)
+    require_writable([*described, *files], force=force)
     require_new(model, force=force)

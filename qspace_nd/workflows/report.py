@@ -91,6 +91,17 @@ def report_maps(
     return files
 
 
+def require_new(folder: Path, *, force: bool) -> None:
+    """Check, before any work, that no report is in a folder, and that one can be written there.
+
+    Raises
+    ------
+    OutputError
+        See `qspace_nd.system.writing.require_writable`.
+    """
+    require_writable([folder / INDEX], force=force)
+
+
 def _names(groups: Sequence[Sequence[MapRecord]]) -> list[str]:
     """What each person is called, by the map's file where two would be called the same."""
     names = [records[0].patient for records in groups]

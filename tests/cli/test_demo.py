@@ -28,7 +28,7 @@ def test_the_demo_shows_its_tables_and_where_all_lies(
     def run(folder: Path, **how: object) -> Demo:
         asked.update(how, folder=folder)
         maps = [MapFiles({"latent-distance": Path("m/a.nii.gz")}, Path("m/a_mask.nii.gz"))]
-        return Demo(Path("c"), Path("model"), maps, Path("e"), results)
+        return Demo(Path("c"), Path("model"), maps, Path("e"), Path("r/index.html"), results)
 
     monkeypatch.setattr(demonstration, "run_demo", run)
     monkeypatch.setattr(Demo, "auc", lambda self, score: 0.9)
@@ -37,10 +37,11 @@ def test_the_demo_shows_its_tables_and_where_all_lies(
     assert (asked["folder"], asked["seed"], asked["force"]) == (Path("there"), 3, True)
     assert asked["machine"] == Machine("cpu")
     assert "latent-distance" in outcome.stdout
-    assert outcome.stdout.splitlines()[-5:] == [
+    assert outcome.stdout.splitlines()[-6:] == [
         "Mean AUC: latent-distance 0.900, input-distance (the baseline) 0.900",
         "Scans and labels: c/",
         "Model:            model/",
         "Novelty map:      m/a.nii.gz",
         "Tables, figures:  e/",
+        "Report:           r/index.html (open it in a browser)",
     ]

@@ -50,3 +50,17 @@ def test_the_options_are_settings(
     monkeypatch.setattr(mapping, "map_scans", lambda *places, **_: asked.append(places))
     assert call(f"map patient.nii.gz -o maps {given}", prepared).status == 0
     assert asked == [([Path("patient.nii.gz")], Path("qspace-nd-model"), Path("maps"), settings)]
+
+
+def test_map_reports_too(folder: Path, call: Run) -> None:
+    line = "map patient.nii.gz -o again.nii.gz --report report"
+    outcome = call(line, folder)
+    assert outcome.status == 0, outcome.stderr
+    assert sorted(path.name for path in (folder / "report").iterdir()) == [
+        *("index.html", "patient.html")
+    ]
+    (folder / "again.nii.gz").unlink()
+    outcome = call(line, folder)
+    assert outcome.status == 2
+    assert "report/index.html exists already" in outcome.stderr
+    assert not (folder / "again.nii.gz").exists()  # before any work

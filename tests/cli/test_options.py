@@ -33,6 +33,7 @@ USED = {
     "calibrate": ALL | {"--nthreads", "--device", "--memory"},
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
+    "report": ALL | {"-f"},
     "check": ALL | {"--nthreads"},
     "bids": SHARED,
     "scores": ALL,

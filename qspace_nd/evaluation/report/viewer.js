@@ -280,7 +280,7 @@ function tell() {
   table.tBodies[0].replaceChildren(rows);
   const number = `${clusters.length} cluster${clusters.length === 1 ? "" : "s"} of ${least} voxels or more`;
   byId("found").textContent = number + (HEALTHY ? `, ${beyond.length || "none"} of them larger than all ` +
-    `of ${PEOPLE} healthy people. A healthy person has ${compared(-1).expected.toFixed(1)} of 5 voxels or ` +
+    `of ${PEOPLE} healthy people. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or ` +
     "more in the mean." : ".");
   if (HEALTHY && above >= 0) {
     const theirs = HEALTHY.above.map((one) => one[above]), range = [Math.min(...theirs), Math.max(...theirs)];
@@ -326,7 +326,7 @@ function drawBar() {
 function drawCurves() {
   const card = byId("curves");
   if (!card) return;
-  const [width, height, left, bottom, right] = [760, 340, 64, 44, 26];
+  const width = Math.min(760, card.clientWidth - 30), [height, left, bottom, right] = [340, 64, 44, 26];
   const svg = (name, attributes, text = "") => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const key in attributes) made.setAttribute(key, attributes[key]);
@@ -369,6 +369,7 @@ function layOut() {
   const widths = planes.map((one) => ROOM[ACROSS[one.dataset.world][0]] * COUNTED[ACROSS[one.dataset.world][0]]);
   document.querySelector(".planes").style.gridTemplateColumns = widths.map((one) => `minmax(0,${one}fr)`).join(" ");
   draw();
+  drawCurves();
   mosaic(byId("mask-mosaic"), underlay(Object.keys(DATA.underlays)[0]), held.mask);
   if (DATA.residual) mosaic(byId("residual-mosaic"), underlay("residual"), null);
 }
@@ -450,7 +451,6 @@ async function start() {
   await unpack();
   for (const name of [...Object.keys(DATA.underlays), ...DATA.residual ? ["residual"] : []])
     byId("under").append(element("option", name));
-  if (DATA.residual) byId("residual-white").textContent = (255 * DATA.residual.step).toFixed(2);
   byId("labels-asked").hidden = !DATA.labels;
   byId("threshold").max = DATA.shares.length - 1;
   readAddress();
