@@ -229,7 +229,23 @@ def test_a_click_on_a_cluster_goes_there(page: Any, person: Person) -> None:
     assert place == pytest.approx(expected(person, 0.05)[1][7:], abs=0.1)
     (chosen,) = _all(page, "#clusters tbody tr.chosen")
     assert chosen.get_attribute("data-number") == "1"
-    assert [row.text.split()[0] for row in _all(page, "#deviations tr")] == ["b0", "md", "fa"]
+
+
+def test_deviations_are_those_of_the_voxel_and_the_mean_of_its_cluster(
+    page: Any, person: Person
+) -> None:
+    _all(page, "#clusters tbody tr")[0].click()
+    head, *rows = (row.text for row in _all(page, "#deviations tr"))
+    assert head.split() == ["here", "cluster"]
+    found = find_clusters(person.map[MASK], MASK, FLIPPED, 0.01)
+    inside = np.array(expected(person, 0.01)[0][7:])
+    index = np.rint(np.linalg.solve(FLIPPED[:3, :3], inside - FLIPPED[:3, 3])).astype(int)
+    names = ["b=0", "mean diffusivity", "anisotropy"]
+    for row, name, values in zip(rows, names, person.deviations.values(), strict=True):
+        assert row.startswith(name)
+        here, mean = (float(text.replace("−", "-")) for text in row.split()[-2:])
+        assert here == pytest.approx(values[tuple(index)], abs=0.2)
+        assert mean == pytest.approx(values[found.labels == 1].mean(), abs=0.1)
 
 
 def test_keys_and_the_wheel_move_by_a_voxel(page: Any) -> None:

@@ -15,6 +15,8 @@ const ENDS = ["L", "R", "P", "A", "I", "S"];
 const COLOURS = [[153, 40, 110], [214, 72, 66], [246, 125, 21], [252, 190, 40], [252, 255, 164]];
 const MASK = "#56b4e9", LABEL = "#00c08b", CROSS = "#9bd3f5";
 
+const QUANTITIES = { b0: "b=0", md: "mean diffusivity", fa: "anisotropy" };
+
 const state = { share: DATA.start, least: DATA.least, at: ROOM.map((n) => n >> 1) };
 const held = { underlays: {}, deviations: {} }; // volumes, once unpacked
 let clusters = [], numbers = new Int32Array(SIZE); // of each voxel its cluster that is shown, from 1
@@ -300,15 +302,21 @@ function tellHere() {
     HEALTHY ? `${percent(shareOf(value))} of healthy voxels are as novel` : `novelty ${value.toFixed(2)}`);
   for (const row of document.querySelectorAll("#clusters tbody tr"))
     row.classList.toggle("chosen", +row.dataset.number === numbers[i] - 1);
-  const table = byId("deviations");
-  if (!table) return;
-  table.replaceChildren(...Object.keys(held.deviations).map((name) => {
-    const deviation = held.deviations[name][i], row = element("tr", "");
-    const words = Math.abs(deviation) < 1 ? "as the healthy" : deviation > 0 ? "above" : "below";
-    row.append(element("td", name), element("td", Number.isNaN(deviation) ? "–" :
-      (deviation > 0 ? "+" : "") + deviation.toFixed(1)), element("td", Number.isNaN(deviation) ? "" : words));
-    return row;
-  }));
+  if (byId("deviations")) tellDeviations(i);
+}
+
+function tellDeviations(i) {
+  const told = (value) => Number.isNaN(value) ? "–" : (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(1);
+  const row = (...texts) => {
+    const made = element("tr", "");
+    made.append(...texts.map((text) => element("td", text)));
+    return made;
+  };
+  const cluster = numbers[i] ? clusters[numbers[i] - 1].voxels : [];
+  const rows = Object.entries(held.deviations).map(([name, values]) => row(QUANTITIES[name] ||
+    name.replace(/^b(\d+)$/, "mean at b=$1"), told(values[i]),
+    told(cluster.reduce((sum, one) => sum + values[one], 0) / cluster.length)));
+  byId("deviations").replaceChildren(row("", "here", "cluster"), ...rows);
 }
 
 function drawBar() {
