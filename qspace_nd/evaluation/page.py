@@ -97,6 +97,8 @@ class Person:
     residual : array or None
     deviations : mapping of str to array
         In standard deviations of the healthy, which are those of `against`.
+    registration : bytes or None
+        A picture, PNG, of how the scan lies in the healthy people's template.
     labels : array bool or None
     notes : sequence of str
         What else a reader has to know, a sentence each.
@@ -118,6 +120,7 @@ class Person:
     residual: Float32 | None = None
     deviations: Mapping[str, Float32] = field(default_factory=dict)
     against: str = ""
+    registration: bytes | None = None
     labels: Bools | None = None
     notes: Sequence[str] = ()
 
@@ -162,7 +165,10 @@ class Person:
 
 def page_of(person: Person) -> str:
     """The page of a person, as HTML."""
-    return _filled("person.html", "viewer.js", data=person.data(), person=person)
+    drawn = None if person.registration is None else base64.b64encode(person.registration).decode()
+    return _filled(
+        "person.html", "viewer.js", data=person.data(), person=person, registration=drawn
+    )
 
 
 def index_of(rows: Sequence[Mapping[str, Any]], forming: float | None) -> str:
@@ -184,6 +190,7 @@ def _filled(template: str, script: str, **told: Any) -> str:
     style, code = _text("style.css"), _text(script)
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(code)}'; "
+        f"img-src data:; "
         f"base-uri 'none'; form-action 'none'"
     )
     known = {"policy": policy, "style": Markup(style), "script": Markup(code)}

@@ -251,6 +251,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Toward": ("a change", is_name),
     "PlaceNotUsed": ("words", lambda v: isinstance(v, str)),
     "Latents": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
+    "Neighbours": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
+    "Search": ("a name", is_name),
+    "LeftOut": ("a name", is_name),
+    "ClusterFormingShare": ("a share", lambda v: type(v) in (int, float) and 0 < v < 1),
     "SmoothingFWHM": ("a number", lambda v: type(v) in (int, float) and 0 < v < 1e6),
 }
 """What the facts that are made use of may be, in words and as a test."""

@@ -21,6 +21,7 @@ from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.progress import Progress
 from qspace_nd.registration.guard import Guard
 from qspace_nd.registration.images import Images, images_of, shown_of
+from qspace_nd.registration.picture import picture_png
 from qspace_nd.registration.places import Registration, register
 from qspace_nd.registration.template import Template, build_template
 from qspace_nd.scores.catalogue import find_score
@@ -204,6 +205,14 @@ class Placer:
             return Placement(wrong=wrong)
         points = points_of(registration, voxels.mask, voxels.scan.grid)
         return Placement(Located(torch.from_numpy(points), torch.from_numpy(features)))
+
+    def draw(self, voxels: Voxels, protocol: Protocol, title: str) -> bytes:
+        """Draw how a scan lies in the template, as the bytes of a PNG file.
+
+        Its channels are divided by the scan's mean alone.
+        """
+        _, images = look(voxels, protocol)
+        return picture_png(images, self.template, register(images, self.template), title)
 
 
 def points_of(registration: Registration, mask: Bools, grid: Grid) -> Float32:

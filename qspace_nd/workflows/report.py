@@ -72,7 +72,8 @@ def report_maps(
     studied = Studied(NoveltyModel.load(facts.folder), facts)
     chosen = [studied.choose(group) for group in groups]
     pages, rows = [], []
-    with watcher(progress).task("Reporting maps", len(groups)) as task:
+    watching = watcher(progress)
+    with watching.task("Reporting maps", len(groups)) as task:
         for name, record, outlined, path in zip(names, chosen, drawn, files[1:], strict=True):
             person = studied.person(name, record, outlined)
             pages.append(page_of(person))

@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float32
-from qspace_nd.calibration.clusters import LEAST_VOXELS, HealthyClusters, find_clusters, logp_of
-from qspace_nd.calibration.null import Null
+from qspace_nd.calibration.clusters import LEAST_VOXELS
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.embedding import near_of, thumbnail
-from qspace_nd.evaluation.page import SHARES, Healthy, Person, curve_of, logp_at
+from qspace_nd.evaluation.page import SHARES, Person, logp_at
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.imaging.scans import open_scan
+from qspace_nd.imaging.protocol import ScanOptions, read_scan
+from qspace_nd.imaging.scans import Scan, open_scan
 from qspace_nd.imaging.underlay import read_underlays
 from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.maps import MapFiles, MapRecord, read_sidecar
@@ -28,82 +27,16 @@ from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
 from qspace_nd.model.quantities import Quantities
+from qspace_nd.progress import SILENT, Progress
+from qspace_nd.scores.catalogue import find_score
+from qspace_nd.scores.explanation import AT_PLACE
 from qspace_nd.scores.names import DEFAULT_SCORE
+from qspace_nd.workflows.compared import Compared
 from qspace_nd.workflows.jobs import ModelFacts
+from qspace_nd.workflows.placing import Placer
 from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, MapSettings
 
-_MOST = 5.0  # -log10 p that thumbnails draw brightest
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """Healthy people's maps, without one of them perhaps, at all shares that a page offers."""
-
-    null: Null
-    forming: float
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Falling, the one that clusters are formed at among them."""
-        return tuple(sorted({*SHARES, self.forming}, reverse=True))
-
-    @cached_property
-    def clusters(self) -> dict[float, HealthyClusters]:
-        """Their clusters at each share."""
-        return {share: HealthyClusters(self.null, share) for share in self.shares}
-
-    @cached_property
-    def logp(self) -> dict[str, Float32]:
-        """-log10 p of all voxels of each person, by the others."""
-        found: dict[str, list[Float32]] = {subject: [] for subject in self.null.subjects}
-        for one in self.null.maps:
-            p = self.null.p_values_of_others(one.subject, one.novelty)
-            found[one.subject].append(logp_of(p))
-        return {subject: np.concatenate(maps) for subject, maps in found.items()}
-
-    @cached_property
-    def healthy(self) -> Healthy:
-        """What a page tells of them."""
-        thresholds = logp_at(curve_of(self.shares))
-        return Healthy(
-            {
-                subject: [self.clusters[share].masses[subject] for share in self.shares]
-                for subject in self.null.subjects
-            },
-            {
-                subject: [float(np.mean(logp > at)) for at in thresholds]
-                for subject, logp in self.logp.items()
-            },
-        )
-
-    def row(self, logp: Float32, mask: Bools, affine: Any) -> dict[str, Any]:
-        """What the page of all tells of a map that is compared with them."""
-        found = find_clusters(logp, mask, affine, self.forming)
-        clusters = self.clusters[self.forming].compare(found).clusters
-        return {
-            "above": float(np.mean(logp > -np.log10(self.forming))),
-            "clusters": len(clusters),
-            "beyond": sum(one.healthy == 0 for one in clusters),
-            "mass": clusters[0].mass if clusters else 0.0,
-            "healthy": clusters[0].healthy if clusters else None,
-            "people": len(self.null.subjects),
-            "thumbnail": thumbnail(logp, mask, affine, _MOST),
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The same of each of themselves, by the others: of the first scan of each."""
-        rows = []
-        for subject in self.null.subjects:
-            one = next(one for one in self.null.maps if one.subject == subject)
-            others = Compared(self.null.without(subject), self.forming)
-            if one.mask is None or len(others.null.subjects) < 1:
-                continue
-            logp = logp_of(others.null.p_values(one.novelty))
-            own = others.row(logp, one.mask, one.affine)
-            rows.append({"name": subject, "group": "healthy", "page": None, **own})
-        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,44 +99,73 @@ class Studied:
             self._compared[key] = Compared(null, key[2])
         return self._compared[key]
 
-    def person(self, name: str, record: MapRecord, labels: Path | None) -> Person:
-        """Read all that a person's page shows.
+    def person(
+        self, name: str, record: MapRecord, labels: Path | None, progress: Progress = SILENT
+    ) -> Person:
+        """Read all that a person's page shows; register the scan where the map knows the place.
 
         Raises
         ------
         InputError
             Something is not there or does not fit.
         """
-        facts = read_sidecar(record.path)
-        score = str(facts.get("Score"))
-        novelty, grid = read_volume(record.path)
+        facts, (novelty, grid) = read_sidecar(record.path), read_volume(record.path)
         mask = _mask_of(record, grid)
-        assert record.mask is not None
-        files = MapFiles({score: record.path}, record.mask)
-        compared = self.compared(facts)
-        values, wanting = novelty, ""
-        shares: tuple[float, ...] = SHARES
-        forming = CLUSTER_SHARE
-        if compared is None:
-            thresholds = [float(np.quantile(novelty[mask], 1 - share)) for share in shares]
-            wanting = _wanting(facts, self.facts)
-        else:
-            values = _read(files.with_significance([score]).neglogp[score], grid)
-            shares, forming = compared.shares, compared.forming
-            thresholds = logp_at(shares)
+        files = MapFiles({str(facts.get("Score")): record.path}, record.mask or record.path)
         residual = files.with_residual().residual
         people = {scan.subject for scan in self.facts.acquisition.scans}
+        told = self._deviations(files, grid)
+        scan = _scan(record, grid)
+        placed = bool(find_score(str(facts.get("Score"))).score.rests)
+        placed |= told.get("against") == AT_PLACE
         return Person(
-            *(name, mask, grid.affine, values, shares, thresholds, forming, LEAST_VOXELS, facts),
+            name,
+            mask,
+            grid.affine,
+            **self._meaning(facts, files, novelty, mask, grid),
+            least=LEAST_VOXELS,
+            facts=facts,
             model={"people": len(people), "voxels": f"{self.facts.voxels:,}"},
-            healthy=None if compared is None else compared.healthy,
-            wanting=wanting,
-            underlays=_underlays(record, mask, grid),
+            underlays={} if scan is None else _underlays(scan, mask),
             residual=_read(residual, grid) if residual and residual.is_file() else None,
+            registration=self._registration(scan, name, progress) if placed else None,
             labels=None if labels is None else _labels(labels, grid),
-            notes=_notes(facts, record),
-            **self._deviations(files, grid),
+            notes=_notes(facts, scan),
+            **told,
         )
+
+    def _meaning(
+        self, facts: dict[str, Any], files: MapFiles, novelty: Float32, mask: Bools, grid: Grid
+    ) -> dict[str, Any]:
+        """The map that is shown, its thresholds, and the healthy people or why there are none."""
+        compared = self.compared(facts)
+        if compared is None:
+            if not np.isfinite(novelty[mask]).all():
+                (path,) = files.maps.values()
+                raise ScanError(f"{path} holds NaN or infinity in its mask; map the scan again.")
+            thresholds = [float(np.quantile(novelty[mask], 1 - share)) for share in SHARES]
+            shown = {"map": novelty, "shares": SHARES, "forming": CLUSTER_SHARE}
+            return {**shown, "thresholds": thresholds, "wanting": _wanting(facts)}
+        (path,) = files.with_significance([*files.maps]).neglogp.values()
+        return {
+            "map": _read(path, grid),
+            "shares": compared.shares,
+            "forming": compared.forming,
+            "thresholds": logp_at(compared.shares),
+            "healthy": compared.healthy,
+        }
+
+    def _registration(self, scan: Scan | None, name: str, progress: Progress) -> bytes | None:
+        """A picture of how the scan lies in the template, where there are both."""
+        if scan is None or self.model.template_ is None:
+            return None
+        placer, protocol = Placer.from_arrays(self.model.template_), self.facts.protocol
+        try:
+            voxels = read_scan(scan, protocol, ScanOptions(ignore_nonfinite=True), progress)
+            return placer.draw(voxels, protocol, name)
+        except InputError as error:
+            _log.warning(f"The report of {name} does without a picture of its place: {error}")
+            return None
 
     def row(self, person: Person) -> dict[str, Any]:
         """What the page of all tells of a person."""
@@ -250,20 +212,27 @@ def _labels(path: Path, grid: Grid) -> Bools:
     return read_as_zero_one(path, _read(path, grid), "lesion", LabelError).marked
 
 
-def _underlays(record: MapRecord, mask: Bools, grid: Grid) -> dict[str, Float32]:
-    """What shows the anatomy of the scan that a map was made of; none where it is not at hand."""
+def _scan(record: MapRecord, grid: Grid) -> Scan | None:
+    """The scan that a map was made of, with the map's mask; None where it is not at hand."""
     if record.scan is None:
-        return {}
+        return None
     try:
         scan = open_scan(replace(find_scans([record.scan])[0], mask=record.mask))
-        if scan.grid.same_as(grid):
-            return read_underlays(scan, mask, near_of(mask, grid.affine))
     except InputError as error:
         _log.warning(f"The report of {record.path} does without its scan: {error}")
-    return {}
+        return None
+    return scan if scan.grid.same_as(grid) else None
 
 
-def _wanting(facts: dict[str, Any], model: ModelFacts) -> str:
+def _underlays(scan: Scan, mask: Bools) -> dict[str, Float32]:
+    try:
+        return read_underlays(scan, mask, near_of(mask, scan.grid.affine))
+    except InputError as error:
+        _log.warning(f"The report does without the anatomy of {scan.files.image}: {error}")
+        return {}
+
+
+def _wanting(facts: dict[str, Any]) -> str:
     score = facts.get("Score", "this score")
     if facts.get("PlaceNotUsed"):
         return (
@@ -279,7 +248,7 @@ def _wanting(facts: dict[str, Any], model: ModelFacts) -> str:
     )
 
 
-def _notes(facts: dict[str, Any], record: MapRecord) -> list[str]:
+def _notes(facts: dict[str, Any], scan: Scan | None) -> list[str]:
     notes = []
     if facts.get("LeftOut"):
         notes.append(
@@ -297,6 +266,6 @@ def _notes(facts: dict[str, Any], record: MapRecord) -> list[str]:
         notes.append(
             "The brain mask was computed; look at it (Quality) before you rely on the map."
         )
-    if record.scan is None:
+    if scan is None:
         notes.append("The scan is not where it was, so that its anatomy is not shown.")
     return notes

@@ -20,6 +20,12 @@ FLIPPED = np.array([[-2.0, 0, 0, 40], [0, 0, 2.5, -30], [0, 3, 0, -10], [0, 0, 0
 """An affine whose axes go to the left, up and forwards, in voxels of three sizes."""
 
 
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""A PNG."""
+
+
 def ball(shape: tuple[int, int, int], share: float = 0.42) -> np.ndarray:
     """A round brain in a volume."""
     places = np.indices(shape).reshape(3, -1).T / np.array(shape) - 0.5 + 0.5 / np.array(shape)
@@ -90,6 +96,7 @@ def person_of(null: Null, mask: np.ndarray, **others: Any) -> Person:
         },
         "against": "healthy people at the same place",
         "labels": lesion,
+        "registration": PIXEL,
     }
     return Person(**(settings | others))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
@@ -20,7 +22,7 @@ from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.report import report_maps
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import LABELS, MODEL, PATIENT, Run, tiny_cohort, tree_of
+from tests.conftest import LABELS, MODEL, PATIENT, Run, register_quickly, tiny_cohort, tree_of
 from tests.evaluation.pages import data_in, mask_in, values_in
 
 HEALTHY = [f"healthy/control-0{number}.nii.gz" for number in range(1, 5)]
@@ -177,3 +179,19 @@ def test_the_command_writes_a_report(there: Path, call: Run) -> None:
     again = call(f"report {OF_DEFAULT} -o report", there)
     assert again.status == 2
     assert "exists already" in again.stderr
+
+
+def test_what_knows_the_place_comes_with_a_picture_of_the_registration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_quickly(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    tiny_cohort(tmp_path, controls=2, layout="flat")
+    fit_scans(HEALTHY[:2], NoveltyModel(epochs=1), MODEL, template=True)
+    map_scans([PATIENT], MODEL, "maps", MapSettings(("latent-distance", "placed-distance")))
+    _, plain = report_maps([OF_DEFAULT], MODEL, "plain")
+    assert "data:image/png" not in plain.read_text()
+    placed = OF_DEFAULT.with_name("patient_novelty_placed-distance.nii.gz")
+    _, page = report_maps([placed], MODEL, "report")
+    (picture,) = re.findall(r'src="data:image/png;base64,([^"]*)"', page.read_text())
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
