@@ -3,9 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const HEALTHY = DATA.healthy;
-const PEOPLE = HEALTHY ? HEALTHY.names.length : 0;
-const UNIT = HEALTHY ? "healthy voxels" : "this brain";
+const HEALTHY = DATA.healthy, PEOPLE = HEALTHY ? HEALTHY.names.length : 0;
 const ROOM = [0, 1, 2].map((world) => DATA.shape[DATA.axes[world][0]]); // voxels along x, y, z
 const STORED = [DATA.shape[1] * DATA.shape[2], DATA.shape[2], 1]; // steps in memory, C order
 const SIZE = DATA.shape.reduce((a, b) => a * b);
@@ -14,9 +12,7 @@ const ACROSS = [[1, 2], [0, 2], [0, 1]]; // of the plane across x, y, z: to the 
 const ENDS = ["L", "R", "P", "A", "I", "S"];
 const COLOURS = [[153, 40, 110], [214, 72, 66], [246, 125, 21], [252, 190, 40], [252, 255, 164]];
 const MASK = "#56b4e9", LABEL = "#00c08b", CROSS = "#9bd3f5";
-
 const QUANTITIES = { b0: "b=0", md: "mean diffusivity", fa: "anisotropy" };
-
 const state = { share: DATA.start, least: DATA.least, at: ROOM.map((n) => n >> 1) };
 const held = { underlays: {}, deviations: {} }; // volumes, once unpacked
 let clusters = [], numbers = new Int32Array(SIZE); // of each voxel its cluster that is shown, from 1
@@ -117,6 +113,7 @@ function compared(mass) {
 // --- Drawing
 
 const threshold = () => DATA.thresholds[state.share];
+const rounded = (mm) => mm.toFixed(0).replace("-0", "0");
 const percent = (share) => `${+(100 * share).toPrecision(2)} %`;
 const shareOf = (value) => HEALTHY ? Math.pow(10, -value) : NaN;
 const top = () => HEALTHY ? Math.max(4, threshold() + 1) : DATA.thresholds.at(-1);
@@ -159,8 +156,7 @@ function outline(context, world, slice, inside, style, [x, y, width, height]) {
     context.moveTo(x + a * wide, y + b * high);
     context.lineTo(x + c * wide, y + d * high);
   };
-  context.strokeStyle = style;
-  context.lineWidth = Math.max(1, Math.min(2, 0.3 * wide));
+  [context.strokeStyle, context.lineWidth] = [style, Math.max(1, Math.min(2, 0.3 * wide))];
   context.beginPath();
   for (let row = 0; row <= ROOM[v]; row++)
     for (let column = 0; column <= ROOM[h]; column++) {
@@ -171,18 +167,11 @@ function outline(context, world, slice, inside, style, [x, y, width, height]) {
   context.stroke();
 }
 
-function grey(values, white) {
-  return (i) => {
-    if (Number.isNaN(values[i])) return null;
-    const level = 255 * Math.max(0, values[i]) / white;
-    return [level, level, level, 255];
-  };
-}
-
-function underlay(name) {
+function underlay(name) { // the grey of each voxel
   const told = name === "residual" ? DATA.residual : DATA.underlays[name];
   if (!told) return (i) => held.mask[i] ? [70, 70, 70, 255] : null;
-  return grey(name === "residual" ? held.residual : held.underlays[name], told.low + 255 * told.step);
+  const values = name === "residual" ? held.residual : held.underlays[name];
+  return (i) => Number.isNaN(values[i]) ? null : [...Array(3).fill(values[i] / told.step), 255];
 }
 
 function drawPlane(canvas) {
@@ -202,33 +191,26 @@ function drawPlane(canvas) {
   const wide = canvas.width / ROOM[h], high = canvas.height / ROOM[v];
   const [x, y] = [(ROOM[h] - state.at[h] - 0.5) * wide, (ROOM[v] - state.at[v] - 0.5) * high];
   if (byId("show-cross").checked) cross(context, x, y, scale, wide);
-  letters(context, world, scale);
+  letter(context, world, scale);
 }
 
 function cross(context, x, y, scale, wide) {
   const gap = 4 * scale + wide, { width, height } = context.canvas;
-  context.strokeStyle = CROSS;
-  context.lineWidth = scale;
-  context.beginPath();
-  for (const [a, b, c, d] of [[0, y, x - gap, y], [x + gap, y, width, y], [x, 0, x, y - gap],
-    [x, y + gap, x, height]]) {
-    context.moveTo(a, b);
-    context.lineTo(c, d);
-  }
-  context.stroke();
+  context.fillStyle = CROSS;
+  context.fillRect(0, y, x - gap, scale);
+  context.fillRect(x + gap, y, width, scale);
+  context.fillRect(x, 0, scale, y - gap);
+  context.fillRect(x, y + gap, scale, height);
 }
 
-function letters(context, world, scale) {
+function letter(context, world, scale) {
   const [h, v] = ACROSS[world], { width, height } = context.canvas, edge = 9 * scale;
   context.font = `600 ${12 * scale}px system-ui, sans-serif`;
   [context.fillStyle, context.textAlign, context.textBaseline] = ["#fff", "center", "middle"];
-  context.fillText(ENDS[2 * h + 1], edge, height / 2);
-  context.fillText(ENDS[2 * h], width - edge, height / 2);
-  context.fillText(ENDS[2 * v + 1], width / 2, edge);
-  context.fillText(ENDS[2 * v], width / 2, height - edge);
+  for (const [text, x, y] of [[ENDS[2 * h + 1], edge, height / 2], [ENDS[2 * h], width - edge, height / 2],
+    [ENDS[2 * v + 1], width / 2, edge], [ENDS[2 * v], width / 2, height - edge]]) context.fillText(text, x, y);
   context.textAlign = "left";
-  const place = inWorld(state.at)[world].toFixed(0).replace("-0", "0");
-  context.fillText(`${"xyz"[world]} = ${place} mm`, edge / 2, height - edge);
+  context.fillText(`${"xyz"[world]} = ${rounded(inWorld(state.at)[world])} mm`, edge / 2, height - edge);
 }
 
 function mosaic(canvas, rgba, outlined) {
@@ -264,7 +246,7 @@ const COLUMNS = [
     ["expected in a healthy scan", (one) => one.expected, (value) => value.toFixed(2), "minor"],
     ["p", (one) => one.p, (value) => value.toPrecision(2)]] : [],
   ...[0, 1, 2].map((row) => [`${"xyz"[row]} mm`, (one) => inWorld(counted(storedAt(one.peak)))[row],
-    (value) => value.toFixed(0).replace("-0", "0"), "minor"]),
+    rounded, "minor"]),
   ...DATA.labels ? [["in a label", (one) => one.labelled, percent]] : []];
 
 function tell() {
@@ -291,12 +273,12 @@ function tell() {
       `${percent(range[1])}). ${beyond.length || "No"} cluster${beyond.length > 1 ? "s are" : " is"} larger ` +
       `than all clusters of ${PEOPLE} healthy people.`;
   }
-  byId("threshold-told").textContent = `${percent(DATA.shares[state.share])} of ${UNIT}`;
+  byId("threshold-told").textContent = `${percent(DATA.shares[state.share])} of ${HEALTHY ? "healthy voxels" : "this brain"}`;
   byId("least-told").textContent = `${least} voxels, ${(least * DATA.voxel).toFixed(0)} mm³`;
 }
 
 function tellHere() {
-  const i = indexOf(state.at), place = inWorld(state.at).map((mm) => mm.toFixed(0).replace("-0", "0"));
+  const i = indexOf(state.at), place = inWorld(state.at).map(rounded);
   const value = held.map[i];
   byId("here").textContent = `(${place.join(", ")}) mm: ` + (Number.isNaN(value) ? "outside the mask" :
     HEALTHY ? `${percent(shareOf(value))} of healthy voxels are as novel` : `novelty ${value.toFixed(2)}`);
@@ -319,16 +301,11 @@ function tellDeviations(i) {
   byId("deviations").replaceChildren(row("", "here", "cluster"), ...rows);
 }
 
-function drawBar() {
-  const canvas = byId("bar"), context = canvas.getContext("2d"), none = byId("over").value === "none";
-  for (let n = 0; n < 256; n++) {
-    context.fillStyle = `rgb(${colour(n / 255).map(Math.round)})`;
-    context.fillRect(n, 0, 1, 1);
-  }
+function tellColours() {
   const told = (value) => HEALTHY ? percent(shareOf(value)) : value.toFixed(2);
-  byId("low").textContent = none ? "" : told(lowest());
-  byId("high").textContent = none ? "" : HEALTHY ? `${told(top())} of healthy voxels and rarer` :
-    `novelty ${told(top())} and more`;
+  document.querySelector(".scale").classList.toggle("without", byId("over").value === "none");
+  byId("low").textContent = told(lowest());
+  byId("high").textContent = HEALTHY ? `${told(top())} of healthy voxels and rarer` : `novelty ${told(top())} and more`;
 }
 
 function drawCurves() {
@@ -369,7 +346,7 @@ const planes = [...document.querySelectorAll("canvas[data-world]")];
 
 function draw() {
   planes.forEach(drawPlane);
-  drawBar();
+  tellColours();
   tellHere();
 }
 
