@@ -266,14 +266,15 @@ function tell() {
   byId("found").textContent = number + (HEALTHY ? `, ${beyond.length || "none"} of them larger than all ` +
     `of ${PEOPLE} healthy people. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or ` +
     "more in the mean." : ".");
+  const share = percent(DATA.shares[state.share]);
   if (HEALTHY && above >= 0) {
     const theirs = HEALTHY.above.map((one) => one[above]), range = [Math.min(...theirs), Math.max(...theirs)];
-    byId("verdict").textContent = `${percent(DATA.above[above])} of this brain is rarer than ` +
-      `${percent(DATA.shares[state.share])} of healthy voxels (healthy people: ${percent(range[0])} to ` +
-      `${percent(range[1])}). ${beyond.length || "No"} cluster${beyond.length > 1 ? "s are" : " is"} larger ` +
-      `than all clusters of ${PEOPLE} healthy people.`;
+    byId("verdict").textContent = `${percent(DATA.above[above])} of this brain is as novel as the most novel ` +
+      `${share} of healthy voxels (healthy people: ${percent(range[0])} to ${percent(range[1])}). ` +
+      `${beyond.length || "No"} cluster${beyond.length > 1 ? "s are" : " is"} larger than all clusters of ` +
+      `${PEOPLE} healthy people.`;
   }
-  byId("threshold-told").textContent = `${percent(DATA.shares[state.share])} of ${HEALTHY ? "healthy voxels" : "this brain"}`;
+  byId("threshold-told").textContent = `${share} of ${HEALTHY ? "healthy voxels" : "this brain"}`;
   byId("least-told").textContent = `${least} voxels, ${(least * DATA.voxel).toFixed(0)} mm³`;
 }
 
@@ -305,7 +306,7 @@ function tellColours() {
   const told = (value) => HEALTHY ? percent(shareOf(value)) : value.toFixed(2);
   document.querySelector(".scale").classList.toggle("without", byId("over").value === "none");
   byId("low").textContent = told(lowest());
-  byId("high").textContent = HEALTHY ? `${told(top())} of healthy voxels and rarer` : `novelty ${told(top())} and more`;
+  byId("high").textContent = HEALTHY ? `${told(top())} of healthy voxels are as novel` : `novelty ${told(top())} and more`;
 }
 
 function drawCurves() {
@@ -331,7 +332,7 @@ function drawCurves() {
   drawn.append(...HEALTHY.above.map((above) => line(above, "healthy")), line(DATA.above, "own"),
     svg("line", { class: "threshold", x1: x(at), x2: x(at), y1: 10, y2: height - bottom }),
     svg("text", { x: x(at) + 5, y: 22 }, "threshold"),
-    svg("text", { x: (left + width) / 2, y: height - 6, "text-anchor": "middle" }, "rarer than this share of healthy voxels"),
+    svg("text", { x: (left + width) / 2, y: height - 6, "text-anchor": "middle" }, "as novel as this share of healthy voxels"),
     svg("text", { transform: `translate(13 ${height / 2}) rotate(-90)`, "text-anchor": "middle" }, "share of the brain"));
   const names = [["own", DATA.name], ["healthy", `each of ${PEOPLE} healthy people`]];
   names.forEach(([kind, text], n) => drawn.append(
