@@ -95,7 +95,7 @@ def test_another_score_is_compared_once_it_is_calibrated(there: Path, call: Run)
     assert Path("before_latent-distance_neglogp.nii.gz").exists()
     assert not Path("before_input-distance_neglogp.nii.gz").exists()
     run = call("calibrate --score input-distance", there)
-    assert "input-distance: left-out healthy people have" in run.stderr
+    assert "input-distance: left-out controls have" in run.stderr
     map_scans([PATIENT], MODEL, "after.nii.gz", MapSettings(BOTH))
     assert Path("after_latent-distance_neglogp.nii.gz").exists()
     assert Path("after_input-distance_clusters.tsv").exists()
