@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.errors import InputError, WorkError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
@@ -47,7 +48,7 @@ def healthy_shares(model: NoveltyModel, measured: Measured) -> str:
 
     "1.1 % (0.6 to 1.5) of their voxels above the others' 1 %", for a sentence that names who.
     """
-    shares = model.null(measured).shares_above(SHARE)
+    shares = Comparable(model.null(measured).maps).null.shares_above(SHARE)
     least, most = min(shares.values()), max(shares.values())
     if most > _FAR * SHARE:
         worst = max(shares, key=shares.__getitem__)
