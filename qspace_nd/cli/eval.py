@@ -140,11 +140,12 @@ def show(results: list) -> None:  # type: ignore[type-arg]
         console.width = _PLAIN_WIDTH
     for region in dict.fromkeys(result.region for result in results):
         part = [result for result in results if result.region == region]
-        console.print(render_table(part, width=console.width, plain=not console.is_terminal))
-        console.print()
-    below = (
-        render_overlaps(results),
-        render_recall(results, width=console.width),
-        render_froc(results),
-    )
-    console.print(*below, sep="\n\n")
+        tables = (
+            render_table(part, width=console.width, plain=not console.is_terminal),
+            render_overlaps(part),
+            render_recall(part, width=console.width),
+            render_froc(part),
+        )
+        for table in tables:
+            console.print(table)
+            console.print()

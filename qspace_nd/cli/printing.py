@@ -33,12 +33,12 @@ _FOUND = "Found: lesions with a voxel above the novelty that 1 % of the healthy 
 _PRECISION = "AP: average precision."
 _OVERLAP = "Recall: the share of lesion voxels above. Precision: the share above that is lesion."
 _FALSE = (
-    f"A cluster of {LEAST_VOXELS} voxels or more is a hit if {LEAST_SHARE:.0%} of it lies in "
-    "lesions and their rim of one voxel, else false. Counted on these scans: no healthy person's "
-    "is among them."
+    f"Lesions and clusters of {LEAST_VOXELS} voxels or more. A cluster is a hit if "
+    f"{100 * LEAST_SHARE:g} % of it lies in lesions and their rim of one voxel, else false. "
+    "Counted on these scans: no healthy person's is among them."
 )
-_THRESHOLDS = {BEST: "best Dice", OWN: "1 % of own healthy voxels"} | {
-    name: f"{100 * share:g} % of healthy people's" for name, share in CALIBRATED.items()
+_THRESHOLDS = {BEST: "best Dice", OWN: "1 % of own healthy"} | {
+    name: f"{100 * share:g} % of healthy people" for name, share in CALIBRATED.items()
 }
 """What thresholds are called."""
 
@@ -218,11 +218,11 @@ def render_overlaps(results: Iterable[Result]) -> rich.table.Table:
     """
     summary = table(results)
     named, names = row_names(summary)
-    mean = ", means over the patients" if len(summary.patients) > 1 else ""
+    mean = "; means over the patients" if len(summary.patients) > 1 else ""
     drawn = _empty_table(
         [*named, "Above"],
         ["Recall", "Precision", "Dice"],
-        title=f"Voxels above a threshold{mean}",
+        title=f"Voxels above a threshold, {_place(summary)}{mean}",
         caption=_OVERLAP,
     )
     for row, name in zip(summary.rows, names, strict=True):
@@ -252,7 +252,7 @@ def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.T
     large = f"≥{LEAST_VOXELS}\nvoxels"
 
     def drawn(shown: Sequence[tuple[SizeBin, ...]]) -> rich.table.Table:
-        title = "Lesions found, by their volume in mm³" if shown else "Lesions found"
+        title = f"Lesions found {_place(summary)}" + ", by volume in mm³" * bool(shown)
         headers = [*(_size(of_all[0]) for of_all in shown), large, "All"]
         table = _empty_table(named, headers, title=title, caption=_FOUND)
         for at, (row, name) in enumerate(zip(summary.rows, names, strict=True)):
@@ -278,7 +278,7 @@ def render_froc(results: Iterable[Result]) -> rich.table.Table:
     drawn = _empty_table(
         named,
         list(map(str, FALSE_CLUSTERS)),
-        title=f"Lesions of {LEAST_VOXELS} voxels or more found, by false clusters a scan",
+        title=f"Lesions found {_place(summary)}, by false clusters a scan",
         caption=_FALSE,
     )
     for row, name in zip(summary.rows, names, strict=True):

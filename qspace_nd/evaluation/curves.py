@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from qspace_nd.scores.names import BASELINE_SCORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _FEW = 0.05  # the false positive rates that matter: beyond, healthy voxels outnumber lesions
 _MOST_FALSE = 10  # clusters a scan, in the mean, that a reader would look at
 
+_LEGEND_LINE = 0.16  # inches
+_WIDEST = 60  # letters in a line of the legend
 _CHANCE: Any = {"color": "0.5", "linewidth": 0.8, "linestyle": ":"}
 
 Line = tuple[Float64, Float64]
@@ -45,7 +49,7 @@ def roc_plot(path: Path, results: Iterable[Result]) -> None:
         There is no result.
     """
     groups = by_name(results)
-    with drawing(path, 9.0, 4.8) as figure:
+    with drawing(path, 9.0, 4.3) as figure:
         whole, part = figure.subplots(1, 2)
         for axes in (whole, part):
             _draw_scores(axes, groups, _mean_roc, lambda group: f"{mean_auc(group):.3f}", _roc)
@@ -56,9 +60,8 @@ def roc_plot(path: Path, results: Iterable[Result]) -> None:
                 ylabel="True positive rate (share of lesion voxels)",
             )
         whole.set(xlim=(-0.005, 1.005))
-        part.set(xlim=(0, _FEW), title=f"The same, up to {_FEW:.0%} of the healthy voxels")
-        title = _title(groups, "AUC")
-        whole.legend(title=title, loc="lower right", alignment="left", title_fontsize=8)
+        part.set(xlim=(0, _FEW), title=f"The same, up to {100 * _FEW:g} % of the healthy voxels")
+        _legend(figure, whole, _title(groups, "AUC"))
 
 
 def precision_plot(path: Path, results: Iterable[Result]) -> None:
@@ -70,21 +73,21 @@ def precision_plot(path: Path, results: Iterable[Result]) -> None:
         There is no result.
     """
     groups = by_name(results)
-    with drawing(path, 5.0, 5.0) as figure:
+    with drawing(path, 5.0, 4.6) as figure:
         axes = figure.add_subplot()
         _draw_scores(axes, groups, _mean_precision, _mean_average_precision, _precision)
-        first = next(iter(groups.values()))
-        chance = fmean(one.lesion_voxels / one.voxels for one in first)
-        label = f"chance  {chance:.3f}"
-        axes.axhline(chance, label=label, **_CHANCE)
+        firsts = {group[0].region: group for group in reversed(groups.values())}
+        for region, group in reversed(firsts.items()):
+            chance = fmean(one.lesion_voxels / one.voxels for one in group)
+            where = f", {region}" if len(firsts) > 1 else ""
+            axes.axhline(chance, label=f"chance{where}  {chance:.3f}", **_CHANCE)
         axes.set(
             xlim=(-0.005, 1.005),
             ylim=(-0.005, 1.005),
             xlabel="Recall (share of lesion voxels that are above the threshold)",
             ylabel="Precision (share of voxels above it that are lesion)",
         )
-        title = _title(groups, "average precision")
-        axes.legend(title=title, loc="upper right", alignment="left", title_fontsize=8)
+        _legend(figure, axes, _title(groups, "average precision"))
 
 
 def froc_plot(path: Path, results: Iterable[Result]) -> None:
@@ -96,7 +99,7 @@ def froc_plot(path: Path, results: Iterable[Result]) -> None:
         There is no result.
     """
     groups = by_name(results)
-    with drawing(path, 5.0, 5.0) as figure:
+    with drawing(path, 5.0, 4.6) as figure:
         axes = figure.add_subplot()
         for number in FALSE_CLUSTERS:
             axes.axvline(number, color="0.85", linewidth=0.8, zorder=-200)
@@ -109,12 +112,7 @@ def froc_plot(path: Path, results: Iterable[Result]) -> None:
             ylabel=f"Lesions of {LEAST_VOXELS} voxels or more that are found (share)",
         )
         numbers = ", ".join(map(str, FALSE_CLUSTERS))
-        figure.legend(
-            title=f"Share found at {numbers} false clusters",
-            loc="outside lower center",
-            alignment="left",
-            title_fontsize=8,
-        )
+        _legend(figure, axes, f"Share found at {numbers} false clusters")
 
 
 # --- What all of them share
@@ -157,6 +155,22 @@ def _styles(ranked: Iterable[str], groups: dict[str, list[Result]]) -> dict[str,
         elif colour := next(colours, None):
             styles[name] = {"color": colour}
     return styles
+
+
+def _legend(figure: Figure, axes: Axes, title: str) -> None:
+    """Say below what the lines are; there the figure gets higher by it, and no line is covered."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [fill(label, _WIDEST, break_long_words=False) for label in labels]
+    figure.legend(
+        handles,
+        labels,
+        title=title,
+        loc="outside lower center",
+        alignment="left",
+        title_fontsize=8,
+    )
+    lines = 1 + sum(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * lines)
 
 
 def _title(groups: dict[str, list[Result]], what: str) -> str:

@@ -248,15 +248,14 @@ _DEFINITIONS = {
     BEST: "at dice_threshold",
     OWN: "above threshold_1pct",
     **{
-        name: f"where at most {share:.1%} of healthy people's voxels, as the model is calibrated, "
-        "are as novel"
+        name: f"where at most {100 * share:g} % of healthy people's voxels are as novel"
         for name, share in CALIBRATED.items()
     },
     "large_lesions_found_at_N_false": (
         "large lesions found at the threshold, one for all scans, at which most are found with N "
         f"false clusters a scan in the mean; a cluster of {LEAST_VOXELS} voxels or more is a hit "
-        f"if {LEAST_SHARE:.0%} of it lies in lesions and their rim of one voxel, and finds those "
-        "that it overlaps; else it is false; counted on the patients' own scans"
+        f"if {100 * LEAST_SHARE:g} % of it lies in lesions and their rim of one voxel, and finds "
+        "those that it overlaps; else it is false; counted on the patients' own scans"
     ),
     "froc": "false clusters a scan, and the share of the large lesions found with at most so many",
     "means": "means over patients; of lesions, of recall_by_size and of what is found, sums",

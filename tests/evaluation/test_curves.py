@@ -13,7 +13,7 @@ from tests.evaluation.conftest import case_of, require_picture, results_of
 
 
 def legend_of(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_the_roc_plot_names_each_score_with_its_mean_auc_and_draws_chance(tmp_path, figures):
