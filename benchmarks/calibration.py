@@ -29,17 +29,16 @@ import pandas as pd
 from cohorts import anatomies
 from numpy.typing import NDArray
 from results import table, write_section
-from scipy import ndimage
 
 from qspace_nd import NoveltyModel, fit_scans, map_scans
-from qspace_nd.evaluation.froc import LEAST_CLUSTER, LEAST_SHARE
+from qspace_nd.evaluation.froc import are_hits
+from qspace_nd.imaging.connected import LEAST_VOXELS, connected, with_rim
 from qspace_nd.simulation.cohort import simulate_cohort
 
 HERE = Path(__file__).parent
 SEEDS = {"development": 7001, "final": 9701}
 SHARES = (0.01, 0.001)
 EXPECTED = (1, 2, 5)
-CORNERS = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,11 @@ def read(name: str, lesions: Path | None) -> Newcomer:
         return Newcomer(shares, clusters, np.zeros(len(clusters), bool), 0, 0, 0)
     labels = np.asarray(nib.load(f"maps/{name}_novelty_clusters.nii.gz").dataobj)
     lesion = (nib.load(lesions).get_fdata() > 0.5) & mask
-    each, number = ndimage.label(lesion, CORNERS)
-    large = np.flatnonzero(np.bincount(each.ravel(), minlength=number + 1) >= LEAST_CLUSTER)
-    large = large[large > 0]
-    near = ndimage.binary_dilation(lesion, CORNERS)
-    numbers = np.arange(len(clusters) + 1)
-    inside = np.bincount(labels[near], minlength=len(numbers))
-    hits = inside >= LEAST_SHARE * np.bincount(labels.ravel(), minlength=len(numbers))
-    hits[0] = False
+    each, number = connected(lesion)
+    hits = are_hits(labels, len(clusters), with_rim(lesion))
     beyond = np.append(False, clusters["healthy_people"] == 0)
-    found = [
-        np.isin(np.unique(each[chosen[labels]]), large).sum() for chosen in (hits, hits & beyond)
-    ]
-    return Newcomer(shares, clusters, hits[1:], len(large), int(found[0]), int(found[1]))
+    found = [np.count_nonzero(np.unique(each[some[labels]])) for some in (hits, hits & beyond)]
+    return Newcomer(shares, clusters, hits[1:], number, found[0], found[1])
 
 
 def measure(stage: str, reference: int, left_out: int, patients: int, folder: Path) -> list[str]:
@@ -139,7 +130,7 @@ def lines(healthy: list[Newcomer], ill: list[Newcomer], reference: int) -> list[
         clusters,
         beyond_all,
         f"All clusters of the patients together find {sum(one.found for one in ill)} of the "
-        f"{lesions} lesions of {LEAST_CLUSTER} voxels or more. One newcomer in {reference + 1} has "
+        f"{lesions} lesions of {LEAST_VOXELS} voxels or more. One newcomer in {reference + 1} has "
         f"a cluster larger than all of the reference's by chance.",
     ]
 
