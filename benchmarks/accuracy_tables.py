@@ -15,7 +15,6 @@ from scoring import Scored
 from summary import (
     FIGURES,
     HEALTHY_ABOVE,
-    LEAST_CLUSTER,
     Found,
     Interval,
     Results,
@@ -25,6 +24,7 @@ from summary import (
     lesions_found,
 )
 
+from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.model.tuning import CHOICES, Trial
 
 OURS = "latent-distance"
@@ -378,7 +378,7 @@ SECTIONS = (
     ),
     Section(
         "Where there is no lesion",
-        f"Clusters of at least {LEAST_CLUSTER} voxels above the threshold of left-out controls "
+        f"Clusters of at least {LEAST_VOXELS} voxels above the threshold of left-out controls "
         "that touch no lesion, and the share of a left-out control's voxels above the threshold "
         f"of the other ones ({HEALTHY_ABOVE:.1%} is wanted).",
         (_clusters,),

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from qspace_nd.imaging.connected import connected
 from qspace_nd.simulation.anatomy import smooth_field
 from qspace_nd.simulation.head import FLUID, GREY, WHITE, Subject, rician
 from qspace_nd.simulation.nuisance import NUISANCES
@@ -99,6 +99,6 @@ def contrasts(subject: Subject, seed: int) -> Values:
 
 def _severity(subject: Subject, rng: np.random.Generator) -> Values:
     """How much lesion there is (X, Y, Z): the fraction times the severity of each lesion."""
-    lesions, count = ndimage.label(subject.lesion_fraction > 0, np.ones((3, 3, 3)))
+    lesions, count = connected(subject.lesion_fraction > 0, least=1)
     severities = np.append(0.0, rng.beta(*SEVERITY, size=count)).astype(np.float32)
     return np.asarray(subject.lesion_fraction * severities[lesions], np.float32)

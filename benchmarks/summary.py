@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from cohorts import MAIN_KIND, Design, Scan
 from numpy.typing import NDArray
-from scipy import ndimage
 from scoring import Scored
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from qspace_nd.imaging.connected import connected, with_rim
 from qspace_nd.imaging.smoothing import smooth_inside
 
 HEALTHY_ABOVE = 0.01
@@ -23,14 +23,9 @@ HEALTHY_ABOVE = 0.01
 SIZE_EDGES = (0.0, 100.0, 300.0, 1000.0, 3000.0, np.inf)
 """mm³: the edges of the volumes by which found lesions are counted."""
 
-LEAST_CLUSTER = 5
-"""Voxels that a cluster must have to be counted."""
-
 RESAMPLES = 10_000
 
 FIGURES = ("AUC, brain", "AP, brain", "AUC, white matter", "AP, white matter")
-
-_CORNERS = np.ones((3, 3, 3), dtype=bool)  # 26 neighbours
 
 Array = NDArray[np.floating[Any]]
 
@@ -195,7 +190,7 @@ def false_clusters(
 def _lesions(patient: Scored) -> tuple[Array, Array]:
     """The volume in mm³ and the highest score of each lesion."""
     scan = patient.scan
-    components, count = ndimage.label(scan.volume(scan.labels, False), structure=_CORNERS)
+    components, count = connected(scan.volume(scan.labels, False), least=1)
     member = components[scan.mask][patient.rows]
     peak = np.full(count + 1, -np.inf)
     np.maximum.at(peak, member, patient.scores)
@@ -208,13 +203,10 @@ def _clusters(scored: Scored, limit: float) -> tuple[int, int]:
     scan = scored.scan
     if scored.whole is None:
         raise ValueError(f"There is no whole map of {scored.name}.")
-    clusters, count = ndimage.label(scan.volume(scored.whole > limit, False), structure=_CORNERS)
-    near = ndimage.binary_dilation(scan.volume(scan.labels, False), structure=_CORNERS)
-    large = np.bincount(clusters.ravel(), minlength=count + 1) >= LEAST_CLUSTER
-    large[0] = False
-    every = int(large.sum())
-    large[np.unique(clusters[near])] = False
-    return every, int(large.sum())
+    clusters, count = connected(scan.volume(scored.whole > limit, False))
+    near = with_rim(scan.volume(scan.labels, False))
+    touching = np.count_nonzero(np.unique(clusters[near]))
+    return count, count - touching
 
 
 def _voxel_volume(scan: Scan) -> float:

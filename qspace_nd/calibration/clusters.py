@@ -11,11 +11,7 @@ from scipy import ndimage
 from qspace_nd.arrays import Bools, Float32, Float64, Ints
 from qspace_nd.calibration.null import HealthyMap, Null
 from qspace_nd.errors import ArrayError
-
-LEAST_VOXELS = 5
-"""Voxels that a cluster has at least."""
-
-_CORNERS = np.ones((3, 3, 3), np.bool_)  # 26 neighbours
+from qspace_nd.imaging.connected import connected
 
 
 @dataclass(frozen=True)
@@ -95,13 +91,10 @@ def find_clusters(logp: Float32, mask: Bools, affine: Float64, share: float) -> 
         )
     values, threshold = np.zeros(mask.shape), -np.log10(share)
     values[mask] = logp
-    labels, number = ndimage.label(values > threshold, _CORNERS)
-    voxels = np.bincount(labels.ravel(), minlength=number + 1)
-    large = np.flatnonzero(voxels[1:] >= LEAST_VOXELS) + 1
-    masses = ndimage.sum_labels(values - threshold, labels, large)
-    large = large[np.argsort(-masses, kind="stable")]
+    labels, number = connected(values > threshold)
+    masses = ndimage.sum_labels(values - threshold, labels, np.arange(1, number + 1))
     numbers = np.zeros(number + 1, np.intp)
-    numbers[large] = np.arange(1, len(large) + 1)
+    numbers[np.argsort(-masses, kind="stable") + 1] = np.arange(1, number + 1)
     labels = numbers[labels]
     size = abs(float(np.linalg.det(affine[:3, :3])))  # mm³
     found = []
@@ -146,14 +139,13 @@ class HealthyClusters:
     def masses(self) -> dict[str, list[Float64]]:
         """The masses of each subject's clusters, falling: an array for each scan."""
         found: dict[str, list[Float64]] = {subject: [] for subject in self.null.subjects}
-        for one in self.null.maps:
-            found[one.subject].append(self._masses(one))
+        for one, p in zip(self.null.maps, self.null.p_values_by_others, strict=True):
+            found[one.subject].append(self._masses(one, p))
         return found
 
-    def _masses(self, one: HealthyMap) -> Float64:
+    def _masses(self, one: HealthyMap, p: Float64) -> Float64:
         if one.mask is None or one.affine is None:
             raise ArrayError("Clusters need to know where the voxels of healthy maps lie.")
-        p = self.null.p_values_of_others(one.subject, one.novelty)
         found = find_clusters(logp_of(p), one.mask, one.affine, self.share)
         return np.array([cluster.mass for cluster in found.clusters])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.arrays import Bools, Float32, Float64, Ints
 from qspace_nd.errors import InputError
 
 LEAST_SUBJECTS = 4
@@ -64,7 +65,7 @@ class Null:
 
     def share(self, novelty: Float32) -> Float64:
         """The share of healthy voxels that have as much or more, each person alike: (n,)."""
-        return np.asarray(self._shares[np.searchsorted(self._values, novelty)])
+        return np.asarray(self._shares[_below(self._values, novelty)])
 
     def p_values(self, novelty: Float32) -> Float64:
         """That share where the voxel itself is one of them too, and so never 0: (n,)."""
@@ -79,11 +80,16 @@ class Null:
     def p_values_of_others(self, subject: str, novelty: Float32) -> Float64:
         """The same of the null of all but a subject: (n,)."""
         own = np.sort(self._of(subject))
-        of_own = 1 - np.searchsorted(own, novelty) / len(own)
+        of_own = 1 - _below(own, novelty) / len(own)
         others = len(self.subjects) * self.share(novelty) - of_own
         others = np.maximum(others, 0) / (len(self.subjects) - 1)  # rounding may leave less
         voxels = len(self._values) - len(own)
         return np.asarray((voxels * others + 1) / (voxels + 1))
+
+    @cached_property
+    def p_values_by_others(self) -> tuple[Float64, ...]:
+        """Of each map, the p of its voxels by the null of all other people: (n,)."""
+        return tuple(self.p_values_of_others(one.subject, one.novelty) for one in self.maps)
 
     def shares_above(self, share: float) -> dict[str, float]:
         """Of each subject, the share of the voxels whose p by the others is below `share`.
@@ -98,6 +104,17 @@ class Null:
 
     def _of(self, subject: str) -> Float32:
         return np.concatenate([one.novelty for one in self.maps if one.subject == subject])
+
+
+def _below(values: Float32, novelty: Float32) -> Ints:
+    """How many of sorted `values` lie below each novelty (n,).
+
+    Sorted ones are looked up in order, which the processor's caches like.
+    """
+    order = np.argsort(novelty)
+    found = np.empty(len(novelty), np.intp)
+    found[order] = np.searchsorted(values, novelty[order])
+    return found
 
 
 def require_enough(subjects: Sequence[str]) -> None:

@@ -69,7 +69,8 @@ class _Eval(Command):
     heading=MAPS,
     type=PATH,
     multiple=True,
-    help="Region, such as white matter, to evaluate beside the whole mask; for each patient.",
+    help="Region, such as white matter, to evaluate beside the whole mask, called as its file; one "
+    "or more for each patient.",
 )
 @option(
     "-o",
@@ -127,13 +128,24 @@ def show(results: list) -> None:  # type: ignore[type-arg]
     """Print the tables of an evaluation to standard output."""
     from rich.console import Console
 
-    from qspace_nd.cli.printing import render_recall, render_table
+    from qspace_nd.cli.printing import (
+        render_froc,
+        render_overlaps,
+        render_recall,
+        render_table,
+    )
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     for region in dict.fromkeys(result.region for result in results):
         part = [result for result in results if result.region == region]
-        console.print(render_table(part, width=console.width, plain=not console.is_terminal))
-        console.print()
-    console.print(render_recall(results))
+        tables = (
+            render_table(part, width=console.width, plain=not console.is_terminal),
+            render_overlaps(part),
+            render_recall(part, width=console.width),
+            render_froc(part),
+        )
+        for table in tables:
+            console.print(table)
+            console.print()

@@ -14,7 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from qspace_nd.evaluation.metrics import Result, SizeBin
+from qspace_nd.evaluation.froc import FALSE_CLUSTERS, LEAST_SHARE, Curve
+from qspace_nd.evaluation.metrics import BEST, BRAIN, CALIBRATED, OWN, Result, SizeBin
 from qspace_nd.evaluation.tables import (
     Cell,
     Row,
@@ -25,10 +26,21 @@ from qspace_nd.evaluation.tables import (
     score_name,
     table,
 )
+from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.scores.names import BASELINE_SCORE
 
 _FOUND = "Found: lesions with a voxel above the novelty that 1 % of the healthy voxels exceed."
 _PRECISION = "AP: average precision."
+_OVERLAP = "Recall: the share of lesion voxels above. Precision: the share above that is lesion."
+_FALSE = (
+    f"Lesions and clusters of {LEAST_VOXELS} voxels or more. A cluster is a hit if "
+    f"{100 * LEAST_SHARE:g} % of it lies in lesions and their rim of one voxel, else false. "
+    "Counted on these scans: no healthy person's is among them."
+)
+_THRESHOLDS = {BEST: "best Dice", OWN: "1 % of own healthy"} | {
+    name: f"{100 * share:g} % of healthy people" for name, share in CALIBRATED.items()
+}
+"""What thresholds are called."""
 
 
 def render_table(
@@ -99,9 +111,9 @@ def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
 
 
 def _widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
-    """The first that fits, or else the last."""
+    """The first that fits, names broken between words if need be, or else the last."""
     for drawn in tables:
-        if _width(drawn) <= width:
+        if _least_width(drawn) <= width:
             break
     return drawn
 
@@ -153,7 +165,7 @@ def _place(summary: Table) -> str:
     region = summary.rows[0].region
     if len(regions) > 1:
         return "by region"
-    return "in the brain" if region == "brain" else f"{region} the region"
+    return "in the brain" if region == BRAIN else f"within {region}"
 
 
 def _closes(row: Row, following: Row | None) -> bool:
@@ -180,15 +192,15 @@ def _empty_table(
         padding=(0, 1, 0, 0),
     )
     for name in names:
-        drawn.add_column(name, overflow="fold", no_wrap=name != "Patient")
+        drawn.add_column(name, overflow="fold")
     for figure in figures:
         drawn.add_column(figure, justify="right", no_wrap=True)
     return drawn
 
 
-def _width(drawn: rich.table.Table) -> int:
+def _least_width(drawn: rich.table.Table) -> int:
     console = Console(width=10_000)
-    return Measurement.get(console, console.options, drawn).maximum
+    return Measurement.get(console, console.options, drawn).minimum
 
 
 def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
@@ -196,8 +208,8 @@ def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
     return [Text(text) for text in texts]
 
 
-def render_recall(results: Iterable[Result]) -> rich.table.Table:
-    """Lay out for a terminal how many lesions of each size were found, over all patients.
+def render_overlaps(results: Iterable[Result]) -> rich.table.Table:
+    """Lay out for a terminal what the voxels above some thresholds have in common with the labels.
 
     Raises
     ------
@@ -206,14 +218,83 @@ def render_recall(results: Iterable[Result]) -> rich.table.Table:
     """
     summary = table(results)
     named, names = row_names(summary)
-    sizes = [_size(one) for one in summary.rows[0].recall_by_size]
+    mean = "; means over the patients" if len(summary.patients) > 1 else ""
     drawn = _empty_table(
-        named, [*sizes, "All"], title="Lesions found, by their volume in mm³", caption=_FOUND
+        [*named, "Above"],
+        ["Recall", "Precision", "Dice"],
+        title=f"Voxels above a threshold, {_place(summary)}{mean}",
+        caption=_OVERLAP,
     )
     for row, name in zip(summary.rows, names, strict=True):
-        found = [f"{one.found}/{one.lesions}" if one.lesions else "–" for one in row.recall_by_size]
-        drawn.add_row(*_plain([*name, *found, f"{row.lesions_found}/{row.lesions}"]))
+        for overlap_name, one in row.overlaps.items():
+            figures = (one.recall, one.precision, one.dice) if one else (None,) * 3
+            drawn.add_row(*_plain([*name, _THRESHOLDS[overlap_name], *map(rounded, figures)]))
+            name = [""] * len(name)
+        drawn.add_section()
     return drawn
+
+
+def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
+    """Lay out for a terminal how many lesions of each size were found, over all patients.
+
+    Sizes that no lesion has are left out; where those that are left do not fit, only large lesions
+    and all are told.
+
+    Raises
+    ------
+    InputError
+        As `table`.
+    """
+    summary = table(results)
+    named, names = row_names(summary)
+    bins = list(zip(*(row.recall_by_size for row in summary.rows), strict=True))
+    sizes = [of_all for of_all in bins if any(one.lesions for one in of_all)]
+    large = f"≥{LEAST_VOXELS}\nvoxels"
+
+    def drawn(shown: Sequence[tuple[SizeBin, ...]]) -> rich.table.Table:
+        title = f"Lesions found {_place(summary)}" + ", by volume in mm³" * bool(shown)
+        headers = [*(_size(of_all[0]) for of_all in shown), large, "All"]
+        table = _empty_table(named, headers, title=title, caption=_FOUND)
+        for at, (row, name) in enumerate(zip(summary.rows, names, strict=True)):
+            counts = [(of_all[at].found, of_all[at].lesions) for of_all in shown]
+            counts += [(row.large_lesions_found, row.large_lesions)]
+            counts += [(row.lesions_found, row.lesions)]
+            table.add_row(*_plain([*name, *(_share(*count) for count in counts)]))
+        return table
+
+    return _widest(map(drawn, (sizes, [])), width)
+
+
+def render_froc(results: Iterable[Result]) -> rich.table.Table:
+    """Lay out for a terminal how many lesions are found at few false clusters a scan.
+
+    Raises
+    ------
+    InputError
+        As `table`.
+    """
+    summary = table(results)
+    named, names = row_names(summary)
+    drawn = _empty_table(
+        named,
+        list(map(str, FALSE_CLUSTERS)),
+        title=f"Lesions found {_place(summary)}, by false clusters a scan",
+        caption=_FALSE,
+    )
+    for row, name in zip(summary.rows, names, strict=True):
+        drawn.add_row(*_plain([*name, *_found_at(row.froc)]))
+    return drawn
+
+
+def _found_at(curve: Curve | None) -> list[str]:
+    if curve is None:
+        return ["–"] * len(FALSE_CLUSTERS)
+    lesions = int(curve.lesions.sum())
+    return [_share(int(curve.hits_at(number).sum()), lesions) for number in FALSE_CLUSTERS]
+
+
+def _share(found: int, lesions: int) -> str:
+    return f"{found}/{lesions}" if lesions else "–"
 
 
 def _size(one: SizeBin) -> str:

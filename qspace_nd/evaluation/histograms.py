@@ -50,7 +50,7 @@ def histograms(path: Path, results: Iterable[Result]) -> None:
         for row in range(rows):
             panels[row * columns].set_ylabel("Density")
         for axes in panels[max(0, len(groups) - columns) : len(groups)]:
-            axes.set_xlabel("Novelty")
+            axes.set_xlabel("Novelty (no unit)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
         figure.supxlabel(

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from qspace_nd.arrays import Bools, Float64, Ints
 from qspace_nd.errors import ArrayError, LabelError, ScanError
+from qspace_nd.evaluation.froc import Curve
+from qspace_nd.imaging.connected import LEAST_VOXELS, connected
 
 HEALTHY_ABOVE = 0.01
 """The share of healthy voxels that may exceed the threshold at which lesions are counted."""
@@ -24,10 +26,19 @@ HEALTHY_ABOVE = 0.01
 SIZE_EDGES = (0.0, 30.0, 100.0, 300.0, 1000.0, math.inf)
 """The edges, in mm³, of the volumes by which found lesions are counted."""
 
+BRAIN = "brain"
+"""What the region of a whole mask is called."""
+
 CURVE_POINTS = 500
 SAMPLE_VALUES = 10_000
 
-_LESION_CONNECTIVITY = np.ones((3, 3, 3), dtype=bool)  # 26 neighbours: corners touch
+BEST, OWN = "best_dice", "1pct"
+CALIBRATED = {"p_0.01": 0.01, "p_0.001": 0.001}
+"""Thresholds that maps are cut at: what they are called in files, and healthy people's share.
+
+At the best Dice; at what 1 % of the scan's own healthy voxels exceed; and, where the map is
+calibrated, at what so many of healthy people's voxels are as novel as.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +57,9 @@ class Case:
         The number of latents of the model; None where it is unknown or there is no model.
     region : str
         What `mask` stands for, so that one map can be evaluated in several regions.
+    neglogp : (X, Y, Z) array or None
+        -log10 of the share of healthy people's voxels that are as novel; None where that is not
+        known.
     """
 
     patient: str
@@ -54,7 +68,8 @@ class Case:
     labels: Bools
     mask: Bools
     latents: int | None = None
-    region: str = "brain"
+    region: str = BRAIN
+    neglogp: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,30 @@ class SizeBin:
     found: int
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """How the voxels above a threshold and the lesion voxels overlap.
+
+    Attributes
+    ----------
+    recall : float
+        The share of the lesion voxels that are above it.
+    precision : float
+        The share of the voxels above it that are lesion; 0 where there are none.
+    dice : float
+        Twice the voxels that are both, by the sum of both.
+    """
+
+    recall: float
+    precision: float
+    dice: float
+
+    @classmethod
+    def of(cls, true: int, false: int, lesion: int) -> Overlap:
+        """By the lesion voxels and the healthy ones above, and all the lesion voxels."""
+        return cls(true / lesion, true / max(true + false, 1), 2 * true / (true + false + lesion))
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """What `evaluate` found in one case.
@@ -103,6 +142,10 @@ class Result:
     lesions, lesions_found : int
         Connected lesions (26 neighbours) with a voxel within the mask, and those found: with at
         least one voxel within the mask whose novelty exceeds `threshold_1pct`.
+    large_lesions, large_lesions_found : int
+        The same, of `LEAST_VOXELS` voxels or more.
+    overlaps : dict of str to Overlap
+        At each threshold, `BEST`, `OWN` and, where the map is calibrated, `CALIBRATED`.
     each_lesion : tuple of Lesion
         Largest first.
     recall_by_size : tuple of SizeBin
@@ -112,6 +155,9 @@ class Result:
     healthy_values, lesion_values : (m,) array
         The novelty of the healthy and of the lesion voxels, sorted; where there are more than
         `SAMPLE_VALUES`, that many of them at evenly spaced ranks.
+    froc : Curve or None
+        The large lesions found in this scan, and its false clusters, at thresholds that are those
+        of all scans' maps of the score; None until the maps of all scans were looked at.
     """
 
     patient: str
@@ -128,12 +174,21 @@ class Result:
     threshold_1pct: float
     lesions: int
     lesions_found: int
+    large_lesions: int
+    large_lesions_found: int
+    overlaps: dict[str, Overlap] = field(repr=False)
     each_lesion: tuple[Lesion, ...] = field(repr=False)
     recall_by_size: tuple[SizeBin, ...] = field(repr=False)
     false_positive_rate: Float64 = field(repr=False)
     true_positive_rate: Float64 = field(repr=False)
     healthy_values: NDArray[np.floating[Any]] = field(repr=False)
     lesion_values: NDArray[np.floating[Any]] = field(repr=False)
+    froc: Curve | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> tuple[str, str, int | None, str]:
+        """What tells it from other results: the patient, the score, its latents and the region."""
+        return self.patient, self.score, self.latents, self.region
 
     @property
     def healthy_voxels(self) -> int:
@@ -171,6 +226,7 @@ def evaluate(case: Case, voxel_volume: float) -> Result:
     lesion_values = np.sort(novelty[lesion])
     threshold = _threshold(healthy_values)
     lesions = _lesions(case, threshold, voxel_volume)
+    large = [one.found for one in lesions if one.voxels >= LEAST_VOXELS]
     curve = _operating_points(novelty, lesion)
     dice_at_best, dice_threshold = curve.best_dice()
     points = _thin_curve(curve)
@@ -189,6 +245,9 @@ def evaluate(case: Case, voxel_volume: float) -> Result:
         threshold_1pct=float(threshold),
         lesions=len(lesions),
         lesions_found=sum(one.found for one in lesions),
+        large_lesions=len(large),
+        large_lesions_found=sum(large),
+        overlaps=_overlaps(case, {BEST: novelty >= dice_threshold, OWN: novelty > threshold}),
         each_lesion=lesions,
         recall_by_size=_by_size(lesions),
         false_positive_rate=curve.false_positive_rate[points],
@@ -199,7 +258,9 @@ def evaluate(case: Case, voxel_volume: float) -> Result:
 
 
 def _require_arrays(case: Case, voxel_volume: float) -> None:
-    shapes = {array.shape for array in (case.novelty, case.labels, case.mask)}
+    arrays = [case.novelty, case.labels, case.mask]
+    arrays += [] if case.neglogp is None else [case.neglogp]
+    shapes = {array.shape for array in arrays}
     if len(shapes) > 1 or case.novelty.ndim != 3:
         raise ArrayError(
             f"The {case.score} map of {case.patient} has shape {case.novelty.shape}, its labels "
@@ -251,6 +312,20 @@ def _threshold(healthy_values: NDArray[np.floating[Any]]) -> np.floating[Any]:
     allowed = math.floor(HEALTHY_ABOVE * healthy_values.size)
     threshold: np.floating[Any] = healthy_values[healthy_values.size - 1 - allowed]
     return threshold
+
+
+def _overlaps(case: Case, above: dict[str, Bools]) -> dict[str, Overlap]:
+    """How what is above each threshold, (n,) each, overlaps with the lesion."""
+    lesion = case.labels[case.mask]
+    if case.neglogp is not None:
+        neglogp = case.neglogp[case.mask]
+        above |= {name: neglogp > -math.log10(share) for name, share in CALIBRATED.items()}
+    return {
+        name: Overlap.of(
+            *(int(np.count_nonzero(one)) for one in (chosen & lesion, chosen & ~lesion, lesion))
+        )
+        for name, chosen in above.items()
+    }
 
 
 class _OperatingPoints(NamedTuple):
@@ -312,7 +387,7 @@ def _lesions(case: Case, threshold: np.floating[Any], voxel_volume: float) -> tu
     from scipy import ndimage
 
     # Connected in the whole label, so that a mask never splits one lesion into several.
-    components, _ = ndimage.label(case.labels, structure=_LESION_CONNECTIVITY)
+    components, _ = connected(case.labels, least=1)
     evaluated = case.labels & case.mask
     member = components[evaluated]  # (m,)
     each = np.unique(member)

@@ -19,10 +19,10 @@ from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.evaluation.embedding import Frame, bits, volume
 
-SHARES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
+SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
 """The shares of healthy voxels that a reader can set the threshold at."""
 
-_COMMON = (1.0, 0.5, 0.2, 0.1)  # shares that curves begin with
+_COMMON = (1.0, 0.5, 0.2)  # shares that curves begin with
 
 _FIGURES = 7  # that a mass is kept with
 _DEVIATION = 8.0  # standard deviations: more is shown as this
@@ -88,7 +88,8 @@ class Person:
     facts : mapping
         The map's sidecar.
     model : mapping
-        What is told of the model: its `people`, `voxels`, `scans`.
+        What is told of the model: its `people`, its `voxels`, and the `smoothing` (mm) of maps
+        before they are compared.
     healthy : Healthy or None
     wanting : str
         Why there is none, in a sentence.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import compress, groupby
 from statistics import fmean
 from typing import Any
 
 from qspace_nd.errors import InputError
-from qspace_nd.evaluation.metrics import Result, SizeBin
+from qspace_nd.evaluation.froc import FALSE_CLUSTERS, LEAST_SHARE, Curve
+from qspace_nd.evaluation.metrics import BEST, CALIBRATED, OWN, Overlap, Result, SizeBin
+from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.scores.names import BASELINE_SCORE
 
 DIGITS = 3
@@ -31,9 +33,11 @@ class Cell:
 class Row:
     """One score of one model: its AUC by patient, and figures over all its patients.
 
-    `mean`, `average_precision` and `best_dice` are means over the patients, None where the row
-    lacks a patient that others have, for it would be compared with means over others;
-    `lesions`, `lesions_found` and `recall_by_size` are sums over the patients that it has.
+    `mean`, `average_precision`, `best_dice` and `overlaps` are means over the patients, None where
+    the row lacks a patient that others have, for it would be compared with means over others;
+    `lesions`, `lesions_found`, the same of large ones and `recall_by_size` are sums over the
+    patients that it has. `overlaps` has no entry where no patient has one; `froc` is of all
+    patients, None where it is not known.
     """
 
     score: str
@@ -45,7 +49,11 @@ class Row:
     best_dice: float | None
     lesions: int
     lesions_found: int
+    large_lesions: int
+    large_lesions_found: int
     recall_by_size: tuple[SizeBin, ...]
+    overlaps: dict[str, Overlap | None]
+    froc: Curve | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def table(results: Iterable[Result]) -> Table:
     results = list(results)
     if not results:
         raise InputError("There is no result to tabulate; evaluate at least one map.")
-    _require_distinct(results)
+    require_distinct(results)
     patients = tuple(dict.fromkeys(one.patient for one in results))
     baseline: dict[tuple[str, int | None], list[float | None]] = {}
     rows = []
@@ -97,22 +105,32 @@ def table(results: Iterable[Result]) -> Table:
                 best_dice=_mean(one.best_dice if one else None for one in listed),
                 lesions=sum(one.lesions for one in group),
                 lesions_found=sum(one.lesions_found for one in group),
+                large_lesions=sum(one.large_lesions for one in group),
+                large_lesions_found=sum(one.large_lesions_found for one in group),
                 recall_by_size=_pooled(one.recall_by_size for one in group),
+                overlaps=_mean_overlaps(listed),
+                froc=joined(group),
             )
         )
     return Table(patients, tuple(rows))
 
 
-def _require_distinct(results: Sequence[Result]) -> None:
+def require_distinct(results: Sequence[Result]) -> None:
+    """Check that no two results are of one patient, score, number of latents and region.
+
+    Raises
+    ------
+    InputError
+        Two are.
+    """
     seen = set()
     for one in results:
-        key = (one.patient, one.score, one.latents, one.region)
-        if key in seen:
+        if one.key in seen:
             raise InputError(
                 f"Two {score_name(one.score, one.latents)} maps are of the same patient, "
                 f"{one.patient}; give one map a score for each patient, or name the patients apart."
             )
-        seen.add(key)
+        seen.add(one.key)
 
 
 def by_score(results: Sequence[Result]) -> list[list[Result]]:
@@ -134,6 +152,24 @@ def _mean(values: Iterable[float | None]) -> float | None:
             return None
         known.append(value)
     return fmean(known)
+
+
+def _mean_overlaps(results: Sequence[Result | None]) -> dict[str, Overlap | None]:
+    """The mean at each threshold that one of the results knows."""
+    means: dict[str, Overlap | None] = {}
+    for name in (BEST, OWN, *CALIBRATED):
+        known = [one.overlaps[name] for one in results if one and name in one.overlaps]
+        if known:
+            figures = [fmean(values) for values in zip(*map(astuple, known), strict=True)]
+            means[name] = Overlap(*figures) if len(known) == len(results) else None
+    return means
+
+
+def joined(group: Sequence[Result]) -> Curve | None:
+    """The curve of the scans of results together; None where one is not known."""
+    curves = [one.froc for one in group]
+    known = [one for one in curves if one is not None]
+    return Curve.joined(known) if len(known) == len(curves) else None
 
 
 def _cell(auc: float | None, baseline: float | None) -> Cell:
@@ -191,7 +227,10 @@ _FIGURES = (
     "threshold_1pct",
     "lesions",
     "lesions_found",
+    "large_lesions",
+    "large_lesions_found",
 )
+_OVERLAP = ("recall", "precision", "dice")
 
 _DEFINITIONS = {
     "auc": "area under the ROC curve of lesion against healthy voxels, ties counting one half",
@@ -200,8 +239,26 @@ _DEFINITIONS = {
     "threshold_1pct": "least novelty of a healthy voxel that at most 1 % of them exceed",
     "lesions": "connected lesions (26 neighbours) with a voxel within the mask",
     "lesions_found": "lesions with a voxel within the mask whose novelty exceeds threshold_1pct",
+    "large_lesions": f"lesions of {LEAST_VOXELS} voxels or more, those outside the mask counted",
+    "large_lesions_found": "large lesions among lesions_found",
     "recall_by_size": "lesions and those found by volume in mm3: minimum <= volume < maximum",
-    "means": "means over patients; of lesions and of recall_by_size, sums",
+    "recall": "share of the lesion voxels that are above a threshold",
+    "precision": "share of the voxels above a threshold that are lesion; 0 where there are none",
+    "dice": "Dice overlap of the voxels above a threshold with the labels",
+    BEST: "at dice_threshold",
+    OWN: "above threshold_1pct",
+    **{
+        name: f"where at most {100 * share:g} % of healthy people's voxels are as novel"
+        for name, share in CALIBRATED.items()
+    },
+    "large_lesions_found_at_N_false": (
+        "large lesions found at the threshold, one for all scans, at which most are found with N "
+        f"false clusters a scan in the mean; a cluster of {LEAST_VOXELS} voxels or more is a hit "
+        f"if {100 * LEAST_SHARE:g} % of it lies in lesions and their rim of one voxel, and finds "
+        "those that it overlaps; else it is false; counted on the patients' own scans"
+    ),
+    "froc": "false clusters a scan, and the share of the large lesions found with at most so many",
+    "means": "means over patients; of lesions, of recall_by_size and of what is found, sums",
 }
 
 
@@ -219,7 +276,11 @@ def to_json(results: Iterable[Result]) -> dict[str, Any]:
         "baseline": BASELINE_SCORE,
         "definitions": _DEFINITIONS,
         "means": [_row_record(row) for row in summary.rows],
-        "results": [_result_record(one) for group in by_score(results) for one in group],
+        "results": [
+            _result_record(one, found)
+            for group in by_score(results)
+            for one, found in zip(group, _found_at(group), strict=True)
+        ],
     }
 
 
@@ -234,18 +295,52 @@ def _row_record(row: Row) -> dict[str, Any]:
         "best_dice": row.best_dice,
         "lesions": row.lesions,
         "lesions_found": row.lesions_found,
+        "large_lesions": row.large_lesions,
+        "large_lesions_found": row.large_lesions_found,
+        **found_at(row.froc),
+        "overlaps": {name: one and asdict(one) for name, one in row.overlaps.items()},
+        "froc": _froc_record(row.froc),
         "recall_by_size": [_size_record(one) for one in row.recall_by_size],
         "at_or_above_baseline": row.mean.bold,
     }
 
 
-def _result_record(one: Result) -> dict[str, Any]:
+def found_at(curve: Curve | None) -> dict[str, int]:
+    """The lesions of all scans found at each number of false clusters, as files call them."""
+    if curve is None:
+        return {}
+    return {_at(number): int(curve.hits_at(number).sum()) for number in FALSE_CLUSTERS}
+
+
+def _found_at(group: Sequence[Result]) -> list[dict[str, int]]:
+    """The same of each result, at the thresholds of all of them."""
+    curve = joined(group)
+    if curve is None:
+        return [{} for _ in group]
+    hits = {_at(number): curve.hits_at(number) for number in FALSE_CLUSTERS}
+    return [{name: int(each[at]) for name, each in hits.items()} for at in range(len(group))]
+
+
+def _at(false: int) -> str:
+    return f"large_lesions_found_at_{false}_false"
+
+
+def _froc_record(curve: Curve | None) -> dict[str, list[float]] | None:
+    if curve is None:
+        return None
+    false, found = curve.steps()
+    return {"false_clusters": false.round(6).tolist(), "found": found.round(6).tolist()}
+
+
+def _result_record(one: Result, found: dict[str, int]) -> dict[str, Any]:
     return {
         "patient": one.patient,
         "score": one.score,
         "latents": one.latents,
         "region": one.region,
         **{name: getattr(one, name) for name in _FIGURES},
+        **found,
+        "overlaps": {name: asdict(overlap) for name, overlap in one.overlaps.items()},
         "recall_by_size": [_size_record(size) for size in one.recall_by_size],
         "each_lesion": [asdict(lesion) for lesion in one.each_lesion],
         "roc": {
@@ -268,12 +363,26 @@ def to_tsv(results: Iterable[Result]) -> str:
         As `table`.
     """
     results = list(results)
-    _require_distinct(results)
-    columns = ("patient", "score", "latents", "region", *_FIGURES)
+    require_distinct(results)
     lines = [
-        [getattr(one, column) for column in columns] for group in by_score(results) for one in group
+        _line(one, found)
+        for group in by_score(results)
+        for one, found in zip(group, _found_at(group), strict=True)
     ]
-    return _tsv(columns, lines)
+    columns = dict.fromkeys(name for line in lines for name in line)
+    return _tsv([*columns], [[line.get(name) for name in columns] for line in lines])
+
+
+def _line(one: Result, found: dict[str, int]) -> dict[str, object]:
+    """The figures of a result by their columns; what is not known is none."""
+    names = ("patient", "score", "latents", "region", *_FIGURES)
+    overlaps = {
+        f"{figure}_{name}": getattr(overlap, figure)
+        for name, overlap in one.overlaps.items()
+        for figure in _OVERLAP
+        if (name, figure) != (BEST, "dice")  # which is best_dice
+    }
+    return {name: getattr(one, name) for name in names} | found | overlaps
 
 
 def table_tsv(summary: Table) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,7 +99,11 @@ class MapFiles:
     def _beside(self, entities: str, plain: str) -> Path:
         """The path of another image of the scan, by what BIDS calls it and what we do."""
         name, bids, _ = stem(self.mask).rpartition("_desc-brain_mask")
-        own = f"{name}_{entities}_dwimap" if bids else f"{stem(self.mask)[:-5]}_{plain}"
+        own = (
+            f"{name}_{entities}_dwimap"
+            if bids
+            else f"{stem(self.mask).removesuffix('_mask')}_{plain}"
+        )
         return self.mask.with_name(own + ending(self.mask))
 
 
@@ -121,6 +125,8 @@ class MapRecord:
         The scan and the mask that were used, where they still exist.
     latents : int or None
         Of the model.
+    neglogp : Path or None
+        What it means by healthy people's maps, where that lies beside it.
     """
 
     path: Path
@@ -130,6 +136,7 @@ class MapRecord:
     scan: Path | None
     mask: Path | None
     latents: int | None
+    neglogp: Path | None
 
 
 def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -> list[MapFiles]:
@@ -201,8 +208,15 @@ def read_sidecar(image: Path) -> dict[str, Any]:
         raise ScanError(f"{path} is not a JSON sidecar ({error}); map the scan again.") from error
 
 
-def read_record(path: Path) -> MapRecord:
+def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     """Read what is known of a novelty map.
+
+    Parameters
+    ----------
+    path : Path
+    directed : container of str
+        The scores that look for a change: sidecars of others may name one too, for the maps that
+        were made beside them.
 
     Raises
     ------
@@ -216,21 +230,23 @@ def read_record(path: Path) -> MapRecord:
     kept = identity(entities).keys() | ({"space"} & entities.keys())
     named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in kept)
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{ending(path)}")
+    neglogp = _name_neglogp(path)
     return MapRecord(
         path=path,
-        score=_label(path, facts),
+        score=_label(path, facts, directed),
         patient=named or facts.get("Patient") or stem(path),
         source=os.path.realpath(next(filter(None, sources), path)),
         scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
+        neglogp=neglogp if neglogp.is_file() else None,
     )
 
 
-def _label(path: Path, facts: Mapping[str, Any]) -> str:
+def _label(path: Path, facts: Mapping[str, Any], directed: Container[str]) -> str:
     """What tables and figures call a map's score: what it was told goes with its name."""
     words = [facts.get("Score") or stem(path)]
-    if "direction" in (facts.get("Knows") or "") and facts.get("Toward"):
+    if words[0] in directed and facts.get("Toward"):
         words.append(f"toward {facts['Toward']}")
     if facts.get("PlaceNotUsed"):
         words.append("without the place")
@@ -247,13 +263,21 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Score": ("a name", is_name),
     "Patient": ("a name", is_name),
     "Mask": ("the name of a file beside it", is_name),
-    "Knows": ("words", lambda v: isinstance(v, str) and len(v) < 1000),
     "Toward": ("a change", is_name),
     "PlaceNotUsed": ("words", lambda v: isinstance(v, str)),
     "Latents": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
     "Neighbours": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
     "Search": ("a name", is_name),
     "LeftOut": ("a name", is_name),
+    "LevelByHealthy": ("a number", lambda v: type(v) in (int, float)),
+    "HealthyLevels": (
+        "numbers",
+        lambda v: isinstance(v, list) and all(type(one) in (int, float) for one in v),
+    ),
+    "UnlikeModel": (
+        "a list of words",
+        lambda v: isinstance(v, list) and all(isinstance(one, str) for one in v),
+    ),
     "ClusterFormingShare": ("a share", lambda v: type(v) in (int, float) and 0 < v < 1),
     "SmoothingFWHM": ("a number", lambda v: type(v) in (int, float) and 0 < v < 1e6),
 }

@@ -45,6 +45,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
     _check("training.", training, _TRAINING)
+    _check("training.", training, _ASSESSED if "altered_auc" in training else {})
     for number, part in enumerate(index["reference"]):
         _check(f"reference[{number}].", part, _PART)
         _check(f"reference[{number}].", part, _PLACED if "features" in part else _UNPLACED)
@@ -74,6 +75,7 @@ def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
     for number, scan in enumerate(acquisition["scans"]):
         where = f"acquisition.scans[{number}]."
         _check(where, scan, _SCAN)
+        _check(where, scan, {key: _PERSON[key] for key in scan.keys() & _PERSON})
         if scan.get("conditions") is not None:  # models of before do not tell
             _check(f"{where}conditions.", scan["conditions"], _CONDITIONS)
     gradients = acquisition["gradients"]
@@ -238,6 +240,9 @@ _TRAINING: dict[str, _Kind] = {
     "latent_kl": ("a list of numbers", lambda v: _is_list(v, _is_number)),
     "latents_alive": _whole(0),
 }
+_ASSESSED: dict[str, _Kind] = {
+    "altered_auc": _or_null(("a share", lambda v: _is_real(v) and 0 <= v <= 1)),
+}
 _PART: dict[str, _Kind] = {
     "subject": _TEXT,
     "file": ("the name of a part's file", lambda v: _is_match(v, PART)),
@@ -276,6 +281,10 @@ _ACQUISITION: dict[str, _Kind] = {
     ),
     "gradients": _or_null(_OBJECT),
     "scans": ("a list of objects", lambda v: _is_list(v, lambda scan: isinstance(scan, dict), 0)),
+}
+_PERSON: dict[str, _Kind] = {
+    "age": _or_null(("a number of years", lambda v: _is_real(v) and v >= 0)),
+    "sex": _or_null(_one_of("F", "M")),
 }
 _SCAN: dict[str, _Kind] = {
     "name": _TEXT,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qspace_nd.arrays import Bools, Float32
+from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.calibration.clusters import HealthyClusters, find_clusters, logp_of
 from qspace_nd.calibration.null import Null
 from qspace_nd.evaluation.embedding import thumbnail
@@ -19,7 +19,15 @@ _MOST = 5.0  # -log10 p that thumbnails draw brightest
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Healthy people's maps, without one of them perhaps, at all shares that a page offers."""
+    """Healthy people's maps, without one of them perhaps, at all shares that a page offers.
+
+    Attributes
+    ----------
+    null : Null
+        Of their maps as they are compared (`calibration.comparable`).
+    forming : float
+        The share that clusters are formed at.
+    """
 
     null: Null
     forming: float
@@ -35,13 +43,9 @@ class Compared:
         return {share: HealthyClusters(self.null, share) for share in self.shares}
 
     @cached_property
-    def logp(self) -> dict[str, Float32]:
-        """-log10 p of all voxels of each person, by the others."""
-        found: dict[str, list[Float32]] = {subject: [] for subject in self.null.subjects}
-        for one in self.null.maps:
-            p = self.null.p_values_of_others(one.subject, one.novelty)
-            found[one.subject].append(logp_of(p))
-        return {subject: np.concatenate(maps) for subject, maps in found.items()}
+    def logp(self) -> tuple[Float32, ...]:
+        """-log10 p of the voxels of each of their maps, by the others."""
+        return tuple(map(logp_of, self.null.p_values_by_others))
 
     @cached_property
     def healthy(self) -> Healthy:
@@ -53,34 +57,40 @@ class Compared:
                 for subject in self.null.subjects
             },
             {
-                subject: [float(np.mean(logp > at)) for at in thresholds]
-                for subject, logp in self.logp.items()
+                subject: [float(np.mean(self._of(subject) > at)) for at in thresholds]
+                for subject in self.null.subjects
             },
         )
 
-    def row(self, logp: Float32, mask: Bools, affine: Any) -> dict[str, Any]:
-        """What the page of all tells of a map that is compared with them."""
-        found = find_clusters(logp, mask, affine, self.forming)
-        clusters = self.clusters[self.forming].compare(found).clusters
+    def _of(self, subject: str) -> Float32:
+        maps = zip(self.null.maps, self.logp, strict=True)
+        return np.concatenate([logp for one, logp in maps if one.subject == subject])
+
+    def row(
+        self, logp: Float32, mask: Bools, affine: Float64, subject: str | None = None
+    ) -> dict[str, Any]:
+        """What the page of all tells of a map (n,), of one of them perhaps, by all others."""
+        masses = [one.mass for one in find_clusters(logp, mask, affine, self.forming).clusters]
+        theirs = [
+            max((float(scan.max(initial=0.0)) for scan in scans), default=0.0)
+            for other, scans in self.clusters[self.forming].masses.items()
+            if other != subject
+        ]
         return {
             "above": float(np.mean(logp > -np.log10(self.forming))),
-            "clusters": len(clusters),
-            "beyond": sum(one.healthy == 0 for one in clusters),
-            "mass": clusters[0].mass if clusters else 0.0,
-            "healthy": clusters[0].healthy if clusters else None,
-            "people": len(self.null.subjects),
+            "clusters": len(masses),
+            "beyond": sum(mass > max(theirs) for mass in masses),
+            "mass": masses[0] if masses else 0.0,
+            "healthy": sum(other >= masses[0] for other in theirs) if masses else None,
+            "people": len(theirs),
             "thumbnail": thumbnail(logp, mask, affine, _MOST),
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """The same of each of themselves, by the others: of the first scan of each."""
-        rows = []
-        for subject in self.null.subjects:
-            one = next(one for one in self.null.maps if one.subject == subject)
-            others = Compared(self.null.without(subject), self.forming)
-            if one.mask is None or len(others.null.subjects) < 1:
-                continue
-            logp = logp_of(others.null.p_values(one.novelty))
-            own = others.row(logp, one.mask, one.affine)
-            rows.append({"name": subject, "group": "healthy", "page": None, **own})
-        return rows
+        """The same of each of them, of the first scan of each."""
+        first = {}
+        for one, logp in zip(self.null.maps, self.logp, strict=True):
+            if one.subject not in first and one.mask is not None and one.affine is not None:
+                row = self.row(logp, one.mask, one.affine, one.subject)
+                first[one.subject] = {"name": one.subject, "group": "healthy", "page": None, **row}
+        return [*first.values()]

@@ -14,11 +14,12 @@ import numpy as np
 from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
-from qspace_nd.evaluation.curves import roc_plot
+from qspace_nd.evaluation.curves import froc_plot, precision_plot, roc_plot
+from qspace_nd.evaluation.froc import Curve, froc
 from qspace_nd.evaluation.histograms import histograms
-from qspace_nd.evaluation.metrics import Case, Result, evaluate
+from qspace_nd.evaluation.metrics import BRAIN, Case, Result, evaluate
 from qspace_nd.evaluation.slices import slices
-from qspace_nd.evaluation.tables import to_json, to_tsv
+from qspace_nd.evaluation.tables import by_score, require_distinct, to_json, to_tsv
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
@@ -28,7 +29,7 @@ from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
-from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair, pair_regions
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.scores.catalogue import CATALOGUE
@@ -36,6 +37,14 @@ from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.hashing import hash_of, hash_of_file
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
+
+FIGURES = {
+    "roc.png": roc_plot,
+    "precision-recall.png": precision_plot,
+    "froc.png": froc_plot,
+    "histograms.png": histograms,
+}
+"""The figures of all results together, and what draws them."""
 
 _STAMP = "inputs"
 """What the hash of all that an evaluation was made of is called in its JSON file."""
@@ -69,7 +78,29 @@ class _Patient:
     maps: list[MapRecord]
     labels: Path
     mask: Path
-    within: Path | None
+    within: dict[str, Path]
+
+
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """What a patient's maps are held against.
+
+    Attributes
+    ----------
+    grid : Grid
+    lesion : array (X, Y, Z) bool
+    regions : dict of str to array (X, Y, Z) bool
+        The voxels to evaluate, the whole mask first.
+    """
+
+    grid: Grid
+    lesion: Bools
+    regions: dict[str, Bools]
+
+    @property
+    def mask(self) -> Bools:
+        """All voxels to evaluate."""
+        return self.regions[BRAIN]
 
 
 @dataclass(frozen=True)
@@ -98,11 +129,12 @@ def evaluate_maps(
     maps, labels : sequence of str or Path
         Files or folders; see `qspace_nd.layouts.pairing.pair`.
     folder : str or Path
-        For eval.json, eval.tsv, roc.png, histograms.png and slices of each patient.
+        For eval.json, eval.tsv, `FIGURES` and slices of each patient.
     masks : sequence of str or Path
         Voxels to evaluate, in place of the masks beside the maps.
     within : sequence of str or Path
-        A region, white matter for example, that is evaluated beside the whole mask.
+        Regions, white matter for example, that are evaluated beside the whole mask; each is called
+        by what its files' names say beside the patient (`qspace_nd.layouts.pairing.pair_regions`).
     force : bool
         Replace files that exist.
     progress : Progress or bool
@@ -116,7 +148,7 @@ def evaluate_maps(
     folder = Path(folder)
     patients = _pair(*(list(map(Path, paths)) for paths in (maps, labels, masks, within)))
     stamp = _stamp(patients)
-    files = [folder / name for name in ("eval.json", "eval.tsv", "roc.png", "histograms.png")]
+    files = [folder / name for name in ("eval.json", "eval.tsv", *FIGURES)]
     files += [folder / f"slices_{patient.name}.png" for patient in patients]
     _require_free(files, stamp, force=force)
     results, shown = _evaluate(patients, watcher(progress))
@@ -141,8 +173,9 @@ def _stamp(patients: Sequence[_Patient]) -> str:
     facts = [__version__.encode()]
     for one in patients:
         facts.append(f"{one.name} {[(each.score, each.latents) for each in one.maps]}".encode())
-        paths = [each.path for each in one.maps]
-        for path in (*paths, one.labels, one.mask, one.within, one.maps[0].scan):
+        facts.append(f"{[*one.within]}".encode())
+        paths = [path for each in one.maps for path in (each.path, each.neglogp)]
+        for path in (*paths, one.labels, one.mask, *one.within.values(), one.maps[0].scan):
             with suppress(OSError):  # that it cannot be read is said when it is
                 facts.append(b"-" if path is None else hash_of_file(path).encode())
     return hash_of([json.dumps([fact.decode() for fact in facts]).encode()])
@@ -163,9 +196,10 @@ def _write(
     facts = {_STAMP: stamp, **to_json(results)}
     write_text(files[0], json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_text(files[1], to_tsv(results))
-    roc_plot(files[2], results)
-    histograms(files[3], results)
-    for path, one in zip(files[4:], shown, strict=True):
+    slices_at = 2 + len(FIGURES)
+    for path, draw in zip(files[2:slices_at], FIGURES.values(), strict=True):
+        draw(path, results)
+    for path, one in zip(files[slices_at:], shown, strict=True):
         slices(path, one.case, one.grid.affine, one.background)
 
 
@@ -179,10 +213,11 @@ def _pair(
     within: Sequence[Path],
 ) -> list[_Patient]:
     """Find the files that each patient's maps are evaluated by."""
-    groups = group_by_patient(find_maps(maps), CATALOGUE)
+    directed = {name for name, entry in CATALOGUE.items() if entry.score.needs_change}
+    groups = group_by_patient(find_maps(maps, directed), CATALOGUE)
     label_paths = pair(groups, labels, "--labels")
     mask_paths = pair(groups, masks, "--mask") if masks else [_own_mask(group) for group in groups]
-    regions = pair(groups, within, "--within") if within else [None] * len(groups)
+    regions = pair_regions(groups, within, BRAIN) if within else [{} for _ in groups]
     found = zip(_distinct_names(groups), groups, label_paths, mask_paths, regions, strict=True)
     return [_Patient(*files) for files in found]
 
@@ -206,7 +241,7 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
     ]
 
 
-# --- One patient
+# --- All patients
 
 
 def _evaluate(
@@ -214,43 +249,91 @@ def _evaluate(
 ) -> tuple[list[Result], list[_Shown]]:
     results: list[Result] = []
     shown: list[_Shown] = []
+    truths: dict[str, _Truth] = {}
     number = sum(len(patient.maps) for patient in patients)
     with progress.task("Evaluating maps", number) as task:
         for patient in patients:
-            cases, grid = _cases(patient)
+            truth = truths[patient.name] = _truth(patient)
+            cases = [_case(record, patient.name, truth) for record in patient.maps]
             for case in cases:
-                results += _results(case, patient, grid)
+                results += _results(case, truth)
                 task.advance(note=patient.name)
-            shown.append(_choose_shown(cases, patient, grid))
-    return results, shown
+            shown.append(_choose_shown(cases, patient, truth))
+    require_distinct(results)
+    return _with_curves(results, patients, truths, progress), shown
 
 
-def _cases(patient: _Patient) -> tuple[list[Case], Grid]:
-    """Read a patient's maps and labels."""
+def _with_curves(
+    results: Sequence[Result],
+    patients: Sequence[_Patient],
+    truths: dict[str, _Truth],
+    progress: Progress,
+) -> list[Result]:
+    """Add the curves of false clusters, for which the maps of a score are looked at together."""
+    paths = {
+        (patient.name, record.score, _latents(record)): record.path
+        for patient in patients
+        for record in patient.maps
+    }
+    curves: dict[object, Curve] = {}
+    with progress.task("Counting false clusters", len(results)) as task:
+        for group in by_score(results):
+            own = [truths[one.patient] for one in group]
+            curve = froc(
+                [read_volume(paths[one.key[:3]])[0] for one in group],
+                [truth.lesion for truth in own],
+                [truth.regions[one.region] for truth, one in zip(own, group, strict=True)],
+            )
+            for at, one in enumerate(group):
+                curves[one.key] = curve.of(np.array([at]))
+            task.advance(len(group), note=group[0].score)
+    return [replace(one, froc=curves[one.key]) for one in results]
+
+
+# --- One patient
+
+
+def _truth(patient: _Patient) -> _Truth:
+    """Read what a patient's maps are held against."""
     _, grid = read_volume(patient.maps[0].path)
     mask = _read_mask(patient.mask, grid)
     lesion = _read_labels(patient.labels, grid, mask)
-    cases = [_case(record, patient.name, grid, lesion, mask) for record in patient.maps]
     outside = int((lesion & ~mask).sum())
     if outside:
         _log.warning(
             f"{patient.labels} marks {outside} lesion voxels outside the mask {patient.mask}; "
             f"they are not evaluated."
         )
-    return cases, grid
+    regions = {name: mask & _read_mask(path, grid) for name, path in patient.within.items()}
+    return _Truth(grid, lesion, {BRAIN: mask} | regions)
 
 
-def _case(record: MapRecord, patient: str, grid: Grid, lesion: Bools, mask: Bools) -> Case:
-    novelty, found = read_volume(record.path)
-    require_same_grid(record.path, found, grid)
-    nonfinite = int((~np.isfinite(novelty[mask])).sum())
+def _case(record: MapRecord, patient: str, truth: _Truth) -> Case:
+    return Case(
+        patient,
+        record.score,
+        _read_map(record.path, truth),
+        truth.lesion,
+        truth.mask,
+        latents=_latents(record),
+        neglogp=None if record.neglogp is None else _read_map(record.neglogp, truth),
+    )
+
+
+def _read_map(path: Path, truth: _Truth) -> Float32:
+    values, found = read_volume(path)
+    require_same_grid(path, found, truth.grid)
+    nonfinite = int((~np.isfinite(values[truth.mask])).sum())
     if nonfinite:
         raise ScanError(
-            f"{record.path} holds NaN or infinity in {nonfinite} voxels of its mask; map the scan "
-            f"again, or name a mask without them with --mask."
+            f"{path} holds NaN or infinity in {nonfinite} voxels of its mask; map the scan again, "
+            f"or name a mask without them with --mask."
         )
-    latents = None if record.score == BASELINE_SCORE else record.latents  # it uses none
-    return Case(patient, record.score, novelty, lesion, mask, latents=latents)
+    return values
+
+
+def _latents(record: MapRecord) -> int | None:
+    return None if record.score == BASELINE_SCORE else record.latents  # it uses none
 
 
 def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
@@ -296,22 +379,21 @@ def _read_mask(path: Path, grid: Grid) -> Bools:
     return mask.marked
 
 
-def _results(case: Case, patient: _Patient, grid: Grid) -> Iterator[Result]:
-    """Evaluate a map in its mask, and in the region, where one is named."""
-    voxel_volume = float(abs(np.linalg.det(grid.affine[:3, :3])))  # mm³
-    yield evaluate(case, voxel_volume)
-    if patient.within is not None:
-        region = case.mask & _read_mask(patient.within, grid)
-        yield evaluate(replace(case, mask=region, region="within"), voxel_volume)
+def _results(case: Case, truth: _Truth) -> Iterator[Result]:
+    """Evaluate a map in its mask, and in each region that is named."""
+    voxel_volume = float(abs(np.linalg.det(truth.grid.affine[:3, :3])))  # mm³
+    for region, mask in truth.regions.items():
+        yield evaluate(replace(case, mask=mask, region=region), voxel_volume)
 
 
 # --- Figures
 
 
-def _choose_shown(cases: Sequence[Case], patient: _Patient, grid: Grid) -> _Shown:
+def _choose_shown(cases: Sequence[Case], patient: _Patient, truth: _Truth) -> _Shown:
     """The default score's map, or else the first, over the scan that it was made of."""
     best = next((case for case in cases if case.score == DEFAULT_SCORE), cases[0])
-    return _Shown(best, grid, _background(patient.maps[0].scan, patient.mask, grid))
+    background = _background(patient.maps[0].scan, patient.mask, truth.grid)
+    return _Shown(best, truth.grid, background)
 
 
 def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from qspace_nd.arrays import Bools, Float32
-from qspace_nd.calibration.clusters import LEAST_VOXELS
+from qspace_nd.calibration.comparable import FWHM, Comparable
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.embedding import near_of, thumbnail
 from qspace_nd.evaluation.page import SHARES, Person, logp_at
+from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
@@ -35,6 +36,7 @@ from qspace_nd.workflows.compared import Compared
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.placing import Placer
 from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, MapSettings
+from qspace_nd.workflows.significance import far_level
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class Studied:
         if key not in self._compared:
             null = self.model.null(measured)
             null = null if key[1] is None else null.without(key[1])
-            self._compared[key] = Compared(null, key[2])
+            self._compared[key] = Compared(Comparable(null.maps).null, key[2])
         return self._compared[key]
 
     def person(
@@ -125,7 +127,7 @@ class Studied:
             **self._meaning(facts, files, novelty, mask, grid),
             least=LEAST_VOXELS,
             facts=facts,
-            model={"people": len(people), "voxels": f"{self.facts.voxels:,}"},
+            model={"people": len(people), "voxels": f"{self.facts.voxels:,}", "smoothing": FWHM},
             underlays={} if scan is None else _underlays(scan, mask),
             residual=_read(residual, grid) if residual and residual.is_file() else None,
             registration=self._registration(scan, name, progress) if placed else None,
@@ -178,8 +180,10 @@ class Studied:
 
     def healthy(self) -> Compared | None:
         """All healthy people's maps, by what the first person was compared with them."""
-        for measured, _, forming in self._compared:
-            return Compared(self.model.null(measured), forming)
+        for (measured, left_out, forming), one in self._compared.items():
+            if left_out is None:
+                return one
+            return Compared(Comparable(self.model.null(measured).maps).null, forming)
         return None
 
     def _deviations(self, files: MapFiles, grid: Grid) -> dict[str, Any]:
@@ -260,6 +264,10 @@ def _notes(facts: dict[str, Any], scan: Scan | None) -> list[str]:
             f"The scan was made otherwise than the healthy people's: "
             f"{listed(facts['UnlikeModel'])}. More of its brain may be novel for that alone."
         )
+    level, levels = facts.get("LevelByHealthy"), facts.get("HealthyLevels")
+    if level is not None and levels:
+        far = far_level(facts["Patient"], level, (min(levels), max(levels)))
+        notes += [] if far is None else [far]
     if facts.get("PlaceNotUsed"):
         notes.append(str(facts["PlaceNotUsed"]))
     if facts.get("MaskComputed"):

@@ -105,7 +105,7 @@ def test_the_tables_of_two_regions_have_two_titles(folder: Path, call: Run) -> N
     shutil.copy(folder / "patient_mask.nii.gz", folder / "region.nii.gz")
     done = call("eval --labels lesions.nii.gz --within region.nii.gz", folder)
     assert "(8 latents), in the brain" in done.stdout
-    assert "(8 latents), within the region" in done.stdout
+    assert "(8 latents), within region" in done.stdout
 
 
 def test_letters_that_cannot_be_printed_are_replaced(prepared: Path) -> None:

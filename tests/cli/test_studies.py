@@ -63,6 +63,8 @@ def test_the_three_lines_work_as_they_stand(folder: Path) -> None:
         "eval.json",
         "eval.tsv",
         "roc.png",
+        "precision-recall.png",
+        "froc.png",
         "histograms.png",
         "slices_patient.png",
     }

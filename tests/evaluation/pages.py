@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from qspace_nd.calibration.clusters import LEAST_VOXELS, HealthyClusters, logp_of
+from qspace_nd.calibration.clusters import HealthyClusters, logp_of
 from qspace_nd.calibration.null import HealthyMap, Null
 from qspace_nd.evaluation.embedding import near_of
 from qspace_nd.evaluation.page import SHARES, Healthy, Person, curve_of, logp_at
+from qspace_nd.imaging.connected import LEAST_VOXELS
 
 FLIPPED = np.array([[-2.0, 0, 0, 40], [0, 0, 2.5, -30], [0, 3, 0, -10], [0, 0, 0, 1]])
 """An affine whose axes go to the left, up and forwards, in voxels of three sizes."""
@@ -84,7 +85,7 @@ def person_of(null: Null, mask: np.ndarray, **others: Any) -> Person:
         "forming": 0.01,
         "least": LEAST_VOXELS,
         "facts": facts,
-        "model": {"people": len(null.subjects), "voxels": "1,000"},
+        "model": {"people": len(null.subjects), "voxels": "1,000", "smoothing": 4.0},
         "healthy": healthy_of(null),
         "underlays": {
             "b=0": np.where(near_of(mask, FLIPPED), bright, 0).astype(np.float32),

@@ -213,7 +213,7 @@ def _picture(browser: Any, selector: str) -> str:
 
 def test_the_sliders_change_the_clusters_and_the_address(page: Any, person: Person) -> None:
     before = _picture(page, "canvas[data-world='2']")
-    _slide(page, "threshold", 0)
+    _slide(page, "threshold", 1)
     assert len(_all(page, "#clusters tbody tr")) == len(expected(person, 0.05))
     assert _told(page)["thr"] == "0.05"
     assert _picture(page, "canvas[data-world='2']") != before
@@ -223,7 +223,7 @@ def test_the_sliders_change_the_clusters_and_the_address(page: Any, person: Pers
 
 
 def test_a_click_on_a_cluster_goes_there(page: Any, person: Person) -> None:
-    _slide(page, "threshold", 0)
+    _slide(page, "threshold", 1)
     _all(page, "#clusters tbody tr")[1].click()
     place = [float(mm) for mm in _told(page)["at"].split(",")]
     assert place == pytest.approx(expected(person, 0.05)[1][7:], abs=0.1)

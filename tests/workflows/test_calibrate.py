@@ -8,15 +8,19 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.calibration.null import Null
 from qspace_nd.errors import InputError
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.workflows import verdict
 from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.calibrate import calibrate_model
 from qspace_nd.workflows.fit import fit_scans
@@ -56,8 +60,10 @@ def test_a_map_comes_with_what_its_values_mean(
     novelty = nib.load("novelty.nii.gz").get_fdata()
     logp = nib.load("novelty_neglogp.nii.gz").get_fdata()
     labels = nib.load("novelty_clusters.nii.gz")
-    null = NoveltyModel.load(MODEL).null()
-    expected = -np.log10(null.p_values(novelty[mask].astype(np.float32)))
+    comparable = Comparable(NoveltyModel.load(MODEL).null().maps)
+    null, affine = comparable.null, labels.affine
+    brought, level = comparable.bring(novelty[mask].astype(np.float32), mask, affine)
+    expected = -np.log10(null.p_values(brought))
     np.testing.assert_allclose(logp[mask], expected, rtol=1e-5)
     assert (logp[~mask] == 0).all()
     assert labels.get_data_dtype() == np.int32
@@ -67,6 +73,7 @@ def test_a_map_comes_with_what_its_values_mean(
     facts = json.loads(Path("novelty.json").read_text())
     assert facts["HealthyPeople"] == 4
     assert facts["Clusters"] == len(rows)
+    assert facts["LevelByHealthy"] == pytest.approx(level, abs=1e-3)
     assert facts["ShareAboveHealthy1Percent"] == pytest.approx((logp[mask] > 2).mean(), abs=1e-6)
     assert nib.load("novelty.nii.gz").header["cal_max"] == pytest.approx(null.threshold(0.001))
     assert [record.path for record in find_maps([Path()])] == [Path("novelty.nii.gz")]
@@ -84,6 +91,21 @@ def test_fit_measures_each_healthy_person_by_the_others(there: Path) -> None:
         assert np.count_nonzero(one.mask) == len(novelty)
 
 
+def test_a_scan_of_another_level_is_brought_to_it_and_warned_of(
+    there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.load(PATIENT)
+    random = np.random.default_rng(0)
+    values = np.asarray(image.dataobj)
+    noise = random.normal(scale=2 * values.mean(), size=values.shape)
+    nib.save(nib.Nifti1Image((values + noise).astype(np.float32), image.affine), PATIENT)
+    map_scans([PATIENT], MODEL, "noisy.nii.gz")
+    facts = json.loads(Path("noisy.json").read_text())
+    assert facts["LevelByHealthy"] > 1.5 * facts["HealthyLevels"][1]
+    assert "times the level of healthy people (theirs:" in caplog.text
+    assert facts["ShareAboveHealthy1Percent"] < 0.1
+
+
 def test_a_healthy_person_is_compared_with_the_others_alone(there: Path) -> None:
     map_scans([HEALTHY[0]], MODEL, "novelty.nii.gz")
     facts = json.loads(Path("novelty.json").read_text())
@@ -95,7 +117,7 @@ def test_another_score_is_compared_once_it_is_calibrated(there: Path, call: Run)
     assert Path("before_latent-distance_neglogp.nii.gz").exists()
     assert not Path("before_input-distance_neglogp.nii.gz").exists()
     run = call("calibrate --score input-distance", there)
-    assert "input-distance: left-out healthy people have" in run.stderr
+    assert "input-distance: left-out controls have" in run.stderr
     map_scans([PATIENT], MODEL, "after.nii.gz", MapSettings(BOTH))
     assert Path("after_latent-distance_neglogp.nii.gz").exists()
     assert Path("after_input-distance_clusters.tsv").exists()
@@ -164,3 +186,44 @@ def test_a_template_that_is_wanting_is_told_before_any_work(there: Path) -> None
         calibrate_model(MODEL, MapSettings("placed-distance"))
     with pytest.raises(InputError, match="found exactly; leave the approximate search"):
         calibrate_model(MODEL, MapSettings(search="approximate"))
+
+
+def test_ages_are_kept_and_a_patient_beyond_them_is_warned_of(
+    there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"control-0{number}\t{20 + number}\tF" for number in range(1, 6)]
+    text = "\n".join(["participant_id\tage\tsex", *rows, "patient\t86\tF"]) + "\n"
+    Path("participants.tsv").write_text(text)
+    fit_scans(HEALTHY, NoveltyModel(epochs=1), "aged", template=False, calibrate=False)
+    model = NoveltyModel.load("aged")
+    assert model.acquisition_ is not None
+    assert [scan.age for scan in model.acquisition_.scans] == [21, 22, 23, 24, 25]
+    map_scans([PATIENT], "aged", "old.nii.gz")
+    assert "an age of 86 years (theirs: 21 to 25)" in caplog.text
+    assert json.loads(Path("old.json").read_text())["UnlikeModel"] == [
+        "an age of 86 years (theirs: 21 to 25)"
+    ]
+
+
+def test_whether_shares_go_with_age_and_sex_is_told(
+    there: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = NoveltyModel.load(MODEL)
+    assert model.acquisition_ is not None
+    scans = model.acquisition_.scans
+    ages, sexes = (30.0, 40.0, 50.0, 60.0), "FFMM"
+    aged = [replace(s, age=a, sex=x) for s, a, x in zip(scans, ages, sexes, strict=True)]
+    model.acquisition_ = replace(model.acquisition_, scans=tuple(aged))
+    monkeypatch.setattr(verdict, "_LEAST_AGED", 4)
+    monkeypatch.setattr(verdict, "_LEAST_OF_SEX", 2)
+    for shares, told in (
+        ((1, 2, 3, 4), "goes with age"),
+        ((2, 4, 1, 3), "not seen to go with age"),
+    ):
+        found = {scan.subject: share / 100 for scan, share in zip(scans, shares, strict=True)}
+        monkeypatch.setattr(Null, "shares_above", lambda self, share, found=found: found)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            verdict.report_people(model, model.measured())
+        assert told in caplog.text
+        assert "not seen to go with sex (F " in caplog.text

@@ -38,7 +38,7 @@ def test_a_region_is_evaluated_beside_the_whole_mask() -> None:
     whole, part = evaluation.results
     both = (values_of(region) > 0.5) & (values_of(Path("novelty_mask.nii.gz")) > 0)
     truth, novelty = values_of(LABELS)[both] > 0, values_of(NOVELTY)[both]
-    assert (whole.region, part.region) == ("brain", "within")
+    assert (whole.region, part.region) == ("brain", "white_matter")
     assert part.auc == pytest.approx(roc_auc_score(truth, novelty))
 
 
@@ -70,4 +70,5 @@ def test_a_map_is_evaluated_without_its_scan_and_its_sidecar() -> None:
 def test_each_map_is_a_step() -> None:
     heard = Heard()
     evaluate_maps([NOVELTY], [LABELS], Path("eval"), progress=heard)
-    assert (heard.names, heard.steps, heard.notes) == (["Evaluating maps"], [1], ["patient"])
+    assert heard.names == ["Evaluating maps", "Counting false clusters"]
+    assert (heard.steps, heard.notes) == ([1, 1], ["patient", "latent-distance"])
