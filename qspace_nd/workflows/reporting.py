@@ -266,7 +266,7 @@ def _notes(facts: dict[str, Any], scan: Scan | None) -> list[str]:
         )
     level, levels = facts.get("LevelByHealthy"), facts.get("HealthyLevels")
     if level is not None and levels:
-        far = far_level(facts["Patient"], level, (min(levels), max(levels)))
+        far = far_level(str(facts.get("Patient", "the scan")), level, (min(levels), max(levels)))
         notes += [] if far is None else [far]
     if facts.get("PlaceNotUsed"):
         notes.append(str(facts["PlaceNotUsed"]))

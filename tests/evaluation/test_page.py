@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from configparser import ConfigParser
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from tests.evaluation.pages import (
     values_in,
 )
 
+ROOT = Path(__file__).parents[2]
 MASK = ball((24, 20, 22))
 ROW = {"name": "sub-01", "group": "mapped", "page": "sub-01.html", "thumbnail": {}}
 
@@ -160,3 +163,13 @@ def test_a_page_is_small(size: float, shape: tuple[int, int, int], limit: float)
 
 def test_the_affine_of_these_tests_is_not_a_plain_one() -> None:
     assert not np.allclose(FLIPPED, np.diag(np.diag(FLIPPED)))
+
+
+def test_the_package_brings_what_pages_are_made_of() -> None:
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg", "utf-8")
+    patterns = settings["options.package_data"]["qspace_nd"].split(", ")
+    brought = {path for pattern in patterns for path in (ROOT / "qspace_nd").glob(pattern)}
+    there = {*(ROOT / "qspace_nd/evaluation/report").iterdir()}
+    assert {path.name for path in there} >= {"base.html", "style.css", "viewer.js"}
+    assert there <= brought
