@@ -182,7 +182,7 @@ def index_of(rows: Sequence[Mapping[str, Any]], forming: float | None) -> str:
         it is compared with healthy people, `above`, `clusters`, `beyond`, `mass`, `healthy`,
         `people`.
     forming : float or None
-        The share of healthy voxels that all this is by.
+        The share of healthy voxels that clusters are formed at.
     """
     return _filled("index.html", "cohort.js", data={"rows": list(rows)}, forming=forming)
 

@@ -13,6 +13,7 @@ from qspace_nd.calibration.clusters import HealthyClusters, find_clusters, logp_
 from qspace_nd.calibration.null import Null
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import SHARES, Healthy, curve_of, logp_at
+from qspace_nd.workflows.significance import SHARE
 
 _MOST = 5.0  # -log10 p that thumbnails draw brightest
 
@@ -77,7 +78,7 @@ class Compared:
             if other != subject
         ]
         return {
-            "above": float(np.mean(logp > -np.log10(self.forming))),
+            "above": float(np.mean(logp > -np.log10(SHARE))),
             "clusters": len(masses),
             "beyond": sum(mass > max(theirs) for mass in masses),
             "mass": masses[0] if masses else 0.0,

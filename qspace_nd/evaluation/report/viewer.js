@@ -250,7 +250,7 @@ const COLUMNS = [
   ...DATA.labels ? [["in a label", (one) => one.labelled, percent]] : []];
 
 function tell() {
-  const above = DATA.curve.indexOf(DATA.shares[state.share]), least = state.least;
+  const above = DATA.curve.indexOf(0.01), least = state.least;
   const table = document.querySelector("#clusters table"), beyond = clusters.filter((one) => one.healthy === 0);
   const heads = document.createElement("tr"), rows = document.createDocumentFragment();
   for (const [name, , , kind] of COLUMNS) heads.append(element("th", name, { class: kind || "" }));
@@ -263,16 +263,15 @@ function tell() {
   });
   table.tBodies[0].replaceChildren(rows);
   const number = `${clusters.length} cluster${clusters.length === 1 ? "" : "s"} of ${least} voxels or more`;
-  byId("found").textContent = number + (HEALTHY ? `, ${beyond.length || "none"} of them larger than all ` +
-    `of ${PEOPLE} healthy people. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or ` +
+  byId("found").textContent = number + (HEALTHY ? `. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or ` +
     "more in the mean." : ".");
   const share = percent(DATA.shares[state.share]);
-  if (HEALTHY && above >= 0) {
-    const theirs = HEALTHY.above.map((one) => one[above]), range = [Math.min(...theirs), Math.max(...theirs)];
+  if (HEALTHY) {
+    const theirs = HEALTHY.above.map((one) => one[above]);
     byId("verdict").textContent = `${percent(DATA.above[above])} of this brain is as novel as the most novel ` +
-      `${share} of healthy voxels (healthy people: ${percent(range[0])} to ${percent(range[1])}). ` +
-      `${beyond.length || "No"} cluster${beyond.length > 1 ? "s are" : " is"} larger than all clusters of ` +
-      `${PEOPLE} healthy people.`;
+      `1 % of healthy voxels (healthy people: ${percent(Math.min(...theirs))} to ` +
+      `${percent(Math.max(...theirs))}). Of the clusters at ${share}, ${beyond.length || "none"} ` +
+      `${beyond.length > 1 ? "are" : "is"} larger than all of ${PEOPLE} healthy people.`;
   }
   byId("threshold-told").textContent = `${share} of ${HEALTHY ? "healthy voxels" : "this brain"}`;
   byId("least-told").textContent = `${least} voxels, ${(least * DATA.voxel).toFixed(0)} mm³`;
