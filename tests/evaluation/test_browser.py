@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,14 @@ import pytest
 from qspace_nd.calibration.clusters import HealthyClusters, find_clusters
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import Person, index_of, page_of
+from tests.evaluation.browsing import CHROMIUM, FLAGS, needs_chromium, opened
 from tests.evaluation.pages import FLIPPED, ball, null_of, person_of
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
 MASK = ball((24, 20, 22))
 NULL = null_of(5, MASK)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open pages with")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -54,37 +48,6 @@ def folder(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- What a page says once its script has run
-
-
-class _Table(HTMLParser):
-    """The values of each row of the table of clusters, and what the body says of itself."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: list[list[float]] = []
-        self.state: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        if tag == "body":
-            self.state = told.get("data-state")
-        if tag == "tr" and "data-number" in told:
-            self.rows.append([])
-        if tag == "td" and told.get("data-value"):
-            self.rows[-1].append(float(told["data-value"] or "nan"))
-
-
-def opened(page: Path, address: str = "") -> tuple[_Table, str]:
-    """The table of a page, and all of it as text, when it has been opened without a driver."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [CHROMIUM, *FLAGS, "--virtual-time-budget=8000", "--dump-dom", page.as_uri() + address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return _Table(done.stdout), done.stdout
 
 
 def expected(person: Person, share: float, least: int = 0) -> list[list[float]]:

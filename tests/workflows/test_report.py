@@ -24,6 +24,7 @@ from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.report import report_maps
 from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import LABELS, MODEL, PATIENT, Run, register_quickly, tiny_cohort, tree_of
+from tests.evaluation.browsing import needs_chromium, opened
 from tests.evaluation.pages import data_in, mask_in, values_in
 
 HEALTHY = [f"healthy/control-0{number}.nii.gz" for number in range(1, 5)]
@@ -105,6 +106,22 @@ def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
     assert row["clusters"] == len(clusters)
     assert row["mass"] == pytest.approx(float(clusters[0]["mass"]), rel=1e-5)
     assert row["healthy"] == int(clusters[0]["healthy_people"])
+
+
+@needs_chromium
+def test_the_table_in_the_browser_is_that_of_map(there: Path) -> None:
+    map_scans([PATIENT], MODEL, "novelty.nii.gz", MapSettings(cluster_share=0.15))
+    _, page = report_maps(["novelty.nii.gz"], MODEL, "report")
+    found, _ = opened(page.absolute())
+    text = Path("novelty_clusters.tsv").read_text().splitlines()
+    names = (
+        *("cluster", "volume_mm3", "mass", "peak_neglogp", "healthy_people", "expected", "p"),
+        *("peak_x", "peak_y", "peak_z"),
+    )
+    rows = csv.DictReader(text, delimiter="\t")
+    wanted = [[float(row[name]) for name in names] for row in rows]
+    assert wanted
+    np.testing.assert_allclose(found.rows, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_the_same_maps_have_the_same_pages(there: Path) -> None:

@@ -262,9 +262,9 @@ function tell() {
     rows.append(row);
   });
   table.tBodies[0].replaceChildren(rows);
-  const number = `${clusters.length} cluster${clusters.length === 1 ? "" : "s"} of ${least} voxels or more`;
-  byId("found").textContent = number + (HEALTHY ? `. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or ` +
-    "more in the mean." : ".");
+  byId("found").textContent = `${clusters.length} cluster${clusters.length === 1 ? "" : "s"} of ${least} voxels ` +
+    (HEALTHY ? `or more. A healthy person has ${compared(-1).expected.toFixed(1)} of ${DATA.least} voxels or more ` +
+      "in the mean." : "or more.");
   const share = percent(DATA.shares[state.share]);
   if (HEALTHY) {
     const theirs = HEALTHY.above.map((one) => one[above]);
