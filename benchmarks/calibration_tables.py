@@ -15,7 +15,7 @@ from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 KNOWS = {
     "latent-distance": "nothing",
-    "input-distance": "nothing",
+    "input-distance, to 1 in 16": "nothing",
     "latent-placed-distance": "place",
     "latent-placed-directed-distance": "place, sign",
     "z of MD, signed": "place, sign",
