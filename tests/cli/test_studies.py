@@ -30,8 +30,7 @@ PATIENTS = ("sub-patient01", "sub-patient02")
 
 def remove_results(folder: Path) -> None:
     """Leave the scans of the prepared folder alone in it."""
-    for output in ("qspace-nd-model", "novelty.nii.gz", "novelty.json", "novelty_mask.nii.gz"):
-        path = folder / output
+    for path in (folder / "qspace-nd-model", *folder.glob("novelty*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -94,7 +93,7 @@ def test_a_bids_cohort_goes_through_the_commands_by_its_folders(
         *(
             f"sub-patient01_model-vae_param-{score}_dwimap.{ending}"
             for score in ("latentDistance", "inputDistance")
-            for ending in ("nii.gz", "json")
+            for ending in ("nii.gz", "json", "png")
         ),
     }
     assert json.loads((tmp_path / "maps/dataset_description.json").read_text())["DatasetType"] == (
