@@ -55,7 +55,7 @@ def plot_mosaic(
     neglogp : array (X, Y, Z), str or Path, optional
         -log10 of the share of healthy voxels that are as novel.
     share : float, optional
-        The share of healthy voxels below which voxels are coloured: 0.01, or of a path, that above
+        The share of healthy voxels below which voxels are coloured: 0.05, or of a path, that above
         which `map` formed clusters.
     anatomy : array (X, Y, Z), str or Path, optional
         What the map is shown on; black farther than 4 mm from the mask, where faces are.

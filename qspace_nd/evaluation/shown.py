@@ -14,7 +14,7 @@ from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.imaging.anatomy import near
 from qspace_nd.imaging.connected import connected
 
-SHARE = 0.01
+SHARE = 0.05
 """The share of healthy voxels from which on a voxel is coloured, unless it is said otherwise."""
 
 _FROM, _TO = 98.0, 99.9  # percentiles of a map that no healthy people's maps say anything of

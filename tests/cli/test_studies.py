@@ -159,10 +159,10 @@ def test_the_readme_shows_what_check_prints(prepared: Path, call: Run) -> None:
     assert lines(done.stdout)[-len(lines(shown)) :] == lines(shown)
 
 
-def python_blocks() -> tuple[str, str]:
-    """What the README shows of scans, and of arrays."""
-    scans, arrays = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
-    return scans, arrays
+def python_blocks() -> dict[str, str]:
+    """What the README shows of pictures, of scans, and of arrays."""
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
+    return dict(zip(("pictures", "scans", "arrays"), blocks, strict=True))
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_the_arrays_of_the_readme_work(
     np.save(tmp_path / "test.npy", random.random((20, *shape)))
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(python_blocks()[1], found)
+    exec(python_blocks()["arrays"], found)
     assert found["novelty"].shape == found["error"].shape == (20,)
     again = NoveltyModel.load("model").decision_function(found["test"])
     np.testing.assert_array_equal(again, found["novelty"])
@@ -192,11 +192,21 @@ def test_the_arrays_of_the_readme_work(
 def test_the_scans_of_the_readme_work(inside: Path) -> None:
     shutil.rmtree(inside / "qspace-nd-model")
     found: dict[str, Any] = {}
-    exec(python_blocks()[0], found)
+    exec(python_blocks()["scans"], found)
     assert {*found["auc"]} == {"latent-distance", "recon-error"} | {
         f"{score}, 6 mm" for score in ("latent-distance", "recon-error")
     }
     assert all(path.is_file() for path in found["evaluation"].files)
+
+
+def test_the_picture_of_the_readme_works(inside: Path) -> None:
+    exec(python_blocks()["pictures"], {})
+    assert (inside / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_readme_begins_with_a_small_picture() -> None:
+    (path,) = re.findall(r"^!\[[^]]+\]\((\S+)\)", README.read_text()[:400], re.M)
+    assert (README.parent / path).stat().st_size < 300_000
 
 
 def test_the_readme_shows_the_three_lines() -> None:

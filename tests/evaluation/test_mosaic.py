@@ -52,7 +52,7 @@ def test_a_tilt_is_told() -> None:
 
 def test_what_is_coloured_is_what_is_above_the_threshold() -> None:
     case = case_of()
-    figure = draw_mosaic(shown_of(neglogp=case.novelty))
+    figure = draw_mosaic(shown_of(neglogp=case.novelty, share=0.01))
     shown = [panel.images[1].get_array() for panel in figure.axes if len(panel.images) == 2]
     values = np.concatenate([image.compressed() for image in shown])
     above = case.novelty[case.mask & (case.novelty > 2)]

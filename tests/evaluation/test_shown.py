@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.evaluation.shown import Shown
+from qspace_nd.evaluation.shown import SHARE, Shown
+from qspace_nd.workflows.settings import CLUSTER_SHARE
 from tests.evaluation.conftest import case_of
 
 
@@ -17,13 +18,17 @@ def shown_of(**others: object) -> Shown:
 
 def test_with_healthy_peoples_maps_the_scale_is_the_share_of_healthy_voxels() -> None:
     neglogp = case_of().novelty / 2
-    scale = shown_of(neglogp=neglogp).scale()
+    scale = shown_of(neglogp=neglogp, share=0.01).scale()
     assert (scale.low, scale.high) == (2, 4)
     assert scale.ticks == {2.0: "1 %", 3: "0.1 %", 4: "0.01 %"}
     assert "healthy voxels" in scale.label
     scale = shown_of(neglogp=neglogp, share=0.0005).scale()
     assert scale.low == pytest.approx(3.30103)
     assert (scale.high, [*scale.ticks.values()]) == (scale.low + 1, ["0.05 %", "0.01 %"])
+
+
+def test_unless_it_is_said_otherwise_what_is_coloured_is_what_map_forms_clusters_of() -> None:
+    assert SHARE == CLUSTER_SHARE
 
 
 def test_without_them_the_highest_two_hundredths_of_the_map_are_coloured() -> None:
