@@ -106,6 +106,7 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="The map of one scan; a folder for several.",
 )
+@option("--pdf", heading=OUTPUT, is_flag=True, help="Write the picture of each map as PDF too.")
 @overwriting
 @machine
 @talking
@@ -120,6 +121,7 @@ def command(
     toward: str | None,
     explain: bool,
     cluster_share: float,
+    pdf: bool,
     options: Any,
     machine: Any,
     force: bool,
@@ -127,7 +129,8 @@ def command(
 ) -> None:
     """Write novelty maps of patients' scans: the higher, the less like healthy tissue.
 
-    Beside each map lie the mask that was used and a JSON file that says how the map was made.
+    Beside each map lie the mask that was used, a JSON file that says how the map was made, and a
+    picture of it (PNG): nine axial slices.
     """
     _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import PAPER
@@ -140,7 +143,7 @@ def command(
         scans(),
         model,
         output,
-        MapSettings(chosen, neighbours, search, smooth, toward, explain, cluster_share),
+        MapSettings(chosen, neighbours, search, smooth, toward, explain, cluster_share, pdf),
         options=options,
         machine=machine,
         force=force,

@@ -140,6 +140,7 @@ def _job(
     if options.b0_threshold > B0_LIMIT:
         facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
+    files = files.with_pictures(pdf=settings.pdf)
     if settings.explain:
         files = files.with_deviations(Quantities.of(model.acquisition).names)
     wanted = settings.measured(model.neighbours)

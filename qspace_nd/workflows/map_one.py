@@ -5,23 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError, ScanError
+from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
+from qspace_nd.evaluation.shown import Shown
+from qspace_nd.imaging.anatomy import read_anatomy
 from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import read_description, write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
-from qspace_nd.layouts.maps import sidecar_path, table_path, write_sidecar
+from qspace_nd.layouts.maps import (
+    picture_path,
+    sidecar_path,
+    table_path,
+    title_of,
+    write_sidecar,
+)
 from qspace_nd.layouts.person import Person
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.scores.catalogue import DIRECTED
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
@@ -294,6 +304,11 @@ def _remove_unsaid(job: MapJob, images: Images) -> None:
             if image.is_file() and read_description(image).startswith(STAMP):
                 for path in (image, sidecar_path(image), table_path(image)):
                     path.unlink(missing_ok=True)
+    for name, image in job.files.maps.items():
+        old = picture_path(image, ".pdf")
+        unwanted = old not in job.files.pictures[name] and has_stamp(old, STAMP)
+        if unwanted and not has_stamp(old, job.stamp()):
+            old.unlink(missing_ok=True)
 
 
 def _write(
@@ -326,6 +341,7 @@ def _write(
         for name, path in files.smoothed.items():
             values = smooth_inside(maps[name], voxels.mask, grid.voxel_sizes, job.smooth)
             write_volume(path, values, grid, job.stamp(job.smooth))
+    _write_pictures(job, voxels, maps, images, facts)
     for name, path in files.maps.items():
         known = images.significances.get(name)
         write_volume(path, maps[name], grid, stamp, shown=known.shown if known else (0.0, 0.0))
@@ -340,6 +356,32 @@ def _write_significance(job: MapJob, voxels: Voxels, name: str, one: Significanc
     write_sidecar(clusters, {"Description": CLUSTERS, **_recipe(job)}, sources)
     write_text(table_path(clusters), one.table())
     write_volume(clusters, one.found.labels, grid, stamp)
+
+
+def _write_pictures(
+    job: MapJob,
+    voxels: Voxels,
+    maps: Mapping[str, Float32],
+    images: Images,
+    facts: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write the pictures of all maps (X, Y, Z) on the scan."""
+    with timed("Drawing"):
+        anatomy = read_anatomy(job.scan)
+        for name, paths in job.files.pictures.items():
+            shown = Shown(
+                maps[name],
+                voxels.mask,
+                job.scan.grid.affine,
+                title_of(job.files.maps[name], facts[name], DIRECTED),
+                anatomy=anatomy,
+            )
+            known = images.significances.get(name)
+            if known is not None:
+                logp = voxels.fill(known.logp)
+                shown = replace(shown, neglogp=logp, share=known.forming)
+            for path in paths:
+                write_mosaic(path, shown, job.stamp())
 
 
 def _write_deviations(job: MapJob, voxels: Voxels, deviations: Deviations) -> None:

@@ -47,6 +47,8 @@ class MapSettings:
         known.
     cluster_share : float
         The healthy share above which voxels form clusters, where the model is calibrated.
+    pdf : bool
+        Whether pictures are written as PDF too.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class MapSettings:
     toward: str | None = None
     explain: bool = False
     cluster_share: float = CLUSTER_SHARE
+    pdf: bool = False
 
     def __post_init__(self) -> None:
         from qspace_nd.scores.catalogue import find_score, nearest_of

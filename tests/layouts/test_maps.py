@@ -133,6 +133,19 @@ def test_no_two_files_of_a_call_share_a_name(tmp_path: Path) -> None:
     assert len(set(paths)) == len(paths) == 16
 
 
+@pytest.mark.parametrize("pdf", [False, True])
+def test_a_picture_lies_beside_each_map(tmp_path: Path, pdf: bool) -> None:
+    scans = scans_of(tmp_path, "sub-01_dwi.nii.gz")
+    (files,) = (files.with_pictures(pdf=pdf) for files in name_maps(scans, tmp_path / "out", TWO))
+    pictures = [path for path in files.paths() if path.suffix in (".png", ".pdf")]
+    endings = (".png", ".pdf") if pdf else (".png",)
+    assert pictures == [
+        tmp_path / f"out/sub-01/dwi/sub-01_model-vae_param-{score}_dwimap{ending}"
+        for score in ("latentDistance", "inputDistance")
+        for ending in endings
+    ]
+
+
 # --- Sidecars
 
 

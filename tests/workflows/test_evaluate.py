@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from qspace_nd.errors import LabelError, ScanError
+from qspace_nd.errors import LabelError, OutputError, ScanError
 from qspace_nd.workflows.evaluate import evaluate_maps
 from qspace_nd.workflows.map import map_scans
 from tests.conftest import CONTROLS, LABELS, MODEL, NOVELTY, PATIENT, Heard
@@ -72,3 +72,16 @@ def test_each_map_is_a_step() -> None:
     evaluate_maps([NOVELTY], [LABELS], Path("eval"), progress=heard)
     assert heard.names == ["Evaluating maps", "Counting false clusters"]
     assert (heard.steps, heard.notes) == ([1, 1], ["patient", "latent-distance"])
+
+
+def test_an_evaluation_knows_when_what_its_picture_shows_has_changed() -> None:
+    image = nib.load(NOVELTY)
+    neglogp = Path("novelty_neglogp.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 2, image.affine), neglogp)
+    evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    drawn = Path("eval/slices_patient.png").read_bytes()
+    neglogp.unlink()
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    evaluate_maps([NOVELTY], [LABELS], Path("eval"), force=True)
+    assert Path("eval/slices_patient.png").read_bytes() != drawn
