@@ -120,12 +120,12 @@ def _widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
 
 
 def _give_width(drawn: rich.table.Table, width: int) -> None:
-    """Give the first names what they want of the width, and the others what is left.
+    """Give the last names what they want of the width, and those before what is left.
 
     Rich would take from the widest, and break words.
     """
     left = width - _measured(drawn).minimum
-    for column in drawn.columns:
+    for column in reversed(drawn.columns):
         if not column.no_wrap:
             cells = [_measured(cell) for cell in (column.header, *column.cells)]
             least = max(one.minimum for one in cells)
