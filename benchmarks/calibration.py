@@ -2,11 +2,12 @@
 
     QSPACE_ND_DATA=... python benchmarks/calibration.py --stage development
     QSPACE_ND_DATA=... python benchmarks/calibration.py --stage final
+    QSPACE_ND_DATA=... python benchmarks/calibration.py --stage final --controls 4 6 8 12 20 24
 
-Scans are simulated on segmented anatomies of real people, written as files, and go through `fit`
-and `map` as a user's do. Of controls whom the model does not know it is counted what share of the
-voxels has p below 1 % and 0.1 %, and how many clusters there are where how many were expected; of
-patients, which lesions the clusters find. The people of the two stages are others.
+The signal is simulated, on segmented anatomies of healthy people, each in its own space; the people
+of the two stages are others, and of a cohort nobody is used twice. Every method's map of every
+person is compared with healthy people's as `map` does it: smoothed, brought to one level, -log10 p,
+clusters by their mass. Healthy people of the model have maps of which they were left out.
 """
 
 from __future__ import annotations
@@ -15,149 +16,123 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
 import time
-from contextlib import chdir
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy
 
-import nibabel as nib
 import numpy as np
-import pandas as pd
-from cohorts import anatomies
+import torch
+from calibration_tables import controls_markdown, markdown
+from cohorts import PEOPLE, Cohort, Design, Scan, arrays, digest, real_lesion_masks
+from comparing import Compared, compare
 from numpy.typing import NDArray
-from results import table, write_section
+from peers import CHANNELS, DEFAULT_CHANNELS, HARMONICS
+from placed_peers import PLACED, deviations, located, place_all, placed_model
+from results import write_section
+from scoring import Log
 
-from qspace_nd import NoveltyModel, fit_scans, map_scans
-from qspace_nd.evaluation.froc import are_hits
-from qspace_nd.imaging.connected import LEAST_VOXELS, connected, with_rim
-from qspace_nd.simulation.cohort import simulate_cohort
+from qspace_nd.calibration.null import HealthyMap
+from qspace_nd.scores import norms
 
 HERE = Path(__file__).parent
-SEEDS = {"development": 7001, "final": 9701}
-SHARES = (0.01, 0.001)
-EXPECTED = (1, 2, 5)
+SEEDS = {"development": 7002, "final": 9801}
+REFERENCE = {"development": (12, 8), "final": (8, 10, 12)}
+TOWARD = "demyelination"
+
+UNDIRECTED = ("latent-distance", "latent-placed-distance", "input-distance")
+DIRECTED = ("latent-placed-directed-distance",)
+PEERS = {
+    "z of MD, signed": 1,
+    "z of MD, either sign": 4,
+    "z of b=0, signed": 0,
+    "z of b=0, either sign": 3,
+    "Mahalanobis distance": 6,
+}
+"""The column of `placed_peers.deviations` of each."""
+
+Maps = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Newcomer:
-    """What the maps of a person whom the model does not know say."""
-
-    shares: tuple[float, ...]
-    clusters: pd.DataFrame
-    hits: NDArray[np.bool_]
-    lesions: int
-    found: int
-    beyond_found: int
-
-
-def read(name: str, lesions: Path | None) -> Newcomer:
-    """Read a scan's maps, and hold its clusters against its lesions, where it has some."""
-    mask = nib.load(f"maps/{name}_novelty_mask.nii.gz").get_fdata() > 0
-    logp = nib.load(f"maps/{name}_novelty_neglogp.nii.gz").get_fdata()[mask]
-    shares = tuple(float(np.mean(logp > -np.log10(share))) for share in SHARES)
-    clusters = pd.read_csv(f"maps/{name}_novelty_clusters.tsv", sep="\t")
-    if lesions is None:
-        return Newcomer(shares, clusters, np.zeros(len(clusters), bool), 0, 0, 0)
-    labels = np.asarray(nib.load(f"maps/{name}_novelty_clusters.nii.gz").dataobj)
-    lesion = (nib.load(lesions).get_fdata() > 0.5) & mask
-    each, number = connected(lesion)
-    hits = are_hits(labels, len(clusters), with_rim(lesion))
-    beyond = np.append(False, clusters["healthy_people"] == 0)
-    found = [np.count_nonzero(np.unique(each[some[labels]])) for some in (hits, hits & beyond)]
-    return Newcomer(shares, clusters, hits[1:], number, found[0], found[1])
-
-
-def measure(stage: str, reference: int, left_out: int, patients: int, folder: Path) -> list[str]:
-    """Simulate, fit and map a cohort; give the lines of its section."""
-    people = folder / "people"
-    people.mkdir()
-    for path in anatomies(stage):
-        (people / path.name).symlink_to(path)
-    simulate_cohort(
-        folder / "cohort",
-        controls=reference + left_out,
-        patients=patients,
-        layout="flat",
-        seed=SEEDS[stage],
-        anatomies=people,
-        nuisance="rough",
-    )
-    with chdir(folder / "cohort"):
-        controls = sorted(Path("healthy").glob("control-??.nii.gz"))
-        sick = sorted(Path().glob("patient*[0-9].nii.gz")) or [Path("patient.nii.gz")]
-        fit_scans(controls[:reference], NoveltyModel(), "model", template=False)
-        map_scans([*controls[reference:], *sick], "model", "maps")
-        healthy = [read(path.name.removesuffix(".nii.gz"), None) for path in controls[reference:]]
-        ill = [
-            read(
-                path.name.removesuffix(".nii.gz"),
-                path.with_name(path.name.replace("patient", "lesions")),
-            )
-            for path in sick
-        ]
-    return lines(healthy, ill, reference)
-
-
-def lines(healthy: list[Newcomer], ill: list[Newcomer], reference: int) -> list[str]:
-    """Lay out what was found."""
-    rows = []
-    for number, share in enumerate(SHARES):
-        realised = np.array([one.shares[number] for one in healthy]) / share
-        rows.append([f"p below {share}", f"{realised.mean():.2f}", f"{realised.max():.2f}"])
-    voxels = table(["share of newcomers' voxels, by the nominal", "mean", "worst"], rows)
-    counts = [
-        np.mean([(one.clusters["expected"] <= number).sum() for one in healthy])
-        for number in EXPECTED
-    ]
-    clusters = table(
-        ["clusters so large that so many are expected", *map(str, EXPECTED)],
-        [["counted in a newcomer, mean", *(f"{count:.2f}" for count in counts)]],
-    )
-    lesions = sum(one.lesions for one in ill)
-    rows = []
-    for group, what in ((healthy, "newcomers"), (ill, "patients")):
-        beyond = [one.clusters["healthy_people"] == 0 for one in group]
-        hits = [(one.hits & larger).sum() for one, larger in zip(group, beyond, strict=True)]
-        found = f"{sum(one.beyond_found for one in group)} of {lesions}" if group is ill else "–"
-        mean = f"{np.mean([larger.sum() for larger in beyond]):.2f}"
-        rows.append([f"{len(group)} {what}", mean, f"{np.mean(hits):.2f}", found])
-    beyond_all = table(["clusters larger than the reference's", "a scan", "hits", "lesions"], rows)
+def designs(stage: str, left_out: int, patients: int) -> list[Design]:
+    """The cohorts of a stage."""
     return [
-        voxels,
-        clusters,
-        beyond_all,
-        f"All clusters of the patients together find {sum(one.found for one in ill)} of the "
-        f"{lesions} lesions of {LEAST_VOXELS} voxels or more. One newcomer in {reference + 1} has "
-        f"a cluster larger than all of the reference's by chance.",
+        Design(SEEDS[stage] + number, 3.0, reference, left_out, patients, people=stage)
+        for number, reference in enumerate(REFERENCE[stage])
     ]
+
+
+def maps_of(cohort: Cohort, scan: Scan, leave_out: str | None) -> Maps:
+    """Every method's map (n,) of a scan, itself left out of the reference where it is of it."""
+
+    def build() -> dict[str, NDArray[np.float32]]:
+        model = placed_model(cohort)
+        x, where = CHANNELS[DEFAULT_CHANNELS](cohort, scan), located(cohort, scan)
+        found = model.novelties(x, UNDIRECTED, leave_out=leave_out, located=where)
+        found |= model.novelties(x, DIRECTED, leave_out=leave_out, located=where, toward=TOWARD)
+        rest = deviations(cohort, leave_out).score(scan, np.arange(len(x)))
+        return found | {name: rest[:, column].astype(np.float32) for name, column in PEERS.items()}
+
+    folder = cohort.kept(*PLACED, *HARMONICS, norms)
+    name = f"{scan.name}-{scan.kind}-{digest(UNDIRECTED, DIRECTED, PEERS)}.npz"
+    return arrays(folder and folder / "maps" / name, build)
+
+
+def measure(cohort: Cohort, log: Log) -> dict[str, Compared]:
+    """Simulate, fit and map a cohort; compare its people by every method."""
+    healthy, newcomers, patients = cohort.reference, cohort.left_out, cohort.patients()
+    log(f"{cohort.design.name}: {len([*healthy, *newcomers, *patients])} scans are simulated")
+    torch.set_num_threads(cohort.jobs)
+    place_all(cohort, [*healthy, *newcomers, *patients])
+    log("they are placed")
+    placed_model(cohort)
+    log("the model is fitted")
+    reference = [maps_of(cohort, scan, scan.name) for scan in healthy]
+    log("healthy people are mapped")
+    others = {scan: maps_of(cohort, scan, None) for scan in (*newcomers, *patients)}
+    log("and the others")
+    torch.set_num_threads(1)
+    found = {}
+    for name in (*UNDIRECTED, *DIRECTED, *PEERS):
+        maps = [
+            HealthyMap(scan.name, own[name], scan.mask, scan.affine)
+            for scan, own in zip(healthy, reference, strict=True)
+        ]
+        found[name] = compare(maps, [(scan, own[name]) for scan, own in others.items()])
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", choices=SEEDS, required=True)
-    parser.add_argument("--reference", type=int, default=8)
-    parser.add_argument("--left-out", type=int, default=6)
-    parser.add_argument("--patients", type=int, default=4)
-    options = parser.parse_args()
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(
-            options.stage, options.reference, options.left_out, options.patients, Path(folder)
-        )
-    minutes = (time.monotonic() - start) / 60
-    command = shlex.join(["python", "benchmarks/calibration.py", *sys.argv[1:]])
-    text = (
-        f"## What maps mean, by newcomers ({options.stage}, simulated)\n\n`{command}` "
-        f"({minutes:.0f} minutes): `latent-distance`, {options.reference} controls to learn from, "
-        f"{options.left_out} newcomers and {options.patients} patients, all different people's "
-        "heads with simulated signal; nothing was chosen by them. The method knows neither place "
-        "nor sign.\n\n"
+    parser.add_argument("--stage", choices=PEOPLE, required=True)
+    parser.add_argument(
+        "--controls", type=int, nargs="+", metavar="N", help="only this: by how many controls"
     )
-    write_section(HERE / "RESULTS.md", f"calibration-{options.stage}", text + "\n\n".join(found))
-    print(text + "\n\n".join(found))
+    parser.add_argument("--left-out", type=int, default=12)
+    parser.add_argument("--patients", type=int, default=6)
+    parser.add_argument("--cache", type=Path, default=HERE / ".cache", metavar="FOLDER")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that simulate and register")
+    options = parser.parse_args()
+    started = time.monotonic()
+
+    def log(text: str) -> None:
+        print(f"[{time.monotonic() - started:6.0f} s] {text}", flush=True)
+
+    wanted = designs(options.stage, options.left_out, options.patients)
+    if options.controls:
+        wanted = [replace(wanted[-1], reference=number) for number in options.controls]
+    masks = real_lesion_masks()
+    found = [measure(Cohort(one, masks, options.jobs, options.cache), log) for one in wanted]
+    command = shlex.join(["python", "benchmarks/calibration.py", *sys.argv[1:]])
+    minutes = f"{(time.monotonic() - started) / 60:.0f} minutes"
+    if options.controls:
+        name, text = "-controls", controls_markdown(wanted, found, options.stage, command, minutes)
+    else:
+        name, text = "", markdown(wanted, found, options.stage, command, minutes)
+    write_section(HERE / "RESULTS.md", f"calibration-{options.stage}{name}", text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -142,16 +142,18 @@ def ours(
     return Fitted(score, {"alive": model.history_.latents_alive})
 
 
-def deviations(cohort: Cohort) -> Fitted:
+def deviations(cohort: Cohort, leave_out: str | None = None) -> Fitted:
     """z of log b=0, log MD and FA at the place; and the Mahalanobis distance of the three.
 
     By the mean and the covariance of the controls' voxels within the Gaussian around the place that
     our scores know it by; nobody's background is taken off. First signed as demyelination changes
     them, then of either sign, then the distance (Tremblay et al., MVComp, Imaging Neuroscience 2:1,
-    2024, with neighbours for the voxels of a common space).
+    2024, with neighbours for the voxels of a common space). One control may be left out.
     """
     points, values = [], []
     for scan in cohort.reference:
+        if scan.name == leave_out:
+            continue
         where = located(cohort, scan)
         points.append(where.points.numpy())
         values.append(where.features.numpy().astype(np.float64))
@@ -180,6 +182,7 @@ def deviations(cohort: Cohort) -> Fitted:
         return np.concatenate([z * SIGNS, abs(z), np.sqrt(distance)[:, None]], axis=1)
 
     def score(scan: Scan, rows: Rows) -> Scores:
-        return cohort.once(("deviations", scan.name, scan.kind), partial(build, scan))[rows]
+        key = ("deviations", leave_out, scan.name, scan.kind)
+        return cohort.once(key, partial(build, scan))[rows]
 
     return Fitted(score)

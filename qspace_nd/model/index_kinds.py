@@ -45,6 +45,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
     _check("training.", training, _TRAINING)
+    _check("training.", training, _ASSESSED if "altered_auc" in training else {})
     for number, part in enumerate(index["reference"]):
         _check(f"reference[{number}].", part, _PART)
         _check(f"reference[{number}].", part, _PLACED if "features" in part else _UNPLACED)
@@ -237,6 +238,9 @@ _TRAINING: dict[str, _Kind] = {
     ),
     "latent_kl": ("a list of numbers", lambda v: _is_list(v, _is_number)),
     "latents_alive": _whole(0),
+}
+_ASSESSED: dict[str, _Kind] = {
+    "altered_auc": _or_null(("a share", lambda v: _is_real(v) and 0 <= v <= 1)),
 }
 _PART: dict[str, _Kind] = {
     "subject": _TEXT,

@@ -28,6 +28,9 @@ class History:
         Kullback-Leibler divergence of each latent on the validation voxels, in nats.
     latents_alive : int
         Latents whose posterior mean has a variance above `ALIVE`.
+    altered_auc : float or None
+        How well held-out people's white matter, changed as disease changes it, is told from their
+        voxels as they are, by the default score; None where that is not known.
     """
 
     steps: int
@@ -35,6 +38,7 @@ class History:
     losses: list[tuple[int, float, float]]
     latent_kl: list[float]
     latents_alive: int
+    altered_auc: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the history as plain data."""

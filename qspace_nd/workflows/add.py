@@ -27,7 +27,7 @@ from qspace_nd.registration.places import register
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
-from qspace_nd.workflows.calibrate import keep_nulls_if_enough
+from qspace_nd.workflows.calibrate import are_enough, keep_nulls, report_shares
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
@@ -98,7 +98,7 @@ def add_scans(
             if new:
                 store.add(folder, model.digest_, parts, acquisition, _grids(model, new), watching)
         if new:
-            keep_nulls_if_enough(folder, _measured(model), machine, watching)
+            _measure(folder, _measured(model), machine, watching)
     if not new:
         return
     _log.info(
@@ -106,6 +106,18 @@ def add_scans(
         f"the reference is {sum(scan.voxels for scan in acquisition.scans):,} voxels of "
         f"{counted(len(acquisition.scans), 'scan')} now"
     )
+
+
+def _measure(
+    folder: Path, wanted: Sequence[Measured], machine: Machine, progress: Progress
+) -> None:
+    """Calibrate the model in `folder`, that scans were added to, if that is wanted and can be."""
+    if not wanted:
+        return
+    model = NoveltyModel.load(folder, machine.device)
+    if are_enough(model):
+        keep_nulls(model, folder, wanted, machine.memory, progress)
+        report_shares(model, wanted)
 
 
 def _measured(model: NoveltyModel) -> list[Measured]:

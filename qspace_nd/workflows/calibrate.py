@@ -16,11 +16,9 @@ from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.settings import MapSettings
+from qspace_nd.workflows.verdict import healthy_shares
 
 _log = logging.getLogger(__name__)
-
-_SHARE = 0.01
-_FAR = 3.0  # times the nominal share: who has more should be looked at
 
 
 def calibrate_model(
@@ -71,6 +69,7 @@ def calibrate_model(
                 f"models of before did not; fit it again."
             )
         keep_nulls(model, folder, wanted, machine.memory, watching)
+        report_shares(model, wanted)
 
 
 def keep_nulls(
@@ -85,42 +84,22 @@ def keep_nulls(
         model.calibrate(*wanted, memory=memory, progress=progress)
     nulls = {measured: model.nulls_[measured] for measured in wanted}
     model.digest_ = store.add_nulls(folder, model.digest_, nulls)
-    for measured in wanted:
-        _report(model, measured)
 
 
-def keep_nulls_if_enough(
-    folder: Path,
-    wanted: Sequence[Measured],
-    machine: Machine,
-    progress: Progress,
-) -> None:
-    """Calibrate the model in `folder` if it is of people enough, and say so where it is not."""
-    if not wanted:
-        return
-    model = NoveltyModel.load(folder, machine.device)
+def are_enough(model: NoveltyModel) -> bool:
+    """Whether a model is of people enough to be calibrated; says so where it is not."""
     people = len(model.reference_.subjects)
-    if people < LEAST_SUBJECTS or model.grids_ is None:
-        _log.info(
-            f"Maps will have no p-values and no clusters, as the model is of {people} people: "
-            f"{LEAST_SUBJECTS} or more are wanted for that"
-        )
-        return
-    keep_nulls(model, folder, wanted, machine.memory, progress)
-
-
-def _report(model: NoveltyModel, measured: Measured) -> None:
-    """Say how alike the healthy people are: a user without labels has nothing else to go by."""
-    shares = model.null(measured).shares_above(_SHARE)
-    least, most = min(shares.values()), max(shares.values())
-    mean = sum(shares.values()) / len(shares)
+    if people >= LEAST_SUBJECTS and model.grids_ is not None:
+        return True
     _log.info(
-        f"{measured.score}: left-out healthy people have {100 * mean:.1f} % ({100 * least:.1f} to "
-        f"{100 * most:.1f} %) of their voxels above the others' 1 %"
+        f"Maps will have no p-values and no clusters, as the model is of {people} people: "
+        f"{LEAST_SUBJECTS} or more are wanted for that"
     )
-    if most > _FAR * _SHARE:
-        worst = max(shares, key=shares.__getitem__)
-        _log.warning(
-            f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
-            f"by {measured.score}; look at that scan, as all maps are compared with it."
-        )
+    return False
+
+
+def report_shares(model: NoveltyModel, wanted: Sequence[Measured]) -> None:
+    """Say of each score how alike the healthy people are by it."""
+    for measured in wanted:
+        shares = healthy_shares(model, measured)
+        _log.info(f"{measured.score}: left-out controls have {shares}")

@@ -28,7 +28,7 @@ from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
-from qspace_nd.workflows.calibrate import keep_nulls_if_enough
+from qspace_nd.workflows.calibrate import are_enough, keep_nulls
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
@@ -42,10 +42,9 @@ from qspace_nd.workflows.placing import (
     can_be_placed,
     require_placeable,
 )
+from qspace_nd.workflows.verdict import assess, give_verdict
 
 _log = logging.getLogger(__name__)
-
-_FEW_LOOKS = 10  # at the held-out voxels: of fewer nothing is told
 
 
 def fit_scans(
@@ -133,12 +132,14 @@ def fit_scans(
         model = _learn(model, kept, acquisition, tuned, machine.memory, watching)
         model.template_ = template_arrays
         model.grids_ = grid_arrays([(one.mask[:], one.scan.grid.affine) for one in kept])
-        _report_model(model)
+        assess(model, [one.healthy for one in kept], acquisition, machine.memory)
         with timed("Writing the model"), computed_masks(kept, folder):
-            model.save(folder, force=force, progress=watching)
+            model.digest_ = model.save(folder, force=force, progress=watching)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
-        if calibrate:
-            keep_nulls_if_enough(folder, [model.measured(DEFAULT_SCORE)], machine, watching)
+        measured = model.measured(DEFAULT_SCORE)
+        if calibrate and are_enough(model):
+            keep_nulls(model, folder, [measured], machine.memory, watching)
+    give_verdict(model, measured if measured in model.nulls_ else None)
     return model
 
 
@@ -283,39 +284,3 @@ def _report_trials(trials: Sequence[Trial]) -> None:
 def _options(trial: Trial, joint: str = " ") -> str:
     """The settings of a trial as options are written."""
     return joint.join(f"--{key.replace('_', '-')} {v}" for key, v in trial.settings.items())
-
-
-def _report_model(model: NoveltyModel) -> None:
-    """Say whether the network learned, in words: a user without labels has nothing else to go by.
-
-    The figures are for those who ask for details.
-    """
-    history = model.history_
-    _log.debug(
-        f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
-        f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
-        f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
-    )
-    dead = model.latents - history.latents_alive
-    if dead:
-        _log.warning(
-            f"Training went badly: {dead} of {model.latents} latents are dead, that is, carry "
-            f"nothing of the signal, and lesions may go unseen; lower --kl-weight or take fewer "
-            f"--latents, and fit again."
-        )
-    if history.still_falling:
-        more = "leave --epochs out, or raise it" if model.epochs else "look at the maps with care"
-        _log.warning(
-            f"Training was not over: the fit to people whom it had not seen was still getting "
-            f"better at the last step, and so may the maps; {more}."
-        )
-    if len(history.losses) < _FEW_LOOKS:
-        _log.info(
-            "Training was too short to tell whether it went well; for maps that are to be used, "
-            "leave --epochs out, or raise it"
-        )
-    elif not dead and not history.still_falling:
-        _log.info(
-            f"Training went well: all {model.latents} latent dimensions are in use, and the fit "
-            f"to people whom it had not seen no longer changed"
-        )

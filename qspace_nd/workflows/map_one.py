@@ -273,7 +273,11 @@ def _put(
         _log.info(f"Wrote {path}")
     for name, one in images.significances.items():
         score = f", {name}" if len(images.significances) > 1 else ""
-        _log.info(one.sentence(f"{job.scan.files.name}{score}"))
+        name = f"{job.scan.files.name}{score}"
+        warning = one.warning(name)
+        if warning is not None:
+            _log.warning(warning)
+        _log.info(one.sentence(name))
 
 
 def _remove_unsaid(job: MapJob, images: Images) -> None:

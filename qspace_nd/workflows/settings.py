@@ -16,7 +16,7 @@ from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE, NOTHING
 if TYPE_CHECKING:
     from qspace_nd.model.nulls import Measured
 
-CLUSTER_SHARE = 0.01
+CLUSTER_SHARE = 0.05
 """The healthy share above which voxels form clusters, unless asked otherwise."""
 
 EXACT, APPROXIMATE = "exact", "approximate"

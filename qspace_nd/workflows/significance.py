@@ -15,6 +15,7 @@ from qspace_nd.calibration.clusters import (
     find_clusters,
     logp_of,
 )
+from qspace_nd.calibration.comparable import FWHM, Comparable
 from qspace_nd.errors import counted
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.model.novelty_model import NoveltyModel
@@ -23,9 +24,12 @@ from qspace_nd.model.nulls import Measured
 SHARE = 0.01
 """The share of healthy voxels above which a brain is said to have so many."""
 
+_FAR = 1.5  # times the range of healthy people: a scan beyond is another kind of scan
+
 NEGLOGP = (
     "Minus the common logarithm of the share of healthy voxels that are as novel, each of the "
-    "healthy people with equal weight"
+    f"healthy people with equal weight; all maps smoothed by {FWHM:g} mm, and shifted and "
+    "stretched to one median and 90th percentile"
 )
 """What the map of p-values shows."""
 CLUSTERS = (
@@ -58,6 +62,10 @@ class Significance:
         The novelty that viewers open the map with: the healthy median, and the healthy 0.1 %.
     forming : float
         The healthy share that clusters were formed at.
+    level : float
+        The scan's median before it was brought to that of healthy people, as a multiple of it.
+    levels : (low, high)
+        That of healthy people.
     """
 
     logp: Float32
@@ -66,6 +74,8 @@ class Significance:
     healthy: tuple[float, ...]
     shown: tuple[float, float]
     forming: float
+    level: float
+    levels: tuple[float, float]
 
     @property
     def shown_logp(self) -> tuple[float, float]:
@@ -82,6 +92,8 @@ class Significance:
                 round(min(self.healthy), 6),
                 round(max(self.healthy), 6),
             ],
+            "LevelByHealthy": round(self.level, 4),
+            "HealthyLevels": [round(level, 4) for level in self.levels],
             "ClusterFormingShare": self.forming,
             "Clusters": len(self.found.clusters),
             "ClustersBeyondHealthy": self.found.beyond,
@@ -97,6 +109,17 @@ class Significance:
             f"people: {100 * min(self.healthy):.1f} to {100 * max(self.healthy):.1f} %); of "
             f"{clusters}, {beyond or 'none'} {'are' if beyond > 1 else 'is'} larger than all "
             f"clusters of {people} healthy people{told if beyond else ''}"
+        )
+
+    def warning(self, name: str) -> str | None:
+        """Say where a scan's level is none of healthy people's, which its p-values do not show."""
+        low, high = self.levels
+        if low / _FAR <= self.level <= high * _FAR:
+            return None
+        return (
+            f"The whole map of {name} has {self.level:.2g} times the level of healthy people "
+            f"(theirs: {low:.2g} to {high:.2g}), and was brought to it: its clusters show what "
+            f"stands out within the scan. Look at whether it was made as the healthy scans were."
         )
 
     def table(self) -> str:
@@ -136,26 +159,30 @@ def significance(
     forming : float
         The healthy share above which voxels form clusters.
     """
-    healthy, shares = _healthy(model, measured, leave_out, forming)
-    null = healthy.null
-    p = null.p_values(novelty)
+    comparable, healthy, shares = _healthy(model, measured, leave_out, forming)
+    null, mask, affine = healthy.null, voxels.mask, voxels.scan.grid.affine
+    brought, level = comparable.bring(novelty, mask, affine)
+    p = null.p_values(brought)
     logp = logp_of(p)
-    found = find_clusters(logp, voxels.mask, voxels.scan.grid.affine, forming)
     return Significance(
         logp,
-        healthy.compare(found),
+        healthy.compare(find_clusters(logp, mask, affine, forming)),
         float(np.mean(p < SHARE)),
         shares,
         (null.threshold(0.5), null.threshold(0.001)),
         forming,
+        level,
+        (min(comparable.levels), max(comparable.levels)),
     )
 
 
 @lru_cache(maxsize=4)  # of a model that stays in memory for many scans
 def _healthy(
     model: NoveltyModel, measured: Measured, leave_out: str | None, forming: float
-) -> tuple[HealthyClusters, tuple[float, ...]]:
-    """The healthy people's clusters, and the share of each that is above the others' 1 %."""
+) -> tuple[Comparable, HealthyClusters, tuple[float, ...]]:
+    """The healthy maps, their clusters, and the share of each that is above the others' 1 %."""
     null = model.null(measured)
     null = null if leave_out is None else null.without(leave_out)
-    return HealthyClusters(null, forming), tuple(null.shares_above(SHARE).values())
+    comparable = Comparable(null.maps)
+    shares = tuple(comparable.null.shares_above(SHARE).values())
+    return comparable, HealthyClusters(comparable.null, forming), shares

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.errors import InputError
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
@@ -56,8 +57,10 @@ def test_a_map_comes_with_what_its_values_mean(
     novelty = nib.load("novelty.nii.gz").get_fdata()
     logp = nib.load("novelty_neglogp.nii.gz").get_fdata()
     labels = nib.load("novelty_clusters.nii.gz")
-    null = NoveltyModel.load(MODEL).null()
-    expected = -np.log10(null.p_values(novelty[mask].astype(np.float32)))
+    comparable = Comparable(NoveltyModel.load(MODEL).null().maps)
+    null, affine = comparable.null, labels.affine
+    brought, level = comparable.bring(novelty[mask].astype(np.float32), mask, affine)
+    expected = -np.log10(null.p_values(brought))
     np.testing.assert_allclose(logp[mask], expected, rtol=1e-5)
     assert (logp[~mask] == 0).all()
     assert labels.get_data_dtype() == np.int32
@@ -67,6 +70,7 @@ def test_a_map_comes_with_what_its_values_mean(
     facts = json.loads(Path("novelty.json").read_text())
     assert facts["HealthyPeople"] == 4
     assert facts["Clusters"] == len(rows)
+    assert facts["LevelByHealthy"] == pytest.approx(level, abs=1e-3)
     assert facts["ShareAboveHealthy1Percent"] == pytest.approx((logp[mask] > 2).mean(), abs=1e-6)
     assert nib.load("novelty.nii.gz").header["cal_max"] == pytest.approx(null.threshold(0.001))
     assert [record.path for record in find_maps([Path()])] == [Path("novelty.nii.gz")]
@@ -84,6 +88,21 @@ def test_fit_measures_each_healthy_person_by_the_others(there: Path) -> None:
         assert np.count_nonzero(one.mask) == len(novelty)
 
 
+def test_a_scan_of_another_level_is_brought_to_it_and_warned_of(
+    there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.load(PATIENT)
+    random = np.random.default_rng(0)
+    values = np.asarray(image.dataobj)
+    noise = random.normal(scale=2 * values.mean(), size=values.shape)
+    nib.save(nib.Nifti1Image((values + noise).astype(np.float32), image.affine), PATIENT)
+    map_scans([PATIENT], MODEL, "noisy.nii.gz")
+    facts = json.loads(Path("noisy.json").read_text())
+    assert facts["LevelByHealthy"] > 1.5 * facts["HealthyLevels"][1]
+    assert "times the level of healthy people (theirs:" in caplog.text
+    assert facts["ShareAboveHealthy1Percent"] < 0.1
+
+
 def test_a_healthy_person_is_compared_with_the_others_alone(there: Path) -> None:
     map_scans([HEALTHY[0]], MODEL, "novelty.nii.gz")
     facts = json.loads(Path("novelty.json").read_text())
@@ -95,7 +114,7 @@ def test_another_score_is_compared_once_it_is_calibrated(there: Path, call: Run)
     assert Path("before_latent-distance_neglogp.nii.gz").exists()
     assert not Path("before_input-distance_neglogp.nii.gz").exists()
     run = call("calibrate --score input-distance", there)
-    assert "input-distance: left-out healthy people have" in run.stderr
+    assert "input-distance: left-out controls have" in run.stderr
     map_scans([PATIENT], MODEL, "after.nii.gz", MapSettings(BOTH))
     assert Path("after_latent-distance_neglogp.nii.gz").exists()
     assert Path("after_input-distance_clusters.tsv").exists()

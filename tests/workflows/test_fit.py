@@ -23,6 +23,7 @@ from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.history import History
 from qspace_nd.network.recipes import PRESETS
 from qspace_nd.system.machine import Machine
+from qspace_nd.workflows import verdict
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from tests.conftest import CONTROLS, MODEL, PATIENT, Heard, Run
@@ -78,9 +79,30 @@ def test_a_network_that_learned_is_said_to_have(
 ) -> None:
     recipe = replace(PRESETS["default"], steps=60, check_every=5)
     monkeypatch.setitem(PRESETS, "default", recipe)
-    for falling, says in ((False, "Training went well: all 8 latent"), (True, "was not over: ")):
+    monkeypatch.setattr(verdict, "_LEAST_AUC", 0.0)
+    for falling, says in ((False, "8 of 8 latents are used: good"), (True, "was not over: ")):
         monkeypatch.setattr(History, "still_falling", falling)
         assert says in call("fit healthy --model other --force", inside).stderr
+
+
+def test_how_well_changed_white_matter_is_found_is_kept_in_the_model(
+    call: Run, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = call("fit healthy --model other --epochs 1", inside)
+    auc = NoveltyModel.load(inside / "other").history_.altered_auc
+    assert auc is not None and 0.3 < auc < 1.0
+    assert f"hanged as disease would is found with AUC {auc:.2f}" in run.stderr
+    monkeypatch.setattr(verdict, "_FEW_LOOKS", 0)
+    for least, told in ((0.0, False), (1.0, True)):
+        monkeypatch.setattr(verdict, "_LEAST_AUC", least)
+        run = call("fit healthy --model other --epochs 1 --force", inside)
+        assert ("Changed white matter is hardly told from healthy tissue" in run.stderr) is told
+
+
+def test_a_model_of_before_has_no_word_of_changed_white_matter() -> None:
+    training = NoveltyModel.load(MODEL).history_.to_json()
+    del training["altered_auc"]
+    assert History.from_json(training).altered_auc is None
 
 
 def test_a_model_of_plain_channels_takes_only_as_many_channels(

@@ -1,0 +1,100 @@
+"""Making the maps of people comparable: smoothed, and brought to the level of healthy people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.calibration.null import HealthyMap, Null
+from qspace_nd.errors import ArrayError
+from qspace_nd.imaging.smoothing import smooth_inside
+
+FWHM = 4.0
+"""mm that a map is smoothed by: a lesion is larger than a voxel, and noise is not."""
+
+BULK = (0.5, 0.9)
+"""Quantiles of a map that make its level.
+
+A scan's gain and motion move its whole map, and lesions hardly change these two: they take less
+than a tenth of a brain.
+"""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where the bulk of a map lies: its novelty at the quantiles `BULK`."""
+
+    middle: float
+    high: float
+
+    @staticmethod
+    def of(novelty: Float32) -> Level:
+        """The level of a map (n,)."""
+        middle, high = np.quantile(novelty, BULK)
+        return Level(float(middle), float(high))
+
+    def bring(self, novelty: Float32, own: Level) -> Float32:
+        """Shift and stretch a map (n,) of the level `own` to this one."""
+        spread = own.high - own.middle
+        stretch = (self.high - self.middle) / spread if spread > 0 else 1.0
+        return np.asarray(self.middle + (novelty - own.middle) * stretch, np.float32)
+
+
+class Comparable:
+    """Healthy people's maps as they are compared with, and a patient's as it is to be.
+
+    Parameters
+    ----------
+    maps : sequence of HealthyMap
+        As they were found, with their images.
+
+    Raises
+    ------
+    ArrayError
+        It is not known where their voxels lie.
+    """
+
+    def __init__(self, maps: Sequence[HealthyMap]) -> None:
+        smoothed = [replace(one, novelty=_smooth(one.novelty, *_image(one))) for one in maps]
+        levels = [Level.of(one.novelty) for one in smoothed]
+        self.level = Level(*np.mean([(one.middle, one.high) for one in levels], axis=0).tolist())
+        self.levels = tuple(own.middle / self.level.middle for own in levels)
+        """The median of each healthy map, as a multiple of the mean of these."""
+        self._maps = [
+            replace(one, novelty=self.level.bring(one.novelty, own))
+            for one, own in zip(smoothed, levels, strict=True)
+        ]
+
+    @cached_property
+    def null(self) -> Null:
+        """The null of the maps as they are compared."""
+        return Null(self._maps)
+
+    def bring(self, novelty: Float32, mask: Bools, affine: Float64) -> tuple[Float32, float]:
+        """Make a map (n,) of the voxels of a mask (X, Y, Z) comparable.
+
+        Returns
+        -------
+        (n,) array, float
+            The map; and its median before, as a multiple of healthy people's.
+        """
+        smoothed = _smooth(novelty, mask, affine)
+        own = Level.of(smoothed)
+        return self.level.bring(smoothed, own), own.middle / self.level.middle
+
+
+def _smooth(novelty: Float32, mask: Bools, affine: Float64) -> Float32:
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = novelty
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return smooth_inside(volume, mask, sizes, FWHM)[mask]
+
+
+def _image(one: HealthyMap) -> tuple[Bools, Float64]:
+    if one.mask is None or one.affine is None:
+        raise ArrayError("Maps are compared where it is known where their voxels lie.")
+    return one.mask, one.affine

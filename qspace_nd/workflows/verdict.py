@@ -1,0 +1,124 @@
+"""Whether a model is good, in words: a user without labels has nothing else to go by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.errors import InputError, WorkError
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.nulls import Measured
+from qspace_nd.model.rows import Healthy
+from qspace_nd.model.tuning import Assessment
+
+_log = logging.getLogger(__name__)
+
+SHARE = 0.01
+"""The share of the others' healthy voxels above which a person's are counted."""
+
+_FAR = 3.0  # times that share: who has more should be looked at
+_LEAST_AUC = 0.6  # of changed healthy white matter; chance has 0.5
+_FEW_LOOKS = 10  # at the held-out voxels: of fewer nothing is told
+
+
+def assess(
+    model: NoveltyModel, healthy: Sequence[Healthy], acquisition: Acquisition, memory: int | None
+) -> None:
+    """Keep in a model's history how well it tells changed healthy white matter from unchanged.
+
+    Nothing is kept where that cannot be told: of one person, or of channels whose change in disease
+    is not known.
+    """
+    try:
+        assessment = Assessment.of(model, healthy, acquisition)
+    except (InputError, WorkError) as error:
+        _log.debug(f"It is not told how well changed white matter is found: {error}")
+        return
+    auc = assessment.auc(model, model.neighbours_, memory)
+    model.history_ = replace(model.history_, altered_auc=auc)
+
+
+def healthy_shares(model: NoveltyModel, measured: Measured) -> str:
+    """Say how alike the healthy people are by one score, and warn of one who is unlike the others.
+
+    "1.1 % (0.6 to 1.5) of their voxels above the others' 1 %", for a sentence that names who.
+    """
+    shares = Comparable(model.null(measured).maps).null.shares_above(SHARE)
+    least, most = min(shares.values()), max(shares.values())
+    if most > _FAR * SHARE:
+        worst = max(shares, key=shares.__getitem__)
+        _log.warning(
+            f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
+            f"by {measured.score}; look at that scan, as all maps are compared with it."
+        )
+    mean = 100 * float(np.mean(list(shares.values())))
+    spread = f"{100 * least:.1f} to {100 * most:.1f}"
+    return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * SHARE:.0f} %"
+
+
+def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
+    """Say whether a fitted model is good, and of what is not, what to do.
+
+    Parameters
+    ----------
+    model : NoveltyModel
+    measured : Measured or None
+        By what its healthy people were measured; None where they were not.
+    """
+    history = model.history_
+    _log.debug(
+        f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
+        f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
+        f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
+    )
+    facts = (
+        [] if measured is None else [f"left-out controls have {healthy_shares(model, measured)}"]
+    )
+    if history.altered_auc is not None:
+        facts.append(
+            f"healthy white matter that is changed as disease would is found with AUC "
+            f"{history.altered_auc:.2f}"
+        )
+    facts.append(f"{history.latents_alive} of {model.latents} latents are used")
+    few = len(history.losses) < _FEW_LOOKS
+    faults = _faults(model, few)
+    told = "; ".join(facts)
+    _log.info(f"{told[0].upper()}{told[1:]}{'' if faults or few else ': good'}")
+    for fault in faults:
+        _log.warning(fault)
+    if few:
+        _log.info(
+            "Training was too short to tell whether it went well; for maps that are to be used, "
+            "leave --epochs out, or raise it"
+        )
+
+
+def _faults(model: NoveltyModel, few: bool) -> list[str]:
+    """What is wrong with a model, of which `few` looks were taken, and what to do: sentences."""
+    history, faults = model.history_, []
+    dead = model.latents - history.latents_alive
+    if dead:
+        faults.append(
+            f"Training went badly: {dead} of {model.latents} latents are dead, that is, carry "
+            f"nothing of the signal, and lesions may go unseen; lower --kl-weight or take fewer "
+            f"--latents, and fit again."
+        )
+    if history.still_falling:
+        more = "leave --epochs out, or raise it" if model.epochs else "look at the maps with care"
+        faults.append(
+            f"Training was not over: the fit to people whom it had not seen was still getting "
+            f"better at the last step, and so may the maps; {more}."
+        )
+    if not few and history.altered_auc is not None and history.altered_auc < _LEAST_AUC:
+        faults.append(
+            f"Changed white matter is hardly told from healthy tissue (AUC "
+            f"{history.altered_auc:.2f}; chance has 0.50), and so may lesions there; take a score "
+            f"that knows the direction of the change (map --toward), or choose the settings with "
+            f"--tune."
+        )
+    return faults
