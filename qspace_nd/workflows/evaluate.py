@@ -32,7 +32,7 @@ from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair, pair_regions
 from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import Progress, watcher
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE, DIRECTED
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.hashing import hash_of, hash_of_file
 from qspace_nd.system.locking import alone, lock_of
@@ -213,8 +213,7 @@ def _pair(
     within: Sequence[Path],
 ) -> list[_Patient]:
     """Find the files that each patient's maps are evaluated by."""
-    directed = {name for name, entry in CATALOGUE.items() if entry.score.needs_change}
-    groups = group_by_patient(find_maps(maps, directed), CATALOGUE)
+    groups = group_by_patient(find_maps(maps, DIRECTED), CATALOGUE)
     label_paths = pair(groups, labels, "--labels")
     mask_paths = pair(groups, masks, "--mask") if masks else [_own_mask(group) for group in groups]
     regions = pair_regions(groups, within, BRAIN) if within else [{} for _ in groups]
