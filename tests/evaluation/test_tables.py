@@ -289,6 +289,8 @@ def test_the_json_tells_overlaps_and_lesions_found_at_few_false_clusters():
     for figure in ("recall", "precision", "dice"):
         each = [one["overlaps"]["p_0.01"][figure] for one in read["results"]]
         assert mean["overlaps"]["p_0.01"][figure] == pytest.approx(np.mean(each))
+    assert all(name in read["definitions"]["overlaps"] for name in mean["overlaps"])
+    assert read["definitions"]["best_dice"].startswith("highest Dice overlap")
     assert len(mean["froc"]["false_clusters"]) == len(mean["froc"]["found"])
 
 
