@@ -11,17 +11,25 @@ from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.conditions import Conditions
 from qspace_nd.imaging.stack import Stack
+from qspace_nd.layouts.person import Person
 
 
 @dataclass(frozen=True)
 class HealthyScan:
-    """One healthy scan: its name, its subject, its content's hash, its voxels, how it was made."""
+    """One healthy scan: its name, subject, content's hash, voxels, how it was made, and of whom."""
 
     name: str
     subject: str
     digest: str
     voxels: int
     conditions: Conditions | None = None
+    age: float | None = None
+    sex: str | None = None
+
+    @property
+    def person(self) -> Person:
+        """What is known of whose scan it is."""
+        return Person(self.age, self.sex)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, to be read back by `from_json`."""
@@ -73,6 +81,11 @@ class Acquisition:
     def conditions(self) -> list[Conditions]:
         """How the healthy scans were made, of those of which it is known."""
         return [scan.conditions for scan in self.scans if scan.conditions is not None]
+
+    @property
+    def people(self) -> list[Person]:
+        """What is known of the healthy people."""
+        return [scan.person for scan in self.scans]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, to be read back by `from_json`."""

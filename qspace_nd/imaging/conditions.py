@@ -127,8 +127,8 @@ def differences(own: Conditions, healthy: Sequence[Conditions]) -> list[str]:
 def unlike(path: Path, found: Sequence[str]) -> str:
     """Warn of a scan by what was `found` to differ."""
     return (
-        f"{path} was made otherwise than the scans it is compared with: it has "
-        f"{'; '.join(found)}. What differs may look like disease: compare scans of one protocol."
+        f"{path} is unlike the scans it is compared with: it has {'; '.join(found)}. What differs "
+        f"may look like disease: compare scans of one protocol, of people alike."
     )
 
 

@@ -75,6 +75,7 @@ def _check_acquisition(acquisition: Mapping[str, Any], channels: int) -> None:
     for number, scan in enumerate(acquisition["scans"]):
         where = f"acquisition.scans[{number}]."
         _check(where, scan, _SCAN)
+        _check(where, scan, {key: _PERSON[key] for key in scan.keys() & _PERSON})
         if scan.get("conditions") is not None:  # models of before do not tell
             _check(f"{where}conditions.", scan["conditions"], _CONDITIONS)
     gradients = acquisition["gradients"]
@@ -280,6 +281,10 @@ _ACQUISITION: dict[str, _Kind] = {
     ),
     "gradients": _or_null(_OBJECT),
     "scans": ("a list of objects", lambda v: _is_list(v, lambda scan: isinstance(scan, dict), 0)),
+}
+_PERSON: dict[str, _Kind] = {
+    "age": _or_null(("a number of years", lambda v: _is_real(v) and v >= 0)),
+    "sex": _or_null(_one_of("F", "M")),
 }
 _SCAN: dict[str, _Kind] = {
     "name": _TEXT,

@@ -16,7 +16,7 @@ from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.settings import MapSettings
-from qspace_nd.workflows.verdict import healthy_shares
+from qspace_nd.workflows.verdict import healthy_shares, report_people
 
 _log = logging.getLogger(__name__)
 
@@ -103,3 +103,4 @@ def report_shares(model: NoveltyModel, wanted: Sequence[Measured]) -> None:
     for measured in wanted:
         shares = healthy_shares(model, measured)
         _log.info(f"{measured.score}: left-out controls have {shares}")
+        report_people(model, measured)

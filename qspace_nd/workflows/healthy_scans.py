@@ -18,6 +18,7 @@ from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, read_scan
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.voxels import Voxels
+from qspace_nd.layouts.person import Person
 from qspace_nd.model import store
 from qspace_nd.model.masks_folder import (
     drop_masks,
@@ -130,6 +131,7 @@ def _seen(one: KeptScan, voxels: Voxels, protocol: Protocol, scratch: Scratch) -
 
 
 def _keep(scan: Scan, voxels: Voxels, scratch: Scratch) -> KeptScan:
+    person = Person.of(scan.files)
     return KeptScan(
         scan,
         HealthyScan(
@@ -138,6 +140,8 @@ def _keep(scan: Scan, voxels: Voxels, scratch: Scratch) -> KeptScan:
             voxels.digest,
             len(voxels.values),
             conditions_of(voxels),
+            person.age,
+            person.sex,
         ),
         scratch.keep(voxels.values),
         scratch.keep(voxels.mask),

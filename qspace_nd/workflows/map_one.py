@@ -19,6 +19,7 @@ from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
 from qspace_nd.layouts.maps import sidecar_path, table_path, write_sidecar
+from qspace_nd.layouts.person import Person
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
 from qspace_nd.scores.explanation import Deviations
@@ -214,6 +215,7 @@ def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
     healthy = job.model.acquisition.conditions
     found = differences(conditions_of(voxels), healthy)
     found += residual_difference(voxels.residual_sample, healthy)
+    found += Person.of(job.scan.files).unlike(job.model.acquisition.people)
     if found:
         _log.warning(unlike(job.scan.files.image, found))
     return {"UnlikeModel": found} if found else {}

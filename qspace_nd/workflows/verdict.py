@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
 
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.errors import InputError, WorkError
@@ -23,6 +24,8 @@ SHARE = 0.01
 
 _FAR = 3.0  # times that share: who has more should be looked at
 _LEAST_AUC = 0.6  # of changed healthy white matter; chance has 0.5
+_LEAST_AGED, _LEAST_OF_SEX = 6, 3  # people of whom it is known: of fewer nothing is told
+_SURE = 0.05  # p
 _FEW_LOOKS = 10  # at the held-out voxels: of fewer nothing is told
 
 
@@ -61,6 +64,40 @@ def healthy_shares(model: NoveltyModel, measured: Measured) -> str:
     return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * SHARE:.0f} %"
 
 
+def report_people(model: NoveltyModel, measured: Measured) -> None:
+    """Say whether the healthy people's shares go with their age or sex, where these are known."""
+    if model.acquisition_ is None:
+        return
+    of = {scan.subject: scan.person for scan in model.acquisition_.scans}
+    shares = Comparable(model.null(measured).maps).null.shares_above(SHARE)
+    aged = [(age, shares[who]) for who, one in of.items() if (age := one.age) is not None]
+    if len(aged) >= _LEAST_AGED and len(set(aged)) > 1:
+        ages = [age for age, _ in aged]
+        found = stats.spearmanr(*zip(*aged, strict=True))
+        _say_effect(
+            f"age (Spearman's r {found.statistic:.2f}, p {found.pvalue:.2g}; {len(aged)} people of "
+            f"{min(ages):.0f} to {max(ages):.0f} years)",
+            found.pvalue,
+        )
+    women, men = ([shares[w] for w, one in of.items() if one.sex == sex] for sex in "FM")
+    if min(len(women), len(men)) >= _LEAST_OF_SEX:
+        p = stats.mannwhitneyu(women, men).pvalue
+        _say_effect(
+            f"sex (F {100 * np.mean(women):.1f} %, M {100 * np.mean(men):.1f} % in the mean; "
+            f"Mann-Whitney p {p:.2g})",
+            p,
+        )
+
+
+def _say_effect(what: str, p: float) -> None:
+    if p < _SURE:
+        _log.warning(
+            f"The healthy people's share goes with {what}: compare patients with people like them."
+        )
+    else:
+        _log.info(f"The healthy people's share was not seen to go with {what}")
+
+
 def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
     """Say whether a fitted model is good, and of what is not, what to do.
 
@@ -91,6 +128,8 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
     _log.info(f"{told[0].upper()}{told[1:]}{'' if faults or few else ': good'}")
     for fault in faults:
         _log.warning(fault)
+    if measured is not None:
+        report_people(model, measured)
     if few:
         _log.info(
             "Training was too short to tell whether it went well; for maps that are to be used, "

@@ -20,7 +20,7 @@ FACTS = {
     "Manufacturer": "Siemens",
     "ManufacturersModelName": "Prisma_fit",
 }
-TOLD = "was made otherwise than the scans it is compared with: it has "
+TOLD = "is unlike the scans it is compared with: it has "
 
 
 def save_with(path: Path, seed: int, facts: object = None, millimetres: float = 8.0) -> Path:

@@ -53,7 +53,7 @@ def test_a_head_that_is_turned_in_the_scanner_is_of_the_same_protocol(
     turned = f"{folder}/HFDL_ep2d_diff_mddw_20_p2.nii.gz"
     mapped = call(f"map {turned} -o map.nii.gz", tmp_path)
     assert mapped.status == 0, mapped.stderr
-    assert "made otherwise" not in mapped.stderr
+    assert "is unlike the scans" not in mapped.stderr
 
 
 def test_a_slab_that_is_tilted_is_mapped_where_the_angle_is_allowed(

@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 
 from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.calibration.null import Null
 from qspace_nd.errors import InputError
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.workflows import verdict
 from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.calibrate import calibrate_model
 from qspace_nd.workflows.fit import fit_scans
@@ -183,3 +186,44 @@ def test_a_template_that_is_wanting_is_told_before_any_work(there: Path) -> None
         calibrate_model(MODEL, MapSettings("placed-distance"))
     with pytest.raises(InputError, match="found exactly; leave the approximate search"):
         calibrate_model(MODEL, MapSettings(search="approximate"))
+
+
+def test_ages_are_kept_and_a_patient_beyond_them_is_warned_of(
+    there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"control-0{number}\t{20 + number}\tF" for number in range(1, 6)]
+    text = "\n".join(["participant_id\tage\tsex", *rows, "patient\t86\tF"]) + "\n"
+    Path("participants.tsv").write_text(text)
+    fit_scans(HEALTHY, NoveltyModel(epochs=1), "aged", template=False, calibrate=False)
+    model = NoveltyModel.load("aged")
+    assert model.acquisition_ is not None
+    assert [scan.age for scan in model.acquisition_.scans] == [21, 22, 23, 24, 25]
+    map_scans([PATIENT], "aged", "old.nii.gz")
+    assert "an age of 86 years (theirs: 21 to 25)" in caplog.text
+    assert json.loads(Path("old.json").read_text())["UnlikeModel"] == [
+        "an age of 86 years (theirs: 21 to 25)"
+    ]
+
+
+def test_whether_shares_go_with_age_and_sex_is_told(
+    there: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = NoveltyModel.load(MODEL)
+    assert model.acquisition_ is not None
+    scans = model.acquisition_.scans
+    ages, sexes = (30.0, 40.0, 50.0, 60.0), "FFMM"
+    aged = [replace(s, age=a, sex=x) for s, a, x in zip(scans, ages, sexes, strict=True)]
+    model.acquisition_ = replace(model.acquisition_, scans=tuple(aged))
+    monkeypatch.setattr(verdict, "_LEAST_AGED", 4)
+    monkeypatch.setattr(verdict, "_LEAST_OF_SEX", 2)
+    for shares, told in (
+        ((1, 2, 3, 4), "goes with age"),
+        ((2, 4, 1, 3), "not seen to go with age"),
+    ):
+        found = {scan.subject: share / 100 for scan, share in zip(scans, shares, strict=True)}
+        monkeypatch.setattr(Null, "shares_above", lambda self, share, found=found: found)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            verdict.report_people(model, model.measured())
+        assert told in caplog.text
+        assert "not seen to go with sex (F " in caplog.text
