@@ -119,7 +119,7 @@ PAPER = tuple(name for name, entry in CATALOGUE.items() if entry.symbol != OURS)
 """The scores of the paper, which take the signal alone."""
 
 DIRECTED = frozenset(name for name, entry in CATALOGUE.items() if entry.score.needs_change)
-"""The scores that look for a change, which goes with their names."""
+"""The scores that look for a change that is stated."""
 
 
 def find_score(name: str) -> Entry:

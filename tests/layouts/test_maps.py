@@ -206,6 +206,34 @@ def test_a_bids_patient_is_called_by_its_entities(tmp_path: Path) -> None:
     assert read_record(tmp_path / name).patient == "sub-01_ses-2_space-T1w"
 
 
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [
+        ({"Score": "looking", "Toward": "oedema"}, "looking, toward oedema"),
+        ({"Score": "other", "Toward": "oedema"}, "other"),  # made beside one that looks for it
+        ({"Score": "looking"}, "looking"),
+        (
+            {"Score": "looking", "Toward": "x", "PlaceNotUsed": "far off", "SmoothingFWHM": 6},
+            "looking, toward x, without the place, 6 mm",
+        ),
+    ],
+)
+def test_what_a_score_was_told_goes_with_its_name(
+    facts: dict[str, object], label: str, tmp_path: Path
+) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(facts))
+    assert read_record(tmp_path / "map.nii.gz", directed={"looking"}).score == label
+
+
+@pytest.mark.parametrize("scan", ["patient.nii.gz", "sub-01_dwi.nii.gz"], ids=["plain", "bids"])
+def test_what_a_map_means_by_healthy_people_is_found_beside_it(scan: str, tmp_path: Path) -> None:
+    (files,) = name_maps(scans_of(tmp_path, scan), tmp_path / "out", TWO)
+    files = files.with_significance(ONE)
+    touch(tmp_path, *(str(path.relative_to(tmp_path)) for path in files.neglogp.values()))
+    for score, path in files.maps.items():
+        assert read_record(path).neglogp == files.neglogp.get(score)
+
+
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"3", b"[" * 100_000])
 def test_a_sidecar_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "map.json").write_bytes(content)
