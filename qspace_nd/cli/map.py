@@ -98,6 +98,15 @@ _log = logging.getLogger(__name__)
     "calibrated.",
 )
 @option(
+    "--atlas",
+    heading=NOVELTY,
+    type=PATH,
+    metavar="FILE",
+    help="Name the clusters by the regions of a label image, on the scan's grid or in the model's "
+    "template (template.nii.gz of the model), with the table of its name beside it: .tsv with the "
+    "columns index and name, or FreeSurfer's .txt.",
+)
+@option(
     "-o",
     "--output",
     heading=OUTPUT,
@@ -121,6 +130,7 @@ def command(
     toward: str | None,
     explain: bool,
     cluster_share: float,
+    atlas: Path | None,
     pdf: bool,
     options: Any,
     machine: Any,
@@ -143,7 +153,9 @@ def command(
         scans(),
         model,
         output,
-        MapSettings(chosen, neighbours, search, smooth, toward, explain, cluster_share, pdf),
+        MapSettings(
+            *(chosen, neighbours, search, smooth, toward, explain, cluster_share, pdf, atlas)
+        ),
         options=options,
         machine=machine,
         force=force,

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from qspace_nd.errors import ModelError, ScanError
 from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
 from qspace_nd.evaluation.shown import Shown
 from qspace_nd.imaging.anatomy import read_anatomy
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import read_description, write_volume
 from qspace_nd.imaging.protocol import read_scan
@@ -38,6 +40,7 @@ from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
+from qspace_nd.workflows.regions import is_of_scan, name_clusters
 from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
@@ -172,7 +175,10 @@ def _place(
     job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
 ) -> Placement:
     """Find where the voxels lie, if the maps show what depends on it."""
-    if not settings.uses_place or model.template_ is None:
+    of_template = settings.atlas is not None and not is_of_scan(
+        _atlas(settings.atlas), job.scan.grid
+    )
+    if not (settings.uses_place or of_template) or model.template_ is None:
         return Placement()
     with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
         placer = Placer.from_arrays(model.template_)
@@ -212,12 +218,21 @@ def _significances(
     found, measured = {}, settings.measured(job.model.neighbours)
     for name in job.files.neglogp:
         if not placement.facts_of(name):
-            found[name] = significance(
+            one = significance(
                 *(novelties[name], voxels, model, measured[name]),
                 leave_out=leave_out,
                 forming=settings.cluster_share,
             )
+            if settings.atlas is not None:
+                named = name_clusters(one.found, _atlas(settings.atlas), voxels, placement)
+                one = replace(one, regions=named)
+            found[name] = one
     return found
+
+
+@lru_cache(maxsize=1)
+def _atlas(path: Path) -> Atlas:
+    return Atlas.read(path)
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
