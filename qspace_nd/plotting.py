@@ -107,7 +107,7 @@ def plot_mosaic(
     }
     found |= {name: value for name, value in given.items() if value is not None}
     inside = values > 0 if mask is None else _marked(mask, grid, "brain", ScanError)
-    return draw_mosaic(Shown(values, inside, grid.affine, **found))
+    return draw_mosaic(Shown(values, inside, grid.affine, oriented=grid.is_oriented, **found))
 
 
 def _volume(volume: Volume, grid: Grid) -> Float32:

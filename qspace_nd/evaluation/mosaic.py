@@ -141,7 +141,8 @@ def _draw_slices(axes: Any, shown: Shown, slices: AxialSlices, scale: Scale) -> 
             **how,
         )
         _outline(panel, labels, slices)
-        _dress(panel, f"z = {math.floor(height + 0.5)} mm")
+        sides = ("R", "L") if shown.oriented else ("?", "?")
+        _dress(panel, f"z = {math.floor(height + 0.5)} mm", *sides)
 
 
 def _colours() -> Colormap:
@@ -172,12 +173,12 @@ def _edges(labels: Bools) -> Float64:
     return np.moveaxis(np.concatenate([across, down], axis=2), 2, 0).astype(np.float64)
 
 
-def _dress(panel: Axes, text: str) -> None:
+def _dress(panel: Axes, text: str, left: str, right: str) -> None:
     panel.set_axis_off()
     panel.set_adjustable("datalim")  # a slice that is flat leaves room for the words
     where: Any = {"transform": panel.transAxes, "size": 5.5}
-    panel.text(0.02, 0.98, "R", ha="left", va="top", **where)
-    panel.text(0.98, 0.98, "L", ha="right", va="top", **where)
+    panel.text(0.02, 0.98, left, ha="left", va="top", **where)
+    panel.text(0.98, 0.98, right, ha="right", va="top", **where)
     panel.text(0.02, 0.01, text, ha="left", va="bottom", **where)
 
 
@@ -195,6 +196,8 @@ def _draw_legend(
     bar.tick_params(colors="white", length=2, pad=2, labelsize=6)
     bar.set_xlabel(scale.label, color="white", size=6, labelpad=3)
     lines = ["Radiological view: the patient's", "right (R) is on the left."]
+    if not shown.oriented:
+        lines = ["The scan's header does not say", "which side is right or left."]
     if slices.tilt >= 2:
         lines += [f"Slices tilted by {slices.tilt:.0f}°;", "z is that of their middle."]
     top = 0.4

@@ -60,6 +60,8 @@ class Shown:
         A volume of the scan. What is far from the mask is not shown: it would show the face.
     labels : bool array, optional
         Lesions, to be outlined.
+    oriented : bool
+        Whether it is known which side is the patient's right.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Shown:
     share: float = SHARE
     anatomy: NDArray[np.floating[Any]] | None = None
     labels: Bools | None = None
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         shape = self.novelty.shape

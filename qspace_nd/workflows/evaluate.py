@@ -389,4 +389,5 @@ def _choose_shown(cases: Sequence[Case], patient: _Patient, truth: _Truth) -> Sh
         share=record.forming_share or SHARE,
         anatomy=anatomy_of(record, truth.grid),
         labels=case.labels,
+        oriented=truth.grid.is_oriented,
     )

@@ -390,6 +390,7 @@ def _write_pictures(
                 job.scan.grid.affine,
                 title_of(job.files.maps[name], facts[name], DIRECTED),
                 anatomy=anatomy,
+                oriented=job.scan.grid.is_oriented,
             )
             known = images.significances.get(name)
             if known is not None:

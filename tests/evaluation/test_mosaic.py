@@ -43,6 +43,12 @@ def test_a_mosaic_says_what_it_shows() -> None:
     assert "lesions, as labelled" in texts_of(draw_mosaic(shown_of(labels=case_of().labels)))
 
 
+def test_where_no_side_is_known_none_is_named() -> None:
+    texts = texts_of(draw_mosaic(shown_of(oriented=False)))
+    assert not {"R", "L"} & {*texts}
+    assert "The scan's header does not say\nwhich side is right or left." in texts
+
+
 def test_a_tilt_is_told() -> None:
     affine = np.eye(4)
     affine[1:3, 1:3] = [[0.9, -0.4359], [0.4359, 0.9]]

@@ -130,6 +130,17 @@ def test_what_cannot_be_drawn_is_told(
         plot_mosaic(NOVELTY, **more)
 
 
+def test_a_map_of_no_known_orientation_names_no_side() -> None:
+    for path in (NOVELTY, Path("novelty_mask.nii.gz")):
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+        image.set_qform(None, 0)
+        image.set_sform(image.affine, 0)
+        nib.save(nib.Nifti1Image(values, None, image.header), path)
+    texts = {text.get_text() for axes in plot_mosaic(NOVELTY).axes for text in axes.texts}
+    assert "?" in texts and not {"R", "L"} & texts
+
+
 def test_an_array_needs_its_affine() -> None:
     with pytest.raises(InputError, match=r"give its affine \(4, 4\) with it"):
         plot_mosaic(np.ones((3, 3, 3)))
