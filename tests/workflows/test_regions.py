@@ -28,7 +28,7 @@ def test_an_atlas_in_the_template_is_read_where_the_voxels_lie_there() -> None:
     found = find_clusters(logp[mask].astype(np.float32), mask, AFFINE, 0.05)
     # The template's space is moved against the scan's; its atlas has another grid.
     fine = np.diag([1.5, 1.5, 1.5, 1])
-    fine[:3, 3] = MOVED + [-30, -2, -2]
+    fine[:3, 3] = MOVED - np.array([30, 2, 2])
     labels = np.zeros((24, 20, 20), np.intp)
     x = apply_affine(fine, np.argwhere(labels == 0)).reshape(*labels.shape, 3)[..., 0] - MOVED[0]
     labels[x > -10] = 4
