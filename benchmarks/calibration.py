@@ -17,7 +17,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +29,15 @@ from calibration_tables import controls_markdown, markdown
 from cohorts import PEOPLE, Cohort, Design, Scan, Values, arrays, digest, real_lesion_masks
 from comparing import Compared, compare
 from numpy.typing import NDArray
-from peers import CHANNELS, DEFAULT_CHANNELS, HARMONICS, NEIGHBOURS
+from peers import CHANNELS, DEFAULT_CHANNELS, HARMONICS, NEIGHBOURS, resampled_means
 from placed_peers import PLACED, deviations, located, place_all, placed_model
 from results import write_section
 from scoring import Log
 
 from qspace_nd.calibration.null import HealthyMap
+from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.model.rows import Healthy
 from qspace_nd.scores import norms
 from qspace_nd.searching.nearest import NearestNeighbours
 
@@ -116,6 +119,25 @@ def measure(cohort: Cohort, log: Log) -> dict[str, Compared]:
     return found
 
 
+def measure_plain(cohort: Cohort, newcomers: Sequence[Scan], log: Log) -> dict[str, Compared]:
+    """The same of the default score alone, which needs no place, with newcomers that are given."""
+    patients = cohort.patients()
+    parts = [Healthy(s.name, CHANNELS[DEFAULT_CHANNELS](cohort, s)) for s in cohort.reference]
+    acquisition = Acquisition(resampled_means(cohort), cohort.table, (), resampled=True)
+    torch.set_num_threads(cohort.jobs)
+    model = NoveltyModel(device="cpu").fit_parts(parts, acquisition=acquisition)
+
+    def novelty(scan: Scan, leave_out: str | None = None) -> NDArray[np.float32]:
+        x = CHANNELS[DEFAULT_CHANNELS](cohort, scan)
+        return model.novelty(x, UNDIRECTED[0], leave_out=leave_out)
+
+    maps = [HealthyMap(s.name, novelty(s, s.name), s.mask, s.affine) for s in cohort.reference]
+    found = compare(maps, [(scan, novelty(scan)) for scan in (*newcomers, *patients)])
+    torch.set_num_threads(1)
+    log(f"{len(maps)} controls are measured")
+    return {UNDIRECTED[0]: found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stage", choices=PEOPLE, required=True)
@@ -136,7 +158,13 @@ def main() -> None:
     if options.controls:
         wanted = [replace(wanted[-1], reference=number) for number in options.controls]
     masks = real_lesion_masks()
-    found = [measure(Cohort(one, masks, options.jobs, options.cache), log) for one in wanted]
+    cohorts = [Cohort(one, masks, options.jobs, options.cache) for one in wanted]
+    if options.controls:
+        first = max(options.controls)
+        own = range(first, first + options.left_out)
+        found = [measure_plain(cohort, cohort.controls(own), log) for cohort in cohorts]
+    else:
+        found = [measure(cohort, log) for cohort in cohorts]
     command = shlex.join(["python", "benchmarks/calibration.py", *sys.argv[1:]])
     minutes = f"{(time.monotonic() - started) / 60:.0f} minutes"
     if options.controls:
