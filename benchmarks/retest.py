@@ -30,6 +30,7 @@ from qspace_nd import NoveltyModel, fit_scans, map_scans
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.connected import connected
 from qspace_nd.imaging.nifti import read_volume
+from qspace_nd.imaging.protocol import ScanOptions
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.layouts.maps import MapFiles
 
@@ -79,13 +80,15 @@ def alike(one: MapFiles, other: MapFiles) -> tuple[float, float, float]:
     return r[0], r[1], float(dice)
 
 
-def study(healthy: Sequence[Path], scans: Sequence[Path], folder: Path) -> tuple[list, list[str]]:
+def study(
+    healthy: Sequence[Path], scans: Sequence[Path], options: ScanOptions, folder: Path
+) -> tuple[list[list[str]], list[str]]:
     """Fit on one person, map the runs of another; give figures of each pair, and warnings."""
     said = Said()
     logging.getLogger("qspace_nd").addHandler(said)
-    fit_scans(healthy, NoveltyModel(), folder / "model", template=False)
+    fit_scans(healthy, NoveltyModel(), folder / "model", template=False, options=options)
     told = len(said.messages)
-    files = map_scans(scans, folder / "model", folder / "maps")
+    files = map_scans(scans, folder / "model", folder / "maps", options=options)
     logging.getLogger("qspace_nd").removeHandler(said)
     pairs = combinations(range(len(scans)), 2)
     rows = [
@@ -102,9 +105,31 @@ def main() -> None:
     uih = {sub: sorted((data / "uih" / sub / "dwi").glob("*.nii.gz")) for sub in ("sub-A", "sub-B")}
     galan = sorted((data / "galan" / "sub-01" / "dwi").glob("*.nii.gz"))
     toshiba = sorted((data / "real" / "toshiba").glob("*.nii.gz"))
-    studies = [("uih: a model of sub-A, runs of sub-B", uih["sub-A"], uih["sub-B"])]
-    studies += [("galan's scanner: a model of toshiba's person, runs of galan's", toshiba, galan)]
-    studies += [("galan's scanner: a model of galan's person, runs of toshiba's", galan, toshiba)]
+    straight = [path for path in galan if "ortho" in path.name]
+    plain, turned = ScanOptions(), ScanOptions(max_angle=21)
+    studies = [
+        ("uih: a model of sub-A, runs of sub-B", uih["sub-A"], uih["sub-B"], plain),
+        (
+            "galan's scanner: a model of toshiba's person, straight runs of galan's",
+            toshiba[:1],
+            straight,
+            plain,
+        ),
+        (
+            "The same with the run whose slab is tilted by 20 degrees, by `--max-angle 21`: 12 "
+            "directions are too few to resample",
+            toshiba[:1],
+            galan,
+            turned,
+        ),
+        (
+            "galan's scanner: a model of galan's person, runs of toshiba's, the second tilted, by "
+            "`--max-angle 21`",
+            straight,
+            toshiba,
+            turned,
+        ),
+    ]
     parts = [
         "## The same person twice, and another site (real scans)",
         "`python benchmarks/retest.py`: `latent-distance`; a model of one person each, so that no "
@@ -112,14 +137,14 @@ def main() -> None:
         "the clusters of the latter's 5 % most novel voxels; where both runs have brain, without "
         "registration.",
     ]
-    for title, healthy, scans in studies:
+    for title, healthy, scans, options in studies:
         with tempfile.TemporaryDirectory() as folder:
-            rows, said = study(healthy, scans, Path(folder))
+            rows, said = study(healthy, scans, options, Path(folder))
         header = ["runs", "r", "r, smoothed", "Dice"]
         parts += [f"{title}:", table(header, rows)]
         parts += ["\n".join(f"- {one}" for one in dict.fromkeys(_bare(text) for text in said))]
     with tempfile.TemporaryDirectory() as folder:
-        fit_scans(galan, NoveltyModel(), Path(folder) / "model", template=False)
+        fit_scans(straight, NoveltyModel(), Path(folder) / "model", template=False)
         others = [uih["sub-B"][0], *sorted((data / "real").glob("[dp]*/*.nii.gz"))]
         parts.append("Scans of other sites, by the model of galan's person:")
         lines = []
