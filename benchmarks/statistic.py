@@ -174,9 +174,8 @@ def main() -> None:
         "## By what maps are compared (development, simulated)\n\n"
         f"`{command}`: the choice was made by this. Two cohorts of 12 and 8 controls, 8 newcomers "
         "and 8 patients each, simulated signal on real people's heads; means over the two. "
-        f"Lesions found where {', '.join(map(str, FALSE))} clusters are expected in a healthy scan, "
-        "by mass, extent and height; and newcomers' share of voxels with p below 1 %, over the "
-        "nominal one.\n\n"
+        "Lesions found where 1, 2 and 5 clusters are expected in a healthy scan, by mass, extent "
+        "and height; and newcomers' share of voxels with p below 1 %, over the nominal one.\n\n"
     )
     text += table(header, rows_of(cohorts))
     write_section(HERE / "RESULTS.md", "statistic", text)
