@@ -15,7 +15,7 @@ from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 KNOWS = {
     "latent-distance": "nothing",
-    "input-distance": "nothing",
+    "input-distance, to 1 in 16": "nothing",
     "latent-placed-distance": "place",
     "latent-placed-directed-distance": "place, sign",
     "z of MD, signed": "place, sign",
@@ -90,19 +90,18 @@ def controls_markdown(
     parts = [
         f"## By how many controls ({stage}, simulated)",
         f"`{command}` ({minutes}): the same {designs[0].left_out} newcomers and "
-        f"{designs[0].patients} patients by more and more controls; else as above.",
+        f"{designs[0].patients} patients by more and more controls; `latent-distance`, else as "
+        "above.",
     ]
-    for name in OURS:
-        rows = []
-        for design, one in zip(designs, found, strict=True):
-            counted = " / ".join(f"{one[name].counted(n):.2f}" for n in FALSE)
-            lesions = " / ".join(f"{one[name].at_expected(n):.2f}" for n in FALSE)
-            shares = _realised([one], name)
-            beyond = f"{one[name].beyond():.2f}"
-            row = [str(design.reference), *shares, counted, lesions, beyond, _auc([one], name)]
-            rows.append(row)
-        parts += [f"`{name}`:", table(header, rows)]
-    return "\n\n".join(parts)
+    name = OURS[0]
+    rows = []
+    for design, one in zip(designs, found, strict=True):
+        counted = " / ".join(f"{one[name].counted(n):.2f}" for n in FALSE)
+        lesions = " / ".join(f"{one[name].at_expected(n):.2f}" for n in FALSE)
+        beyond = f"{one[name].beyond():.2f}"
+        row = [str(design.reference), *_realised([one], name), counted, lesions, beyond]
+        rows.append([*row, _auc([one], name)])
+    return "\n\n".join([*parts, table(header, rows)])
 
 
 def _realised(found: Sequence[Found], name: str) -> list[str]:

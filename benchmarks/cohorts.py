@@ -193,8 +193,11 @@ class Cohort:
     def left_out(self) -> tuple[Scan, ...]:
         """The controls that no method sees before it scores them."""
         first = self.design.reference
-        found = self._recorded("healthy", range(first, first + self.design.left_out))
-        return tuple(self._normalised(scan) for scan in found)
+        return self.controls(range(first, first + self.design.left_out))
+
+    def controls(self, numbers: Sequence[int]) -> tuple[Scan, ...]:
+        """Controls by their numbers, of which the first are the reference."""
+        return tuple(self._normalised(scan) for scan in self._recorded("healthy", numbers))
 
     def patients(self, kind: str = MAIN_KIND) -> tuple[Scan, ...]:
         """The patients with one kind of lesion; the same heads whatever the kind."""

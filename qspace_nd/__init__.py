@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qspace_nd.gaussian import Gaussian
     from qspace_nd.imaging.protocol import ScanOptions
     from qspace_nd.model.novelty_model import NoveltyModel
+    from qspace_nd.plotting import plot_mosaic
     from qspace_nd.system.machine import Machine
     from qspace_nd.workflows.add import add_scans
     from qspace_nd.workflows.check import check_scans
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate_maps",
     "fit_scans",
     "map_scans",
+    "plot_mosaic",
     "report_maps",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "evaluate_maps": "workflows.evaluate",
     "fit_scans": "workflows.fit",
     "map_scans": "workflows.map",
+    "plot_mosaic": "plotting",
     "report_maps": "workflows.report",
 }
 

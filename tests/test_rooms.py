@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "qspace_nd"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-OPEN = [PACKAGE / "__init__.py", PACKAGE / "__main__.py"]
+OPEN = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", PACKAGE / "plotting.py"]
 """What may import from every room: public names, when they are asked for, and the command line."""
 
 GROUND = "ground"
@@ -88,5 +88,5 @@ def test_every_room_says_in_a_line_what_is_in_it() -> None:
         assert line.startswith('"""') and line.endswith('."""'), folder
 
 
-def test_the_house_has_at_most_21_rooms() -> None:
-    assert len([*PACKAGE.glob("*.py"), *{path.parent for path in MODULES} - {PACKAGE}]) <= 21
+def test_the_house_has_at_most_22_rooms() -> None:
+    assert len([*PACKAGE.glob("*.py"), *{path.parent for path in MODULES} - {PACKAGE}]) <= 22

@@ -142,9 +142,9 @@ def show(results: list) -> None:  # type: ignore[type-arg]
         part = [result for result in results if result.region == region]
         tables = (
             render_table(part, width=console.width, plain=not console.is_terminal),
-            render_overlaps(part),
+            render_overlaps(part, width=console.width),
             render_recall(part, width=console.width),
-            render_froc(part),
+            render_froc(part, width=console.width),
         )
         for table in tables:
             console.print(table)

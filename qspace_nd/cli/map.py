@@ -98,6 +98,15 @@ _log = logging.getLogger(__name__)
     "calibrated.",
 )
 @option(
+    "--atlas",
+    heading=NOVELTY,
+    type=PATH,
+    metavar="FILE",
+    help="Name the clusters by the regions of a label image, on the scan's grid or in the model's "
+    "template (template.nii.gz of the model), with the table of its name beside it: .tsv with the "
+    "columns index and name, or FreeSurfer's .txt.",
+)
+@option(
     "-o",
     "--output",
     heading=OUTPUT,
@@ -106,6 +115,7 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="The map of one scan; a folder for several.",
 )
+@option("--pdf", heading=OUTPUT, is_flag=True, help="Write the picture of each map as PDF too.")
 @option(
     "--report",
     heading=OUTPUT,
@@ -127,6 +137,8 @@ def command(
     toward: str | None,
     explain: bool,
     cluster_share: float,
+    atlas: Path | None,
+    pdf: bool,
     report: Path | None,
     options: Any,
     machine: Any,
@@ -135,7 +147,8 @@ def command(
 ) -> None:
     """Write novelty maps of patients' scans: the higher, the less like healthy tissue.
 
-    Beside each map lie the mask that was used and a JSON file that says how the map was made.
+    Beside each map lie the mask that was used, a JSON file that says how the map was made, and a
+    picture of it (PNG): nine axial slices.
     """
     _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import PAPER
@@ -151,7 +164,9 @@ def command(
         scans(),
         model,
         output,
-        MapSettings(chosen, neighbours, search, smooth, toward, explain, cluster_share),
+        MapSettings(
+            *(chosen, neighbours, search, smooth, toward, explain, cluster_share, pdf, atlas)
+        ),
         options=options,
         machine=machine,
         force=force,

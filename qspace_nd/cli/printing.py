@@ -9,7 +9,7 @@ from typing import NamedTuple
 import rich.table
 import rich.text
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -113,9 +113,25 @@ def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
 def _widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
     """The first that fits, names broken between words if need be, or else the last."""
     for drawn in tables:
-        if _least_width(drawn) <= width:
+        if _measured(drawn).minimum <= width:
+            _give_width(drawn, width)
             break
     return drawn
+
+
+def _give_width(drawn: rich.table.Table, width: int) -> None:
+    """Give the last names what they want of the width, and those before what is left.
+
+    Rich would take from the widest, and break words.
+    """
+    left = width - _measured(drawn).minimum
+    for column in reversed(drawn.columns):
+        if not column.no_wrap:
+            cells = [_measured(cell) for cell in (column.header, *column.cells)]
+            least = max(one.minimum for one in cells)
+            more = min(left, max(one.maximum for one in cells) - least)
+            column.width = least + more
+            left -= more
 
 
 class _Columns(NamedTuple):
@@ -198,9 +214,9 @@ def _empty_table(
     return drawn
 
 
-def _least_width(drawn: rich.table.Table) -> int:
+def _measured(drawn: RenderableType) -> Measurement:
     console = Console(width=10_000)
-    return Measurement.get(console, console.options, drawn).minimum
+    return Measurement.get(console, console.options, drawn)
 
 
 def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
@@ -208,7 +224,7 @@ def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
     return [Text(text) for text in texts]
 
 
-def render_overlaps(results: Iterable[Result]) -> rich.table.Table:
+def render_overlaps(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
     """Lay out for a terminal what the voxels above some thresholds have in common with the labels.
 
     Raises
@@ -231,7 +247,7 @@ def render_overlaps(results: Iterable[Result]) -> rich.table.Table:
             drawn.add_row(*_plain([*name, _THRESHOLDS[overlap_name], *map(rounded, figures)]))
             name = [""] * len(name)
         drawn.add_section()
-    return drawn
+    return _widest([drawn], width)
 
 
 def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
@@ -265,7 +281,7 @@ def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.T
     return _widest(map(drawn, (sizes, [])), width)
 
 
-def render_froc(results: Iterable[Result]) -> rich.table.Table:
+def render_froc(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
     """Lay out for a terminal how many lesions are found at few false clusters a scan.
 
     Raises
@@ -283,7 +299,7 @@ def render_froc(results: Iterable[Result]) -> rich.table.Table:
     )
     for row, name in zip(summary.rows, names, strict=True):
         drawn.add_row(*_plain([*name, *_found_at(row.froc)]))
-    return drawn
+    return _widest([drawn], width)
 
 
 def _found_at(curve: Curve | None) -> list[str]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.imaging.anatomy import near
 
-_AROUND = 6.0  # mm of the head around the brain that are shown
 _THUMBNAIL = 64  # pixels at most across one, about
 
 
@@ -26,8 +26,8 @@ class Frame:
     Attributes
     ----------
     mask, near : array (x, y, z) bool
-        The brain, and what is at most 6 mm around it: all that is shown of the anatomy, so that
-        no face is. Both are cropped to the latter.
+        The brain, and what is near it (`imaging.anatomy.near`): all that is shown of the anatomy,
+        so that no face is. Both are cropped to the latter.
     box : tuple of 3 slices
         Where they lie in the grid.
     affine : array (4, 4)
@@ -42,11 +42,11 @@ class Frame:
     @staticmethod
     def of(mask: Bools, affine: Float64) -> Frame:
         """The frame of a mask (X, Y, Z), some of which is True."""
-        near = near_of(mask, affine)
-        box = ndimage.find_objects(near.astype(np.uint8))[0]
+        around = near(mask, np.linalg.norm(affine[:3, :3], axis=0))
+        box = ndimage.find_objects(around.astype(np.uint8))[0]
         to_world = affine.copy()
         to_world[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-        return Frame(mask[box], near[box], box, to_world)
+        return Frame(mask[box], around[box], box, to_world)
 
     def facts(self) -> dict[str, Any]:
         """What a page has to know of it.
@@ -70,13 +70,6 @@ class Frame:
     def inside(self, volume: NDArray[Any], *, near: bool = False) -> Float64:
         """The values of a volume (X, Y, Z) in the mask, or in what is near it, in C order."""
         return np.asarray(volume[self.box][self.near if near else self.mask], np.float64)
-
-
-def near_of(mask: Bools, affine: Float64) -> Bools:
-    """What is in a mask (X, Y, Z), or at most 6 mm, and a voxel at least, from it."""
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    away = ndimage.distance_transform_edt(~mask, sampling=sizes)
-    return np.asarray(away <= max(_AROUND, sizes.max()), np.bool_)
 
 
 def packed(array: NDArray[Any]) -> str:

@@ -258,13 +258,13 @@ def evaluate(case: Case, voxel_volume: float) -> Result:
 
 
 def _require_arrays(case: Case, voxel_volume: float) -> None:
-    arrays = [case.novelty, case.labels, case.mask]
-    arrays += [] if case.neglogp is None else [case.neglogp]
-    shapes = {array.shape for array in arrays}
+    neglogp = case.novelty if case.neglogp is None else case.neglogp
+    shapes = {array.shape for array in (case.novelty, case.labels, case.mask, neglogp)}
     if len(shapes) > 1 or case.novelty.ndim != 3:
+        also = "" if case.neglogp is None else f", its map of -log10 p {neglogp.shape}"
         raise ArrayError(
-            f"The {case.score} map of {case.patient} has shape {case.novelty.shape}, its labels "
-            f"{case.labels.shape} and its mask {case.mask.shape}; give three arrays of one 3-D "
+            f"The {case.score} map of {case.patient} has shape {case.novelty.shape}{also}, its "
+            f"labels {case.labels.shape} and its mask {case.mask.shape}; give arrays of one 3-D "
             "shape."
         )
     if case.labels.dtype != bool or case.mask.dtype != bool:

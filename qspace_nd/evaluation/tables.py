@@ -239,18 +239,20 @@ _DEFINITIONS = {
     "threshold_1pct": "least novelty of a healthy voxel that at most 1 % of them exceed",
     "lesions": "connected lesions (26 neighbours) with a voxel within the mask",
     "lesions_found": "lesions with a voxel within the mask whose novelty exceeds threshold_1pct",
-    "large_lesions": f"lesions of {LEAST_VOXELS} voxels or more, those outside the mask counted",
+    "large_lesions": f"lesions of {LEAST_VOXELS} voxels or more, within the mask and outside",
     "large_lesions_found": "large lesions among lesions_found",
     "recall_by_size": "lesions and those found by volume in mm3: minimum <= volume < maximum",
     "recall": "share of the lesion voxels that are above a threshold",
     "precision": "share of the voxels above a threshold that are lesion; 0 where there are none",
     "dice": "Dice overlap of the voxels above a threshold with the labels",
-    BEST: "at dice_threshold",
-    OWN: "above threshold_1pct",
-    **{
-        name: f"where at most {100 * share:g} % of healthy people's voxels are as novel"
-        for name, share in CALIBRATED.items()
-    },
+    "overlaps": (
+        f"recall, precision and dice of the voxels above a threshold: {BEST}, at dice_threshold; "
+        f"{OWN}, above threshold_1pct; "
+        + ", ".join(
+            f"{name}, where less than {100 * share:g} % of healthy people's voxels are as novel"
+            for name, share in CALIBRATED.items()
+        )
+    ),
     "large_lesions_found_at_N_false": (
         "large lesions found at the threshold, one for all scans, at which most are found with N "
         f"false clusters a scan in the mean; a cluster of {LEAST_VOXELS} voxels or more is a hit "

@@ -42,6 +42,11 @@ class Grid:
         """(3,) mm."""
         return np.asarray(voxel_sizes(self.affine))
 
+    @property
+    def is_oriented(self) -> bool:
+        """Whether the header says where the patient's left and right are."""
+        return bool(self.qform_code or self.sform_code)
+
     def describe(self) -> str:
         """Say shape, voxel sizes, orientation and origin in a line."""
         axes = "".join(aff2axcodes(self.affine))

@@ -26,8 +26,8 @@ MODEL = "qspace-nd-model"
 
 _NAME = "qspace-nd"
 # Maps of diffusion models are a draft of the standard (BEP016), whose clusters are no segmentation
-# of tissue with names; a model is none of its files.
-_IGNORED = ("*_dwimap.*", "*_desc-clusters_dseg.*", MODEL)
+# of tissue with names; a model is none of its files, nor a table of all scans.
+_IGNORED = ("*_dwimap.*", "*_desc-clusters_dseg.*", "novelty.tsv", MODEL)
 _URI = re.compile(r"bids:(?P<name>[A-Za-z0-9-]*):(?P<path>.+)")
 
 

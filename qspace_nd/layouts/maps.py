@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class MapFiles:
     neglogp, clusters : dict of str to Path
         What the map of each score means by healthy people's, and its clusters, whose table lies
         beside them (`table_path`); of scores that the model is calibrated for.
+    pictures : dict of str to tuple of Path
+        The map of each score as PNG, and as PDF where that is wanted.
     """
 
     maps: dict[str, Path]
@@ -60,6 +63,7 @@ class MapFiles:
     deviations: dict[str, Path] = field(default_factory=dict)
     neglogp: dict[str, Path] = field(default_factory=dict)
     clusters: dict[str, Path] = field(default_factory=dict)
+    pictures: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
@@ -68,7 +72,8 @@ class MapFiles:
         maps += [*self.neglogp.values(), *self.clusters.values()]
         described = maps if self.dataset is None else [*maps, self.mask]
         tables = map(table_path, self.clusters.values())
-        return [*maps, self.mask, *map(sidecar_path, described), *tables]
+        pictures = chain.from_iterable(self.pictures.values())
+        return [*maps, self.mask, *map(sidecar_path, described), *tables, *pictures]
 
     def with_smoothed(self) -> MapFiles:
         """The same, and a smoothed map beside each map."""
@@ -83,6 +88,15 @@ class MapFiles:
             neglogp={score: _name_neglogp(path) for score, path in maps.items()},
             clusters={score: _name_clusters(path) for score, path in maps.items()},
         )
+
+    def with_pictures(self, *, pdf: bool = False) -> MapFiles:
+        """The same, and a picture beside each map."""
+        kinds = (".png", ".pdf") if pdf else (".png",)
+        pictures = {
+            score: tuple(picture_path(path, kind) for kind in kinds)
+            for score, path in self.maps.items()
+        }
+        return replace(self, pictures=pictures)
 
     def with_residual(self) -> MapFiles:
         """The same, and the residual beside the mask."""
@@ -126,7 +140,9 @@ class MapRecord:
     latents : int or None
         Of the model.
     neglogp : Path or None
-        What it means by healthy people's maps, where that lies beside it.
+        What the map means by healthy people's, where that is beside it.
+    forming_share : float or None
+        The share of healthy voxels above which its clusters were formed.
     """
 
     path: Path
@@ -136,7 +152,8 @@ class MapRecord:
     scan: Path | None
     mask: Path | None
     latents: int | None
-    neglogp: Path | None
+    neglogp: Path | None = None
+    forming_share: float | None = None
 
 
 def name_maps(scans: Sequence[ScanFiles], output: Path, scores: Sequence[str]) -> list[MapFiles]:
@@ -184,6 +201,19 @@ def table_path(image: Path) -> Path:
     return image.with_name(stem(image) + ".tsv")
 
 
+def picture_path(image: Path, kind: str = ".png") -> Path:
+    """The picture of a map, beside it."""
+    return image.with_name(stem(image) + kind)
+
+
+def title_of(path: Path, facts: Mapping[str, Any], directed: Container[str]) -> str:
+    """What stands above the picture of the map at `path`, of which its sidecar says `facts`.
+
+    `directed` are the scores that look for a change (see `read_record`).
+    """
+    return f"{_patient(path, facts)}, {_label(path, facts, directed)}"
+
+
 def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
     """Write the facts about an image, and what it was made of, into the JSON file beside it."""
     named = [uri_of(source, image) for source in sources]
@@ -226,21 +256,27 @@ def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     facts = read_sidecar(path)
     _require_kinds(path, facts)
     sources = [locate(source, path) for source in facts.get("Sources") or []]
-    entities = parse_entities(path)
-    kept = identity(entities).keys() | ({"space"} & entities.keys())
-    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in kept)
     mask = path.parent / (facts.get("Mask") or f"{stem(path)}_mask{ending(path)}")
     neglogp = _name_neglogp(path)
     return MapRecord(
         path=path,
         score=_label(path, facts, directed),
-        patient=named or facts.get("Patient") or stem(path),
+        patient=_patient(path, facts),
         source=os.path.realpath(next(filter(None, sources), path)),
         scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
         latents=facts.get("Latents"),
         neglogp=neglogp if neglogp.is_file() else None,
+        forming_share=facts.get("ClusterFormingShare"),
     )
+
+
+def _patient(path: Path, facts: Mapping[str, Any]) -> str:
+    """What to call the patient: by a BIDS name, or as the sidecar says."""
+    entities = parse_entities(path)
+    kept = identity(entities).keys() | ({"space"} & entities.keys())
+    named = "_".join(f"{key}-{value}" for key, value in entities.items() if key in kept)
+    return named or facts.get("Patient") or stem(path)
 
 
 def _label(path: Path, facts: Mapping[str, Any], directed: Container[str]) -> str:
@@ -278,7 +314,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a list of words",
         lambda v: isinstance(v, list) and all(isinstance(one, str) for one in v),
     ),
-    "ClusterFormingShare": ("a share", lambda v: type(v) in (int, float) and 0 < v < 1),
+    "ClusterFormingShare": (
+        "a share between 0 and 1",
+        lambda v: type(v) in (int, float) and 0 < v < 1,
+    ),
     "SmoothingFWHM": ("a number", lambda v: type(v) in (int, float) and 0 < v < 1e6),
 }
 """What the facts that are made use of may be, in words and as a test."""

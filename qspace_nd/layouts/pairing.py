@@ -126,7 +126,7 @@ def pair_regions(
     found = [_named(own, maps[0], taken) for own, maps in zip(theirs, patients, strict=True)]
     for regions, maps in zip(found, patients, strict=True):
         if regions.keys() != found[0].keys():
-            here, other = patients[0][0].patient, maps[0].patient
+            here, other = _patient_name(patients[0][0]), _patient_name(maps[0])
             raise LabelError(
                 f"The regions of {here} are {listed([*found[0]])}, but those of {other} are "
                 f"{listed([*regions])}; give the same regions by {option} for each patient."

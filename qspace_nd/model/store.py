@@ -3,6 +3,7 @@
     model.json                     what the model is, and every other file with its size
     weights-<hash>.safetensors     the network's weights
     template-<hash>.safetensors    the healthy people's common space, where there is one
+    template.nii.gz                the same as an image, which nothing reads
     grids-<hash>.safetensors       where the healthy voxels lie in their scans
     null-<hash>.safetensors        the healthy people's own novelty by a score (`nulls`)
     reference/<hash>.safetensors   a scan's voxels and their posteriors (`part_file`)
@@ -50,6 +51,8 @@ from qspace_nd.system.writing import replacing, require_writable, write_text
 SCHEMA = 2
 INDEX = "model.json"
 """The file that makes the model, last."""
+TEMPLATE = "template.nii.gz"
+"""The template as an image, for who looks at it or brings an atlas there; nothing reads it."""
 _PARTS = "reference"
 _LOCK = ".model.lock"
 
@@ -62,7 +65,7 @@ _CONTENT = (
 _TEMPORARY = re.compile(
     rf"\.({WEIGHTS}|{ARRAYS}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
 )
-_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{_TEMPORARY.pattern}")
+_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{re.escape(TEMPLATE)}|{_TEMPORARY.pattern}")
 
 
 @dataclass(frozen=True)
@@ -454,7 +457,7 @@ def _remove_unlisted(folder: Path, listed: set[str]) -> None:
     for name in _names(folder):
         if _TEMPORARY.fullmatch(name):
             remove_unheld(folder / name)
-        elif name != _PARTS and _is_ours(name) and name not in listed:
+        elif name not in (_PARTS, TEMPLATE) and _is_ours(name) and name not in listed:
             (folder / name).unlink(missing_ok=True)
 
 

@@ -118,6 +118,9 @@ CATALOGUE: dict[str, Entry] = {
 PAPER = tuple(name for name, entry in CATALOGUE.items() if entry.symbol != OURS)
 """The scores of the paper, which take the signal alone."""
 
+DIRECTED = frozenset(name for name, entry in CATALOGUE.items() if entry.score.needs_change)
+"""The scores that look for a change that is stated."""
+
 
 def find_score(name: str) -> Entry:
     """Return the entry of a score's name.

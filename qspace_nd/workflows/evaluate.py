@@ -13,26 +13,25 @@ import numpy as np
 
 from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
-from qspace_nd.errors import InputError, LabelError, ScanError, listed
+from qspace_nd.errors import LabelError, ScanError, listed
 from qspace_nd.evaluation.curves import froc_plot, precision_plot, roc_plot
 from qspace_nd.evaluation.froc import Curve, froc
 from qspace_nd.evaluation.histograms import histograms
 from qspace_nd.evaluation.metrics import BRAIN, Case, Result, evaluate
-from qspace_nd.evaluation.slices import slices
+from qspace_nd.evaluation.mosaic import write_mosaic
+from qspace_nd.evaluation.shown import SHARE, Shown
+from qspace_nd.evaluation.shown_on import anatomy_of
 from qspace_nd.evaluation.tables import by_score, require_distinct, to_json, to_tsv
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.imaging.scans import open_scan
-from qspace_nd.imaging.voxels import read_voxels
 from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair, pair_regions
-from qspace_nd.layouts.scans import find_scans
 from qspace_nd.progress import Progress, watcher
-from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.catalogue import CATALOGUE, DIRECTED
 from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.hashing import hash_of, hash_of_file
 from qspace_nd.system.locking import alone, lock_of
@@ -101,15 +100,6 @@ class _Truth:
     def mask(self) -> Bools:
         """All voxels to evaluate."""
         return self.regions[BRAIN]
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What a patient's slices are drawn of."""
-
-    case: Case
-    grid: Grid
-    background: Float32 | None  # (X, Y, Z)
 
 
 def evaluate_maps(
@@ -191,7 +181,7 @@ def _require_free(files: Sequence[Path], stamp: str, *, force: bool) -> None:
 
 
 def _write(
-    files: Sequence[Path], stamp: str, results: Sequence[Result], shown: Sequence[_Shown]
+    files: Sequence[Path], stamp: str, results: Sequence[Result], shown: Sequence[Shown]
 ) -> None:
     facts = {_STAMP: stamp, **to_json(results)}
     write_text(files[0], json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -200,7 +190,7 @@ def _write(
     for path, draw in zip(files[2:slices_at], FIGURES.values(), strict=True):
         draw(path, results)
     for path, one in zip(files[slices_at:], shown, strict=True):
-        slices(path, one.case, one.grid.affine, one.background)
+        write_mosaic(path, one)
 
 
 # --- What belongs together
@@ -213,8 +203,7 @@ def _pair(
     within: Sequence[Path],
 ) -> list[_Patient]:
     """Find the files that each patient's maps are evaluated by."""
-    directed = {name for name, entry in CATALOGUE.items() if entry.score.needs_change}
-    groups = group_by_patient(find_maps(maps, directed), CATALOGUE)
+    groups = group_by_patient(find_maps(maps, DIRECTED), CATALOGUE)
     label_paths = pair(groups, labels, "--labels")
     mask_paths = pair(groups, masks, "--mask") if masks else [_own_mask(group) for group in groups]
     regions = pair_regions(groups, within, BRAIN) if within else [{} for _ in groups]
@@ -244,11 +233,9 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
 # --- All patients
 
 
-def _evaluate(
-    patients: Sequence[_Patient], progress: Progress
-) -> tuple[list[Result], list[_Shown]]:
+def _evaluate(patients: Sequence[_Patient], progress: Progress) -> tuple[list[Result], list[Shown]]:
     results: list[Result] = []
-    shown: list[_Shown] = []
+    shown: list[Shown] = []
     truths: dict[str, _Truth] = {}
     number = sum(len(patient.maps) for patient in patients)
     with progress.task("Evaluating maps", number) as task:
@@ -389,23 +376,18 @@ def _results(case: Case, truth: _Truth) -> Iterator[Result]:
 # --- Figures
 
 
-def _choose_shown(cases: Sequence[Case], patient: _Patient, truth: _Truth) -> _Shown:
+def _choose_shown(cases: Sequence[Case], patient: _Patient, truth: _Truth) -> Shown:
     """The default score's map, or else the first, over the scan that it was made of."""
-    best = next((case for case in cases if case.score == DEFAULT_SCORE), cases[0])
-    background = _background(patient.maps[0].scan, patient.mask, truth.grid)
-    return _Shown(best, truth.grid, background)
-
-
-def _background(scan: Path | None, mask: Path, grid: Grid) -> Float32 | None:
-    """The mean b=0 volume of the scan that a map was made of, None where it is not at hand."""
-    if scan is None:
-        return None
-    try:
-        opened = open_scan(replace(find_scans([scan])[0], mask=mask))
-        if not opened.grid.same_as(grid):
-            return None
-        voxels = read_voxels(opened, ignore_nonfinite=True)
-    except InputError:  # the figure does without
-        return None
-    shown = slice(None) if opened.gradients is None else opened.gradients.b0
-    return voxels.fill(voxels.values[:, shown].mean(axis=1))
+    pairs = list(zip(cases, patient.maps, strict=True))
+    case, record = next((pair for pair in pairs if pair[0].score == DEFAULT_SCORE), pairs[0])
+    return Shown(
+        case.novelty,
+        case.mask,
+        truth.grid.affine,
+        f"{case.patient}, {case.score}",
+        neglogp=case.neglogp,
+        share=record.forming_share or SHARE,
+        anatomy=anatomy_of(record, truth.grid),
+        labels=case.labels,
+        oriented=truth.grid.is_oriented,
+    )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import channel_means
 from qspace_nd.errors import InputError, ScanError, counted
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.grid import Grid
+from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.protocol import (
     DEFAULT_OPTIONS,
     RAW,
@@ -25,6 +29,7 @@ from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import grid_arrays
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
+from qspace_nd.registration.template import Template
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
@@ -43,6 +48,8 @@ from qspace_nd.workflows.placing import (
     require_placeable,
 )
 from qspace_nd.workflows.verdict import assess, give_verdict
+
+TEMPLATE_DESCRIPTION = "qspace-nd template: what scans are registered by"
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +142,7 @@ def fit_scans(
         assess(model, [one.healthy for one in kept], acquisition, machine.memory)
         with timed("Writing the model"), computed_masks(kept, folder):
             model.digest_ = model.save(folder, force=force, progress=watching)
+            _write_template(folder, template_arrays)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
         measured = model.measured(DEFAULT_SCORE)
         if calibrate and are_enough(model):
@@ -200,6 +208,18 @@ def _placed(
         for one, registration in zip(kept, registrations, strict=True)
     ]
     return placed, placer.to_arrays()
+
+
+def _write_template(folder: Path, arrays: Mapping[str, Any] | None) -> None:
+    """Write the template as an image too: what is registered, (X, Y, Z, M), 0 outside its brain."""
+    path = folder / store.TEMPLATE
+    if arrays is None:
+        path.unlink(missing_ok=True)
+        return
+    template = Template.from_arrays(arrays)
+    values = np.where(template.mask[..., None], np.moveaxis(template.values, 0, -1), 0)
+    grid = Grid(template.mask.shape, template.affine)
+    write_volume(path, values.astype(np.float32), grid, TEMPLATE_DESCRIPTION)
 
 
 def _subjects(scans: Iterable[Scan]) -> set[str]:

@@ -1,9 +1,9 @@
 """The jobs of `map`, one a scan: what is done is skipped, and one that fails stops no other.
 
-Every image that is written carries a stamp in its header, a hash of all that it was made of: the
-scan's files, the model and the settings. A map appears whole and last, so one with the right stamp
-is done, wherever an earlier run was stopped; a sidecar alone would not do, as it may outlive or
-precede its map.
+Every image that is written carries a stamp in its header, and every picture in its metadata: a hash
+of all that it was made of, the scan's files, the model and the settings. A map appears whole and
+last, so one with the right stamp is done, wherever an earlier run was stopped; a sidecar alone
+would not do, as it may outlive or precede its map.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError, counted
+from qspace_nd.evaluation.mosaic import has_stamp
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.nifti import read_description
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, protocol_of
@@ -142,7 +144,7 @@ class MapJob:
         return f"{STAMP} {hashlib.blake2b(content, digest_size=16).hexdigest()}"
 
     def is_done(self) -> bool:
-        """Whether every image is there, made as it would be made now.
+        """Whether every image and picture is there, made as it would be made now.
 
         Raises
         ------
@@ -156,6 +158,7 @@ class MapJob:
         plain += self._significant(files.neglogp, files.clusters)
         images: dict[Path, float | None] = dict.fromkeys(plain)
         images |= dict.fromkeys(files.smoothed.values(), self.smooth)
+        pictures = list(chain.from_iterable(files.pictures.values()))
         if not any(path.exists() for path in files.paths()):
             return False  # without reading the scan
         for image, fwhm in images.items():
@@ -163,7 +166,9 @@ class MapJob:
                 self._require(image, _description(image) == self.stamp(fwhm))
             elif sidecar_path(image).exists():  # a run was stopped before it wrote the image
                 self._require(sidecar_path(image), self.recipe.items() <= _facts(image).items())
-        return all(image.exists() for image in images)
+        for picture in filter(Path.exists, pictures):
+            self._require(picture, has_stamp(picture, self.stamp()))
+        return all(path.exists() for path in (*images, *pictures))
 
     def _significant(self, *images: dict[str, Path]) -> Iterator[Path]:
         """The images by healthy people's maps, without those for which the place was wanting."""

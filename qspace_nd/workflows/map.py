@@ -10,18 +10,21 @@ from pathlib import Path
 from qspace_nd._version import __version__
 from qspace_nd.diffusion.gradients import B0_LIMIT
 from qspace_nd.errors import InputError, OutputError
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
-from qspace_nd.layouts.maps import MapFiles, name_maps
+from qspace_nd.layouts.maps import MapFiles, name_maps, names_a_file
 from qspace_nd.model.knowledge import change_of
 from qspace_nd.model.quantities import Quantities
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.writing import remove_leftovers, require_writable
+from qspace_nd.workflows.cohort_table import require_own_table, write_cohort_table
 from qspace_nd.workflows.jobs import MapJob, ModelFacts, finish, outstanding
 from qspace_nd.workflows.map_one import load_model, map_one
 from qspace_nd.workflows.placing import Placer
+from qspace_nd.workflows.regions import is_of_scan, require_place
 from qspace_nd.workflows.runners import Runner, in_turn
 from qspace_nd.workflows.settings import MapSettings
 
@@ -81,13 +84,17 @@ def map_scans(
             f"{folder} holds {model.voxels:,} voxels; ask for fewer."
         )
     _require_knowledge(model, settings, folder)
+    atlas = None if settings.atlas is None else Atlas.read(settings.atlas)
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
     jobs = [
-        replace(_job(scan, model, files, settings, options), force=force)
+        replace(_job(scan, model, files, settings, options, atlas), force=force)
         for scan, files in zip(scans, outputs, strict=True)
     ]
     _require_free([job.files for job in jobs], scans)
+    in_folder = not names_a_file(output)
+    if in_folder:
+        require_own_table(output)
     left = outstanding(jobs)
     remove_leftovers(path for job in jobs for path in job.files.paths())
     if left.jobs:
@@ -100,7 +107,11 @@ def map_scans(
         if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
-    finish(left, runner(work, left.jobs, watching), len(jobs))
+    try:
+        finish(left, runner(work, left.jobs, watching), len(jobs))
+    finally:
+        if in_folder:
+            write_cohort_table(output)
     return [job.files for job in jobs]
 
 
@@ -121,7 +132,12 @@ def _require_knowledge(model: ModelFacts, settings: MapSettings, folder: str | P
 
 
 def _job(
-    scan: Scan, model: ModelFacts, files: MapFiles, settings: MapSettings, options: ScanOptions
+    scan: Scan,
+    model: ModelFacts,
+    files: MapFiles,
+    settings: MapSettings,
+    options: ScanOptions,
+    atlas: Atlas | None,
 ) -> MapJob:
     """Plan the maps of a scan, which is refused where it does not fit the model."""
     protocol = model.protocol
@@ -140,6 +156,7 @@ def _job(
     if options.b0_threshold > B0_LIMIT:
         facts["B0Threshold"] = options.b0_threshold
     files = files.with_residual() if resampled else files
+    files = files.with_pictures(pdf=settings.pdf)
     if settings.explain:
         files = files.with_deviations(Quantities.of(model.acquisition).names)
     wanted = settings.measured(model.neighbours)
@@ -147,6 +164,16 @@ def _job(
     if comparable:
         files = files.with_significance(comparable)
         facts["ClusterFormingShare"] = settings.cluster_share
+    if atlas is not None:
+        if not comparable:
+            raise InputError(
+                f"{atlas.path} would name clusters, of which the model in {model.folder} finds "
+                f"none by these settings, as it is not calibrated for them; calibrate it "
+                f"(qspace-nd calibrate), or leave --atlas out."
+            )
+        if not is_of_scan(atlas, scan.grid):
+            require_place(atlas.path, has_template=model.has_template)
+        facts["Atlas"] = f"{atlas.path.name} {atlas.digest}"
     return MapJob(scan, model, files, options, facts, settings.smooth)
 
 

@@ -5,29 +5,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError, ScanError
+from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
+from qspace_nd.evaluation.shown import Shown
+from qspace_nd.imaging.anatomy import read_anatomy
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import read_description, write_volume
 from qspace_nd.imaging.protocol import read_scan
 from qspace_nd.imaging.smoothing import smooth_inside
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.derivatives import describe, uri_of
-from qspace_nd.layouts.maps import sidecar_path, table_path, write_sidecar
+from qspace_nd.layouts.maps import (
+    picture_path,
+    sidecar_path,
+    table_path,
+    title_of,
+    write_sidecar,
+)
 from qspace_nd.layouts.person import Person
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import SILENT, Progress, timed
+from qspace_nd.scores.catalogue import DIRECTED
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
+from qspace_nd.workflows.regions import is_of_scan, name_clusters
 from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
@@ -162,7 +175,10 @@ def _place(
     job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
 ) -> Placement:
     """Find where the voxels lie, if the maps show what depends on it."""
-    if not settings.uses_place or model.template_ is None:
+    of_template = settings.atlas is not None and not is_of_scan(
+        _atlas(settings.atlas), job.scan.grid
+    )
+    if not (settings.uses_place or of_template) or model.template_ is None:
         return Placement()
     with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
         placer = Placer.from_arrays(model.template_)
@@ -202,12 +218,21 @@ def _significances(
     found, measured = {}, settings.measured(job.model.neighbours)
     for name in job.files.neglogp:
         if not placement.facts_of(name):
-            found[name] = significance(
+            one = significance(
                 *(novelties[name], voxels, model, measured[name]),
                 leave_out=leave_out,
                 forming=settings.cluster_share,
             )
+            if settings.atlas is not None:
+                named = name_clusters(one.found, _atlas(settings.atlas), voxels, placement)
+                one = replace(one, regions=named)
+            found[name] = one
     return found
+
+
+@lru_cache(maxsize=1)
+def _atlas(path: Path) -> Atlas:
+    return Atlas.read(path)
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
@@ -294,6 +319,11 @@ def _remove_unsaid(job: MapJob, images: Images) -> None:
             if image.is_file() and read_description(image).startswith(STAMP):
                 for path in (image, sidecar_path(image), table_path(image)):
                     path.unlink(missing_ok=True)
+    for name, image in job.files.maps.items():
+        old = picture_path(image, ".pdf")
+        unwanted = old not in job.files.pictures[name] and has_stamp(old, STAMP)
+        if unwanted and not has_stamp(old, job.stamp()):
+            old.unlink(missing_ok=True)
 
 
 def _write(
@@ -326,6 +356,7 @@ def _write(
         for name, path in files.smoothed.items():
             values = smooth_inside(maps[name], voxels.mask, grid.voxel_sizes, job.smooth)
             write_volume(path, values, grid, job.stamp(job.smooth))
+    _write_pictures(job, voxels, maps, images, facts)
     for name, path in files.maps.items():
         known = images.significances.get(name)
         write_volume(path, maps[name], grid, stamp, shown=known.shown if known else (0.0, 0.0))
@@ -340,6 +371,33 @@ def _write_significance(job: MapJob, voxels: Voxels, name: str, one: Significanc
     write_sidecar(clusters, {"Description": CLUSTERS, **_recipe(job)}, sources)
     write_text(table_path(clusters), one.table())
     write_volume(clusters, one.found.labels, grid, stamp)
+
+
+def _write_pictures(
+    job: MapJob,
+    voxels: Voxels,
+    maps: Mapping[str, Float32],
+    images: Images,
+    facts: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write the pictures of all maps (X, Y, Z) on the scan."""
+    with timed("Drawing"):
+        anatomy = read_anatomy(job.scan)
+        for name, paths in job.files.pictures.items():
+            shown = Shown(
+                maps[name],
+                voxels.mask,
+                job.scan.grid.affine,
+                title_of(job.files.maps[name], facts[name], DIRECTED),
+                anatomy=anatomy,
+                oriented=job.scan.grid.is_oriented,
+            )
+            known = images.significances.get(name)
+            if known is not None:
+                logp = voxels.fill(known.logp)
+                shown = replace(shown, neglogp=logp, share=known.forming)
+            for path in paths:
+                write_mosaic(path, shown, job.stamp())
 
 
 def _write_deviations(job: MapJob, voxels: Voxels, deviations: Deviations) -> None:

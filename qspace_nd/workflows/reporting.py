@@ -13,8 +13,9 @@ import numpy as np
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.calibration.comparable import FWHM, Comparable
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
-from qspace_nd.evaluation.embedding import near_of, thumbnail
+from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import SHARES, Person, logp_at
+from qspace_nd.imaging.anatomy import near
 from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
@@ -230,7 +231,7 @@ def _scan(record: MapRecord, grid: Grid) -> Scan | None:
 
 def _underlays(scan: Scan, mask: Bools) -> dict[str, Float32]:
     try:
-        return read_underlays(scan, mask, near_of(mask, scan.grid.affine))
+        return read_underlays(scan, mask, near(mask, scan.grid.voxel_sizes))
     except InputError as error:
         _log.warning(f"The report does without the anatomy of {scan.files.image}: {error}")
         return {}

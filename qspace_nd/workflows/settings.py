@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qspace_nd.errors import InputError
@@ -47,6 +48,10 @@ class MapSettings:
         known.
     cluster_share : float
         The healthy share above which voxels form clusters, where the model is calibrated.
+    atlas : Path or None
+        A label image that clusters are named by, on the scan's grid or in the model's template.
+    pdf : bool
+        Whether pictures are written as PDF too.
 
     Raises
     ------
@@ -61,6 +66,8 @@ class MapSettings:
     toward: str | None = None
     explain: bool = False
     cluster_share: float = CLUSTER_SHARE
+    pdf: bool = False
+    atlas: Path | None = None
 
     def __post_init__(self) -> None:
         from qspace_nd.scores.catalogue import find_score, nearest_of

@@ -20,9 +20,19 @@ from qspace_nd.errors import counted
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
+from qspace_nd.workflows.regions import COLUMNS as REGION_COLUMNS
+from qspace_nd.workflows.regions import Region
 
-SHARE = 0.01
-"""The share of healthy voxels above which a brain is said to have so many."""
+SHARE, RARE = 0.01, 0.001
+"""Shares of healthy voxels above which a brain is said to have so many."""
+
+MEASURES = {
+    "ShareAboveHealthy1Percent": "share_above_1_percent",
+    "ShareAboveHealthy0.1Percent": "share_above_0.1_percent",
+    "Clusters": "clusters",
+    "ClusterMass": "cluster_mass",
+}
+"""What is told of a whole scan, as sidecars call it, and as the table of a cohort does."""
 
 _FAR = 1.5  # times the range of healthy people: a scan beyond is another kind of scan
 
@@ -44,6 +54,27 @@ COLUMNS = (
 """Of a table of clusters."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A figure of a whole scan, and the same of each healthy person."""
+
+    value: float
+    healthy: tuple[float, ...]
+
+    @property
+    def with_as_much(self) -> int:
+        """How many healthy people have as much or more."""
+        return sum(one >= self.value for one in self.healthy)
+
+    def place(self) -> dict[str, float]:
+        """Where the scan stands among the healthy people."""
+        return {
+            "Least": round(min(self.healthy), 6),
+            "Most": round(max(self.healthy), 6),
+            "WithAsMuch": self.with_as_much,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Significance:
     """How a map of a score compares with those of healthy people.
@@ -54,28 +85,28 @@ class Significance:
         -log10 p of each voxel.
     found : Found
         The clusters.
-    above : float
-        The share of the voxels that are above the healthy 1 %.
-    healthy : tuple of float
-        That share of each healthy person, by the others.
+    standings : dict of str to Standing
+        Of each of `MEASURES`; of healthy people each by the others.
     shown : (low, high)
         The novelty that viewers open the map with: the healthy median, and the healthy 0.1 %.
     forming : float
         The healthy share that clusters were formed at.
     level : float
         The scan's median before it was brought to that of healthy people, as a multiple of it.
-    levels : (low, high)
-        That of healthy people.
+    levels : tuple of float
+        That of each healthy person.
+    regions : tuple of Region or None
+        Of each cluster, where an atlas was given.
     """
 
     logp: Float32
     found: Found
-    above: float
-    healthy: tuple[float, ...]
+    standings: dict[str, Standing]
     shown: tuple[float, float]
     forming: float
     level: float
-    levels: tuple[float, float]
+    levels: tuple[float, ...]
+    regions: tuple[Region, ...] | None = None
 
     @property
     def shown_logp(self) -> tuple[float, float]:
@@ -83,47 +114,50 @@ class Significance:
         low = -float(np.log10(self.forming))
         return low, max(4.0, low + 1)
 
+    @property
+    def people(self) -> int:
+        """How many healthy people there are."""
+        return len(self.levels)
+
     def facts(self) -> dict[str, Any]:
         """What the map's sidecar says of it."""
         return {
-            "HealthyPeople": len(self.healthy),
-            "ShareAboveHealthy1Percent": round(self.above, 6),
-            "HealthySharesAbove1Percent": [
-                round(min(self.healthy), 6),
-                round(max(self.healthy), 6),
-            ],
+            "HealthyPeople": self.people,
             "LevelByHealthy": round(self.level, 4),
-            "HealthyLevels": [round(level, 4) for level in self.levels],
+            "HealthyLevels": [round(min(self.levels), 4), round(max(self.levels), 4)],
             "ClusterFormingShare": self.forming,
-            "Clusters": len(self.found.clusters),
+            **{name: round(one.value, 6) for name, one in self.standings.items()},
             "ClustersBeyondHealthy": self.found.beyond,
+            "AmongHealthy": {name: one.place() for name, one in self.standings.items()},
         }
 
     def sentence(self, name: str) -> str:
         """Say of a scan what a reader asks first."""
-        people = len(self.healthy)
+        people, above = self.people, self.standings["ShareAboveHealthy1Percent"]
         clusters, beyond = counted(len(self.found.clusters), "cluster"), self.found.beyond
         told = f" (p = {1 / (people + 1):.2f}, the least that {people} people can tell)"
         return (
-            f"{name}: {100 * self.above:.1f} % of the brain is above the healthy 1 % (healthy "
-            f"people: {100 * min(self.healthy):.1f} to {100 * max(self.healthy):.1f} %); of "
+            f"{name}: {100 * above.value:.1f} % of the brain is above the healthy 1 % (healthy "
+            f"people: {100 * min(above.healthy):.1f} to {100 * max(above.healthy):.1f} %); of "
             f"{clusters}, {beyond or 'none'} {'are' if beyond > 1 else 'is'} larger than all "
             f"clusters of {people} healthy people{told if beyond else ''}"
         )
 
     def warning(self, name: str) -> str | None:
         """Say where a scan's level is none of healthy people's, which its p-values do not show."""
-        return far_level(name, self.level, self.levels)
+        return far_level(name, self.level, (min(self.levels), max(self.levels)))
 
     def table(self) -> str:
         """The clusters as tab-separated text, places in mm of the world (RAS+)."""
-        lines = ["\t".join(COLUMNS)]
+        regions = self.regions
+        lines = ["\t".join(COLUMNS if regions is None else (*COLUMNS, *REGION_COLUMNS))]
         for number, one in enumerate(self.found.clusters, start=1):
             volume, mass, peak, centre, peak_at, expected, healthy, p = astuple(one)
             figures = (volume, mass, peak, *centre, *peak_at, expected)
             texts = [f"{figure:.6g}" for figure in figures]
-            people = str(len(self.healthy))
-            lines.append("\t".join([str(number), *texts, str(healthy), people, f"{p:.4g}"]))
+            people = str(self.people)
+            named = [] if regions is None else regions[number - 1].cells()
+            lines.append("\t".join([str(number), *texts, str(healthy), people, f"{p:.4g}", *named]))
         return "\n".join(lines) + "\n"
 
 
@@ -164,30 +198,46 @@ def significance(
     forming : float
         The healthy share above which voxels form clusters.
     """
-    comparable, healthy, shares = _healthy(model, measured, leave_out, forming)
+    comparable, healthy = _healthy(model, measured, leave_out, forming)
     null, mask, affine = healthy.null, voxels.mask, voxels.scan.grid.affine
     brought, level = comparable.bring(novelty, mask, affine)
     p = null.p_values(brought)
     logp = logp_of(p)
+    found = healthy.compare(find_clusters(logp, mask, affine, forming))
+    masses = [one.mass for one in found.clusters]
+    own = (float(np.mean(p < SHARE)), float(np.mean(p < RARE)), len(masses), sum(masses))
+    standings = {
+        name: Standing(value, others)
+        for name, value, others in zip(MEASURES, own, _of_healthy(healthy), strict=True)
+    }
     return Significance(
         logp,
-        healthy.compare(find_clusters(logp, mask, affine, forming)),
-        float(np.mean(p < SHARE)),
-        shares,
-        (null.threshold(0.5), null.threshold(0.001)),
+        found,
+        standings,
+        (null.threshold(0.5), null.threshold(RARE)),
         forming,
         level,
-        (min(comparable.levels), max(comparable.levels)),
+        comparable.levels,
     )
 
 
 @lru_cache(maxsize=4)  # of a model that stays in memory for many scans
 def _healthy(
     model: NoveltyModel, measured: Measured, leave_out: str | None, forming: float
-) -> tuple[Comparable, HealthyClusters, tuple[float, ...]]:
-    """The healthy maps, their clusters, and the share of each that is above the others' 1 %."""
+) -> tuple[Comparable, HealthyClusters]:
     null = model.null(measured)
     null = null if leave_out is None else null.without(leave_out)
     comparable = Comparable(null.maps)
-    shares = tuple(comparable.null.shares_above(SHARE).values())
-    return comparable, HealthyClusters(comparable.null, forming), shares
+    return comparable, HealthyClusters(comparable.null, forming)
+
+
+@lru_cache(maxsize=4)
+def _of_healthy(healthy: HealthyClusters) -> tuple[tuple[float, ...], ...]:
+    """What healthy people have of each of `MEASURES`; in the mean over the scans of each."""
+    masses = list(healthy.masses.values())
+    return (
+        tuple(healthy.null.shares_above(SHARE).values()),
+        tuple(healthy.null.shares_above(RARE).values()),
+        tuple(float(np.mean([len(scan) for scan in scans])) for scans in masses),
+        tuple(float(np.mean([scan.sum() for scan in scans])) for scans in masses),
+    )

@@ -30,8 +30,7 @@ PATIENTS = ("sub-patient01", "sub-patient02")
 
 def remove_results(folder: Path) -> None:
     """Leave the scans of the prepared folder alone in it."""
-    for output in ("qspace-nd-model", "novelty.nii.gz", "novelty.json", "novelty_mask.nii.gz"):
-        path = folder / output
+    for path in (folder / "qspace-nd-model", *folder.glob("novelty*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -94,7 +93,7 @@ def test_a_bids_cohort_goes_through_the_commands_by_its_folders(
         *(
             f"sub-patient01_model-vae_param-{score}_dwimap.{ending}"
             for score in ("latentDistance", "inputDistance")
-            for ending in ("nii.gz", "json")
+            for ending in ("nii.gz", "json", "png")
         ),
     }
     assert json.loads((tmp_path / "maps/dataset_description.json").read_text())["DatasetType"] == (
@@ -160,10 +159,10 @@ def test_the_readme_shows_what_check_prints(prepared: Path, call: Run) -> None:
     assert lines(done.stdout)[-len(lines(shown)) :] == lines(shown)
 
 
-def python_blocks() -> tuple[str, str]:
-    """What the README shows of scans, and of arrays."""
-    scans, arrays = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
-    return scans, arrays
+def python_blocks() -> dict[str, str]:
+    """What the README shows of pictures, of scans, and of arrays."""
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
+    return dict(zip(("pictures", "scans", "arrays"), blocks, strict=True))
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_the_arrays_of_the_readme_work(
     np.save(tmp_path / "test.npy", random.random((20, *shape)))
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(python_blocks()[1], found)
+    exec(python_blocks()["arrays"], found)
     assert found["novelty"].shape == found["error"].shape == (20,)
     again = NoveltyModel.load("model").decision_function(found["test"])
     np.testing.assert_array_equal(again, found["novelty"])
@@ -193,11 +192,21 @@ def test_the_arrays_of_the_readme_work(
 def test_the_scans_of_the_readme_work(inside: Path) -> None:
     shutil.rmtree(inside / "qspace-nd-model")
     found: dict[str, Any] = {}
-    exec(python_blocks()[0], found)
+    exec(python_blocks()["scans"], found)
     assert {*found["auc"]} == {"latent-distance", "recon-error"} | {
         f"{score}, 6 mm" for score in ("latent-distance", "recon-error")
     }
     assert all(path.is_file() for path in found["evaluation"].files)
+
+
+def test_the_picture_of_the_readme_works(inside: Path) -> None:
+    exec(python_blocks()["pictures"], {})
+    assert (inside / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_readme_begins_with_a_small_picture() -> None:
+    (path,) = re.findall(r"^!\[[^]]+\]\((\S+)\)", README.read_text()[:400], re.M)
+    assert (README.parent / path).stat().st_size < 300_000
 
 
 def test_the_readme_shows_the_three_lines() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ def results_of(scores: list[str], patients: int) -> list[Result]:
     return [
         evaluate(case_of(seed, score=score), 8.0) for score in scores for seed in range(patients)
     ]
+
+
+def turned(
+    volumes: Sequence[np.ndarray], affine: np.ndarray, order: Sequence[int], flipped: Sequence[int]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Volumes (X, Y, Z) of one place, stored with their axes in another order and sense."""
+    store = np.eye(4)[:, [*order, 3]]  # from the indices they are stored by to those of before
+    for axis in flipped:
+        store[order[axis], axis] = -1
+        store[order[axis], 3] = volumes[0].shape[order[axis]] - 1
+    return [np.flip(one.transpose(order), flipped) for one in volumes], affine @ store
 
 
 def require_picture(path: Path) -> None:

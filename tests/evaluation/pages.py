@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from qspace_nd.calibration.clusters import HealthyClusters, logp_of
 from qspace_nd.calibration.null import HealthyMap, Null
-from qspace_nd.evaluation.embedding import near_of
 from qspace_nd.evaluation.page import SHARES, Healthy, Person, curve_of, logp_at
+from qspace_nd.imaging.anatomy import near
 from qspace_nd.imaging.connected import LEAST_VOXELS
 
 FLIPPED = np.array([[-2.0, 0, 0, 40], [0, 0, 2.5, -30], [0, 3, 0, -10], [0, 0, 0, 1]])
@@ -88,7 +88,7 @@ def person_of(null: Null, mask: np.ndarray, **others: Any) -> Person:
         "model": {"people": len(null.subjects), "voxels": "1,000", "smoothing": 4.0},
         "healthy": healthy_of(null),
         "underlays": {
-            "b=0": np.where(near_of(mask, FLIPPED), bright, 0).astype(np.float32),
+            "b=0": np.where(near(mask, np.array([2.0, 3.0, 2.5])), bright, 0).astype(np.float32),
             "FA": np.where(mask, np.abs(smooth(mask.shape, 8)) / 5, 0).astype(np.float32),
         },
         "residual": np.where(mask, 0.03, 0).astype(np.float32),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qspace_nd.evaluation.froc import froc
+from qspace_nd.evaluation.froc import Curve, froc
 
 MASK = np.ones((12, 12, 12), bool)
 
@@ -76,3 +76,31 @@ def test_where_nothing_is_wrong_there_is_nothing_to_find():
     curve = froc([block(1, 1, 1).astype(np.float32)], [np.zeros_like(MASK)], [MASK])
     assert curve.at(5) == 0.0
     assert curve.false.max() == 1
+
+
+def test_a_lesion_that_leaves_the_mask_counts_whole():
+    lesion, inside = block(5, 1, 1), MASK.copy()
+    inside[6:] = False
+    novelty = block(5, 1, 1) + block(4, 1, 1)
+    curve = froc([novelty.astype(np.float32)], [lesion], [inside])
+    assert curve.lesions.tolist() == [1]  # 4 of its 8 voxels lie within
+    assert curve.at(0) == 1.0
+
+
+def test_what_is_found_of_each_scan_adds_up_and_the_steps_agree():
+    random = np.random.default_rng(0)
+    lesions = [block(1, 1, 1) | block(6, 6, 6), block(8, 2, 2)]
+    maps = [
+        (random.gamma(1.0, size=MASK.shape) + (4 + 4 * random.random()) * one).astype(np.float32)
+        for one in lesions
+    ]
+    curve = froc(maps, lesions, [MASK] * 2)
+    assert len(np.unique(curve.found)) > 2
+    false, found = curve.steps()
+    for number in (0, 1, 2, 5):
+        assert curve.hits_at(number).sum() / 3 == pytest.approx(curve.at(number))
+        assert found[false <= number].max(initial=0.0) == pytest.approx(curve.at(number))
+    assert (np.diff(found) >= 0).all() and (np.diff(false) >= 0).all()
+    parts = [curve.of(np.array([at])) for at in range(2)]
+    np.testing.assert_array_equal(Curve.joined(parts).hits, curve.hits)
+    np.testing.assert_array_equal(Curve.joined(parts).found, curve.found)

@@ -86,6 +86,31 @@ def test_best_dice_is_the_best_over_all_thresholds_and_holds_at_its_own(given_vo
 
 
 @untimed
+@given(voxels(), st.integers(0, 100))
+def test_overlaps_are_those_of_the_voxels_above_each_threshold(given_voxels, seed):
+    novelty, lesion = given_voxels
+    neglogp = np.random.default_rng(seed).uniform(0, 4, len(novelty)).astype(np.float32)
+    case = case_of(novelty, lesion)
+    volume = np.zeros(case.novelty.shape, np.float32)
+    volume[::2, 0, 0] = neglogp
+    result = evaluate(replace(case, neglogp=volume), 1.0)
+    above = {
+        "best_dice": novelty >= np.float32(result.dice_threshold),
+        "1pct": novelty > np.float32(result.threshold_1pct),
+        "p_0.01": 10.0**-neglogp < 0.01,
+        "p_0.001": 10.0**-neglogp < 0.001,
+    }
+    assert result.overlaps.keys() == above.keys()
+    for name, one in result.overlaps.items():
+        both = (above[name] & lesion).sum()
+        assert one.recall == pytest.approx(both / lesion.sum())
+        assert one.precision == pytest.approx(both / max(above[name].sum(), 1))
+        assert one.dice == pytest.approx(2 * both / (above[name].sum() + lesion.sum()))
+    assert result.overlaps["best_dice"].dice == pytest.approx(result.best_dice)
+    assert evaluate(case, 1.0).overlaps.keys() == {"best_dice", "1pct"}
+
+
+@untimed
 @given(voxels())
 def test_auc_is_the_same_for_a_strictly_increasing_transform_and_its_complement_for_the_negative(
     given_voxels,
@@ -181,6 +206,18 @@ def test_a_mask_neither_splits_nor_shrinks_a_lesion_and_hides_lesions_outside():
     assert [one.voxels for one in result.each_lesion] == [5]
 
 
+def test_large_lesions_have_five_voxels_or_more_those_outside_the_mask_counted():
+    labels = np.zeros((12, 3, 3), bool)
+    labels[0:5, 1, 1] = labels[6:10, 1, 1] = labels[11, 1, 1] = True
+    mask = np.ones_like(labels)
+    mask[0:2] = False
+    result = evaluate(Case("a", "b", labels.astype(np.float32), labels, mask), 1.0)
+    assert (result.lesions, result.lesions_found) == (3, 3)
+    assert (result.large_lesions, result.large_lesions_found) == (1, 1)
+    missed = evaluate(Case("a", "b", 1.0 - labels, labels, mask), 1.0)
+    assert (missed.large_lesions, missed.large_lesions_found) == (1, 0)
+
+
 @untimed
 @given(st.integers(0, 50), st.floats(0.1, 300.0))
 def test_the_size_bins_add_up_to_all_lesions(seed, voxel_volume):
@@ -249,6 +286,11 @@ def test_the_kept_values_are_all_of_few_and_a_fair_sample_of_many():
             lambda case: {"labels": case.labels[1:]},
             ArrayError,
             r"shape \(12, 12, 12\), its labels \(11, 12, 12\) and its mask \(12, 12, 12\); give",
+        ),
+        (
+            lambda case: {"neglogp": case.novelty[1:]},
+            ArrayError,
+            r"its map of -log10 p \(11, 12, 12\), its labels .*; give arrays of one 3-D",
         ),
         (
             lambda case: {"labels": case.labels.astype(int)},

@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from qspace_nd.cli.printing import render_recall, render_table
+from qspace_nd.cli.printing import render_froc, render_overlaps, render_recall, render_table
 from qspace_nd.errors import InputError
+from qspace_nd.evaluation.froc import froc
 from qspace_nd.evaluation.metrics import Result, evaluate
 from qspace_nd.evaluation.tables import table, table_markdown, table_tsv, to_json, to_tsv
 from tests.evaluation.conftest import random_case
 
+LONG_LABEL = "latent-placed-directed-distance, toward demyelination, without the place, 6 mm"
 LONGEST_SCORES = [
     "input-distance",
     "latent-distance",
@@ -33,6 +35,16 @@ def results_of(
         for score in scores
         for number in latents
         for patient in patients
+    ]
+
+
+def calibrated_results(patients: int = 2) -> list[Result]:
+    """Results of calibrated maps that know what they show together."""
+    cases = [random_case(seed, f"sub-{seed}") for seed in range(patients)]
+    cases = [replace(one, neglogp=one.novelty / 2) for one in cases]
+    curve = froc(*zip(*((one.novelty, one.labels, one.mask) for one in cases), strict=True))
+    return [
+        replace(evaluate(one, 8.0), froc=curve.of(np.array([at]))) for at, one in enumerate(cases)
     ]
 
 
@@ -120,11 +132,79 @@ def test_two_maps_of_one_patient_and_score_are_refused():
 )
 def test_the_tables_fit_80_columns_with_no_score_cut(scores, patients, latents):
     results = results_of(scores, patients, latents)
-    for drawn in (render_table(results), render_table(results, plain=True), render_recall(results)):
+    for drawn in (
+        render_table(results),
+        render_table(results, plain=True),
+        render_overlaps(results),
+        render_recall(results),
+        render_froc(results),
+    ):
         text = text_of(drawn)
         assert max(map(len, text.splitlines())) <= 80
         assert "…" not in text
         assert all(score in text for score in scores)
+
+
+@pytest.mark.parametrize("region", ["brain", "white_matter_in_the_space_of_the_template"])
+@pytest.mark.parametrize("regions", [1, 2])
+def test_no_long_name_or_large_count_makes_a_table_wider_than_80(region, regions):
+    many = replace(calibrated_results()[0], lesions=12345, lesions_found=12340, score=LONG_LABEL)
+    others = [replace(many, region=name) for name in [region, "other"][:regions]]
+    results = [*others, *(replace(one, score="input-distance") for one in others)]
+    for draw in (render_table, render_overlaps, render_recall, render_froc):
+        text = text_of(draw(results))
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+        letters = "".join(text.split())
+        assert "demyelination" in letters and "6mm" in letters
+
+
+def test_sizes_that_no_lesion_has_are_left_out_and_so_are_all_where_they_do_not_fit():
+    results = calibrated_results()
+    text = text_of(render_recall(results))
+    assert "≥5" in text and "30–" in text and "<30" not in text and "≥1000" not in text
+    narrow = text_of(render_recall(results, width=40))
+    assert "≥5" in narrow and "All" in narrow and "30–" not in narrow
+    (row,) = table(results).rows
+    line = next(line for line in text.splitlines() if line.startswith("latent-distance"))
+    assert line.split()[-2:] == [
+        f"{row.large_lesions_found}/{row.large_lesions}",
+        f"{row.lesions_found}/{row.lesions}",
+    ]
+
+
+def test_overlaps_are_shown_at_calibrated_thresholds_where_they_are_known():
+    first, second = calibrated_results()
+    text = text_of(render_overlaps([first, second]))
+    line = next(line for line in text.splitlines() if "0.1 % of healthy people" in line)
+    mean = np.mean([one.overlaps["p_0.001"].recall for one in (first, second)])
+    assert f"{mean:.3f}" in line.split()
+    plain = [
+        replace(one, overlaps={name: one.overlaps[name] for name in ("best_dice", "1pct")})
+        for one in (first, second)
+    ]
+    assert "healthy people" not in text_of(render_overlaps(plain))
+    line = next(
+        line
+        for line in text_of(render_overlaps([first, plain[1]])).splitlines()
+        if "0.1 % of healthy people" in line
+    )
+    assert line.split()[-3:] == ["–"] * 3  # one patient's mean is not compared with two patients'
+
+
+def test_lesions_found_at_few_false_clusters_are_shown():
+    results = calibrated_results()
+    (row,) = table(results).rows
+    line = next(
+        line
+        for line in text_of(render_froc(results)).splitlines()
+        if line.startswith("latent-distance")
+    )
+    lesions = row.froc.lesions.sum()
+    assert lesions == row.large_lesions
+    told = [f"{round(row.froc.at(number) * lesions)}/{lesions}" for number in (1, 2, 5)]
+    assert line.split()[-3:] == told
+    assert told[-1] != f"0/{lesions}"
 
 
 def test_one_score_is_shown_by_patient_with_all_figures_and_the_mean():
@@ -176,6 +256,42 @@ def test_the_tsv_has_a_line_for_each_result_and_reads_back():
     for line, one in zip(lines, results, strict=True):
         assert float(line["auc"]) == pytest.approx(one.auc, rel=1e-5)
         assert int(line["lesions_found"]) == one.lesions_found
+
+
+def test_the_tsv_has_columns_of_what_is_known_alone():
+    results = calibrated_results()
+    lines = list(csv.DictReader(to_tsv(results).splitlines(), delimiter="\t"))
+    curve = table(results).rows[0].froc
+    for at, (line, one) in enumerate(zip(lines, results, strict=True)):
+        assert float(line["recall_p_0.01"]) == pytest.approx(
+            one.overlaps["p_0.01"].recall, rel=1e-5
+        )
+        assert float(line["precision_best_dice"]) == pytest.approx(
+            one.overlaps["best_dice"].precision, rel=1e-5
+        )
+        for number in (1, 2, 5):
+            told = int(line[f"large_lesions_found_at_{number}_false"])
+            assert told == curve.hits_at(number)[at]
+    other = replace(results[1], score="other", froc=None, overlaps={})
+    lines = list(csv.DictReader(to_tsv([results[0], other]).splitlines(), delimiter="\t"))
+    assert lines[1]["recall_p_0.01"] == lines[1]["large_lesions_found_at_1_false"] == "n/a"
+    assert "p_0.01" not in to_tsv([other]) and "false" not in to_tsv([other])
+
+
+def test_the_json_tells_overlaps_and_lesions_found_at_few_false_clusters():
+    results = calibrated_results()
+    read = json.loads(json.dumps(to_json(results), allow_nan=False))
+    (mean,) = read["means"]
+    for number in (1, 2, 5):
+        name = f"large_lesions_found_at_{number}_false"
+        assert mean[name] == sum(one[name] for one in read["results"])
+    assert mean["overlaps"].keys() == {"best_dice", "1pct", "p_0.01", "p_0.001"}
+    for figure in ("recall", "precision", "dice"):
+        each = [one["overlaps"]["p_0.01"][figure] for one in read["results"]]
+        assert mean["overlaps"]["p_0.01"][figure] == pytest.approx(np.mean(each))
+    assert all(name in read["definitions"]["overlaps"] for name in mean["overlaps"])
+    assert read["definitions"]["best_dice"].startswith("highest Dice overlap")
+    assert len(mean["froc"]["false_clusters"]) == len(mean["froc"]["found"])
 
 
 def test_the_table_is_written_as_tsv_and_as_markdown():

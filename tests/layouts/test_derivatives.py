@@ -36,7 +36,7 @@ def test_a_dataset_is_described_and_linked_to_its_sources(tmp_path: Path) -> Non
     assert facts["DatasetLinks"] == {"mystudy": "../my study"}
     assert facts["SourceDatasets"] == [{"URL": "../my study"}]
     ignored = (out / ".bidsignore").read_text().splitlines()
-    assert ignored == ["*_dwimap.*", "*_desc-clusters_dseg.*", "qspace-nd-model"]
+    assert ignored == ["*_dwimap.*", "*_desc-clusters_dseg.*", "novelty.tsv", "qspace-nd-model"]
 
 
 def test_several_sources_are_told_apart(tmp_path: Path) -> None:

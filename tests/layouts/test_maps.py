@@ -133,6 +133,19 @@ def test_no_two_files_of_a_call_share_a_name(tmp_path: Path) -> None:
     assert len(set(paths)) == len(paths) == 16
 
 
+@pytest.mark.parametrize("pdf", [False, True])
+def test_a_picture_lies_beside_each_map(tmp_path: Path, pdf: bool) -> None:
+    scans = scans_of(tmp_path, "sub-01_dwi.nii.gz")
+    (files,) = (files.with_pictures(pdf=pdf) for files in name_maps(scans, tmp_path / "out", TWO))
+    pictures = [path for path in files.paths() if path.suffix in (".png", ".pdf")]
+    endings = (".png", ".pdf") if pdf else (".png",)
+    assert pictures == [
+        tmp_path / f"out/sub-01/dwi/sub-01_model-vae_param-{score}_dwimap{ending}"
+        for score in ("latentDistance", "inputDistance")
+        for ending in endings
+    ]
+
+
 # --- Sidecars
 
 
@@ -191,6 +204,34 @@ def test_a_sidecar_of_another_program_may_say_nothing(
 def test_a_bids_patient_is_called_by_its_entities(tmp_path: Path) -> None:
     name = "sub-01_ses-2_space-T1w_model-vae_param-latentDistance_dwimap.nii.gz"
     assert read_record(tmp_path / name).patient == "sub-01_ses-2_space-T1w"
+
+
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [
+        ({"Score": "looking", "Toward": "oedema"}, "looking, toward oedema"),
+        ({"Score": "other", "Toward": "oedema"}, "other"),  # made beside one that looks for it
+        ({"Score": "looking"}, "looking"),
+        (
+            {"Score": "looking", "Toward": "x", "PlaceNotUsed": "far off", "SmoothingFWHM": 6},
+            "looking, toward x, without the place, 6 mm",
+        ),
+    ],
+)
+def test_what_a_score_was_told_goes_with_its_name(
+    facts: dict[str, object], label: str, tmp_path: Path
+) -> None:
+    (tmp_path / "map.json").write_text(json.dumps(facts))
+    assert read_record(tmp_path / "map.nii.gz", directed={"looking"}).score == label
+
+
+@pytest.mark.parametrize("scan", ["patient.nii.gz", "sub-01_dwi.nii.gz"], ids=["plain", "bids"])
+def test_what_a_map_means_by_healthy_people_is_found_beside_it(scan: str, tmp_path: Path) -> None:
+    (files,) = name_maps(scans_of(tmp_path, scan), tmp_path / "out", TWO)
+    files = files.with_significance(ONE)
+    touch(tmp_path, *(str(path.relative_to(tmp_path)) for path in files.neglogp.values()))
+    for score, path in files.maps.items():
+        assert read_record(path).neglogp == files.neglogp.get(score)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"3", b"[" * 100_000])

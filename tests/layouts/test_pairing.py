@@ -6,7 +6,7 @@ import pytest
 
 from qspace_nd.errors import LabelError, ScanError
 from qspace_nd.layouts.maps import MapRecord, write_sidecar
-from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair, pair_regions
 from tests.layouts.files import touch
 
 BIDS_MAP = "sub-{}_model-vae_param-{}_dwimap.nii.gz"
@@ -191,3 +191,77 @@ def test_two_labels_of_one_patient_are_refused_by_name(tmp_path: Path) -> None:
     touch(tmp_path / "l", "sub-01_desc-lesion_mask.nii.gz", "sub-01_label-lesion_mask.nii.gz")
     with pytest.raises(LabelError, match=r"found: sub-01_desc-lesion_mask.nii.gz, sub-01_label-"):
         pair(patients, [tmp_path / "l"], "--labels")
+
+
+# --- Choosing regions
+
+
+def test_the_regions_of_one_patient_are_called_as_their_files(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "p1_novelty.nii.gz"))
+    white, grey = touch(tmp_path, "white_matter.nii.gz", "p1_grey.nii.gz")
+    assert pair_regions(patients, [white, grey], "brain") == [{"white_matter": white, "grey": grey}]
+
+
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_regions_are_those_of_each_patient_under_one_name(by_folder: bool, tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "p1_novelty.nii.gz", "p2_novelty.nii.gz"))
+    names = ("p2_white.nii.gz", "p1_white.nii.gz", "p1_grey.nii.gz", "p2_grey.nii.gz")
+    white2, white1, grey1, grey2 = files = touch(tmp_path / "regions", *names)
+    found = pair_regions(patients, [tmp_path / "regions"] if by_folder else files, "brain")
+    assert found == [{"white": white1, "grey": grey1}, {"white": white2, "grey": grey2}]
+
+
+def test_bids_regions_are_called_by_what_does_not_tell_the_scan(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path, "01", "02"))
+    names = [f"sub-{s}_label-{r}_mask.nii.gz" for s in ("02", "01") for r in ("WM", "GM")]
+    white2, grey2, white1, grey1 = files = touch(tmp_path, *names)
+    assert pair_regions(patients, files, "brain") == [
+        {"label-WM_mask": white1, "label-GM_mask": grey1},
+        {"label-WM_mask": white2, "label-GM_mask": grey2},
+    ]
+
+
+def test_a_folder_may_hold_regions_of_other_patients_too(tmp_path: Path) -> None:
+    patients = patients_of(*touch(tmp_path, "p1_novelty.nii.gz"))
+    _, own = touch(tmp_path / "regions", "p10_white.nii.gz", "p1_white.nii.gz")
+    assert pair_regions(patients, [tmp_path / "regions"], "brain") == [{"white": own}]
+
+
+@pytest.mark.parametrize(
+    ("names", "region"),
+    [
+        (["a_white.nii.gz", "b_white.nii.gz"], "white"),
+        (["a.nii.gz", "b.nii.gz"], "region"),
+        (["brain_a.nii.gz", "brain_b.nii.gz"], "region"),
+    ],
+)
+def test_regions_in_the_order_of_the_maps_have_what_their_names_share(
+    names: list[str], region: str, tmp_path: Path
+) -> None:
+    patients = patients_of(*touch(tmp_path, "m1.nii.gz", "m2.nii.gz"))
+    first, second = files = touch(tmp_path, *names)
+    assert pair_regions(patients, files, "brain") == [{region: first}, {region: second}]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["p1_white.nii.gz", "p1_grey.nii.gz", "p2_white.nii.gz"], "regions of p1 are white, grey"),
+        (["p1_x.nii.gz", "p2_x.nii.gz", "more/p2_x.nii.gz"], r"more/p2_x.nii.gz would be called x"),
+        (["p1_brain.nii.gz", "p2_brain.nii.gz"], "called brain, as the whole mask is; give"),
+        (["a.nii.gz", "b.nii.gz", "c.nii.gz"], "maps of 2 patients but 3 files for --within"),
+    ],
+)
+def test_regions_that_cannot_be_told_apart_are_refused(
+    names: list[str], says: str, tmp_path: Path
+) -> None:
+    patients = patients_of(*touch(tmp_path, "p1_novelty.nii.gz", "p2_novelty.nii.gz"))
+    with pytest.raises(LabelError, match=says):
+        pair_regions(patients, touch(tmp_path / "regions", *names), "brain")
+
+
+def test_a_bids_patient_without_a_region_is_refused(tmp_path: Path) -> None:
+    patients = patients_of(*bids_maps(tmp_path, "01", "02"))
+    (region,) = touch(tmp_path, "sub-01_label-WM_mask.nii.gz")
+    with pytest.raises(LabelError, match=r"sub-02_.* one image of --within is wanted, found: none"):
+        pair_regions(patients, [region], "brain")

@@ -15,9 +15,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from qspace_nd.calibration.clusters import HealthyClusters
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.calibration.null import Null
-from qspace_nd.errors import InputError
+from qspace_nd.errors import InputError, OutputError
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows import verdict
@@ -121,6 +122,73 @@ def test_another_score_is_compared_once_it_is_calibrated(there: Path, call: Run)
     map_scans([PATIENT], MODEL, "after.nii.gz", MapSettings(BOTH))
     assert Path("after_latent-distance_neglogp.nii.gz").exists()
     assert Path("after_input-distance_clusters.tsv").exists()
+
+
+def test_a_table_tells_how_each_scan_of_a_folder_stands(there: Path) -> None:
+    map_scans([HEALTHY[4], PATIENT], MODEL, "maps")
+    with Path("maps/novelty.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["scan"] for row in rows] == ["control-05", "patient"]
+    facts = json.loads(Path("maps/patient_novelty.json").read_text())
+    assert float(rows[1]["share_above_1_percent"]) == facts["ShareAboveHealthy1Percent"]
+    assert float(rows[1]["cluster_mass"]) == facts["ClusterMass"]
+    place = facts["AmongHealthy"]["ClusterMass"]
+    assert int(rows[1]["cluster_mass_healthy_with_as_much"]) == place["WithAsMuch"]
+    null = Comparable(NoveltyModel.load(MODEL).null().maps).null
+    masses = HealthyClusters(null, 0.05).masses.values()
+    assert place["WithAsMuch"] == sum(scans[0].sum() >= facts["ClusterMass"] for scans in masses)
+    assert place["Most"] == pytest.approx(max(scans[0].sum() for scans in masses))
+    before = Path("maps/novelty.tsv").read_text()
+    map_scans([HEALTHY[0]], MODEL, "maps")  # the others' lines stay
+    assert set(before.splitlines()) < set(Path("maps/novelty.tsv").read_text().splitlines())
+
+
+def regions_of(table: str) -> list[tuple[str, float, str]]:
+    with Path(table).open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    return [(row["region"], float(row["region_share"]), row["peak_region"]) for row in rows]
+
+
+def test_an_atlas_on_the_scans_grid_names_the_clusters(there: Path) -> None:
+    mask = nib.load("patient_mask.nii.gz")
+    halves = np.ones(mask.shape, np.int16)
+    halves[mask.shape[0] // 2 :] = 2
+    nib.save(nib.Nifti1Image(halves, mask.affine), "halves.nii.gz")
+    Path("halves.tsv").write_text("index\tname\n1\tone half\n2\tother half\n")
+    map_scans([PATIENT], MODEL, "n.nii.gz", MapSettings(atlas=Path("halves.nii.gz")))
+    found = regions_of("n_clusters.tsv")
+    labels, logp = (nib.load(f"n_{name}.nii.gz").get_fdata() for name in ("clusters", "neglogp"))
+    for number, (name, share, at_peak) in enumerate(found, start=1):
+        inside = halves[labels == number]
+        first = np.mean(inside == 1)
+        assert name == ("one half" if first >= 0.5 else "other half")
+        assert share == pytest.approx(max(first, 1 - first), abs=0.006)
+        peak = halves[
+            np.unravel_index(np.argmax(np.where(labels == number, logp, 0)), labels.shape)
+        ]
+        assert at_peak == ("one half" if peak == 1 else "other half")
+    assert len(found) > 1
+    Path("halves.tsv").write_text("index\tname\n1\tA\n2\tB\n")
+    with pytest.raises(OutputError, match=r"made with Atlas halves.nii.gz"):
+        map_scans([PATIENT], MODEL, "n.nii.gz", MapSettings(atlas=Path("halves.nii.gz")))
+
+
+def test_an_atlas_of_which_no_use_can_be_made_is_refused(there: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), "other.nii.gz")
+    atlas = Path("other.nii.gz")
+    with pytest.raises(InputError, match=r"other.nii.gz lies on another grid than the scan"):
+        map_scans([PATIENT], MODEL, "n.nii.gz", MapSettings(atlas=atlas))
+    with pytest.raises(InputError, match=r"other.nii.gz would name clusters, of which the model"):
+        map_scans([PATIENT], MODEL, "n.nii.gz", MapSettings(neighbours=3, atlas=atlas))
+    assert not list(Path().glob("n*.nii.gz"))
+
+
+def test_a_table_of_somebody_else_is_not_written_over(there: Path) -> None:
+    Path("maps").mkdir()
+    Path("maps/novelty.tsv").write_text("my notes\n")
+    with pytest.raises(OutputError, match=r"maps/novelty.tsv is there and is no table of novelty"):
+        map_scans([PATIENT], MODEL, "maps")
+    assert sorted(Path("maps").iterdir()) == [Path("maps/novelty.tsv")]
 
 
 def test_what_is_not_measured_alike_is_not_compared(there: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_whole_method_runs_on_a_small_cohort(
     assert {result.patient for result in done.results} == {"sub-patient01", "sub-patient02"}
     assert 0.5 < done.auc(BASELINE_SCORE) <= 1.0
     assert NoveltyModel.load(done.model).seed == 2
-    assert [path.is_file() for files in done.maps for path in files.paths()] == [True] * 2 * 19
+    assert [path.is_file() for files in done.maps for path in files.paths()] == [True] * 2 * 21
     assert {"Simulating", "Training", "Scoring voxels", "Evaluating maps"} <= {*heard.names}
     assert [path.name for path in sorted(done.report.parent.iterdir())] == [
         *("index.html", "sub-patient01.html", "sub-patient02.html")

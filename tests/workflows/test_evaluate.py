@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from qspace_nd.errors import LabelError, ScanError
+from qspace_nd.errors import GridError, LabelError, OutputError, ScanError
+from qspace_nd.evaluation.froc import froc
 from qspace_nd.workflows.evaluate import evaluate_maps
 from qspace_nd.workflows.map import map_scans
 from tests.conftest import CONTROLS, LABELS, MODEL, NOVELTY, PATIENT, Heard
@@ -42,6 +43,70 @@ def test_a_region_is_evaluated_beside_the_whole_mask() -> None:
     assert part.auc == pytest.approx(roc_auc_score(truth, novelty))
 
 
+def test_regions_are_told_apart_by_their_names() -> None:
+    image = nib.load("white_matter.nii.gz")
+    values = values_of(Path("novelty_mask.nii.gz"))
+    values[: len(values) // 2] = 0
+    half = nib.Nifti1Image(np.where(values_of(LABELS) > 0, 1, values).astype("u1"), image.affine)
+    nib.save(half, "half.nii.gz")
+    regions = [Path("white_matter.nii.gz"), Path("half.nii.gz")]
+    evaluation = evaluate_maps([NOVELTY], [LABELS], Path("eval"), within=regions)
+    assert [one.region for one in evaluation.results] == ["brain", "white_matter", "half"]
+    assert len({one.voxels for one in evaluation.results}) == 3
+    told = json.loads(Path("eval/eval.json").read_text())
+    assert [one["region"] for one in told["means"]] == ["brain", "white_matter", "half"]
+
+
+def write_neglogp(values: np.ndarray, affine: np.ndarray | None = None) -> None:
+    affine = nib.load(NOVELTY).affine if affine is None else affine
+    nib.save(nib.Nifti1Image(values.astype(np.float32), affine), "novelty_neglogp.nii.gz")
+
+
+def test_calibrated_thresholds_are_evaluated_where_there_are_such_maps() -> None:
+    Path("novelty_neglogp.nii.gz").unlink(missing_ok=True)
+    (without,) = evaluate_maps([NOVELTY], [LABELS], Path("without")).results
+    assert "p_0.01" not in Path("without/eval.tsv").read_text()
+    lesion = values_of(LABELS) > 0
+    logp = np.where(lesion, 2.5, 1.0)
+    logp[tuple(np.argwhere(lesion)[0])] = 3.5
+    write_neglogp(logp)
+    (result,) = evaluate_maps([NOVELTY], [LABELS], Path("with")).results
+    assert result.overlaps["p_0.01"].dice == 1.0
+    assert result.overlaps["p_0.001"].recall == pytest.approx(1 / result.lesion_voxels)
+    assert without.overlaps == {name: result.overlaps[name] for name in without.overlaps}
+    assert "recall_p_0.001" in Path("with/eval.tsv").read_text()
+
+
+def test_a_calibrated_map_that_does_not_fit_is_refused_and_another_is_another_evaluation() -> None:
+    write_neglogp(values_of(NOVELTY), np.eye(4))
+    with pytest.raises(GridError, match=r"novelty_neglogp\.nii\.gz lies on another grid"):
+        evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    write_neglogp(np.full_like(values_of(NOVELTY), np.nan))
+    with pytest.raises(ScanError, match=r"novelty_neglogp\.nii\.gz holds NaN"):
+        evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    assert not Path("eval").exists()
+    write_neglogp(values_of(NOVELTY))
+    evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    write_neglogp(values_of(NOVELTY) / 2)
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+
+
+def test_lesions_are_found_at_one_threshold_of_all_patients() -> None:
+    map_scans([PATIENT, CONTROLS[0]], MODEL, Path("maps"))
+    maps = [Path("maps/patient_novelty.nii.gz"), Path("maps/control-01_novelty.nii.gz")]
+    results = evaluate_maps(maps, [LABELS, LABELS], Path("eval")).results
+    first, second = (one.froc for one in results)
+    assert first is not None and second is not None
+    np.testing.assert_array_equal(first.thresholds, second.thresholds)
+    masks = [values_of(Path(f"maps/{path.name[:-7]}_mask.nii.gz")) > 0 for path in maps]
+    curve = froc(
+        [values_of(path).astype(np.float32) for path in maps], [values_of(LABELS) > 0] * 2, masks
+    )
+    np.testing.assert_array_equal(np.hstack([first.errors, second.errors]), curve.errors)
+    np.testing.assert_array_equal(np.hstack([first.hits, second.hits]), curve.hits)
+
+
 def test_a_mask_that_is_named_takes_the_place_of_the_one_beside_the_map() -> None:
     Path("novelty_mask.nii.gz").unlink()
     with pytest.raises(ScanError, match=r"mask of novelty.nii.gz is not beside it; .*--mask"):
@@ -72,3 +137,16 @@ def test_each_map_is_a_step() -> None:
     evaluate_maps([NOVELTY], [LABELS], Path("eval"), progress=heard)
     assert heard.names == ["Evaluating maps", "Counting false clusters"]
     assert (heard.steps, heard.notes) == ([1, 1], ["patient", "latent-distance"])
+
+
+def test_an_evaluation_knows_when_what_its_picture_shows_has_changed() -> None:
+    image = nib.load(NOVELTY)
+    neglogp = Path("novelty_neglogp.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) * 2, image.affine), neglogp)
+    evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    drawn = Path("eval/slices_patient.png").read_bytes()
+    neglogp.unlink()
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate_maps([NOVELTY], [LABELS], Path("eval"))
+    evaluate_maps([NOVELTY], [LABELS], Path("eval"), force=True)
+    assert Path("eval/slices_patient.png").read_bytes() != drawn

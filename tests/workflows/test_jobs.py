@@ -362,8 +362,8 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(place: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(code)], cwd=place, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    # The description and .bidsignore; of each patient a map and a mask, each with a sidecar.
-    assert int(done.stdout.split()[0]) == 2 + 2 * 4
+    # The description and .bidsignore; of each patient a map and a mask with sidecars, a picture.
+    assert int(done.stdout.split()[0]) == 2 + 2 * 5
 
 
 def test_processes_map_patients_side_by_side_into_one_dataset(place: Path) -> None:

@@ -64,13 +64,13 @@ def test_the_subject_of_a_healthy_scan_is_left_out_of_the_reference(
     np.testing.assert_allclose(values_of(Path("map.nii.gz"))[mask][rows], naive, rtol=1e-3)
 
 
-def test_a_map_of_several_scores_is_several_files_with_sidecars_and_one_mask() -> None:
+def test_a_map_of_several_scores_is_several_files_with_sidecars_and_pictures_and_one_mask() -> None:
     scores = ["latent-distance", "input-distance"]
     (files,) = map_scans([PATIENT], MODEL, Path("out/map.nii.gz"), MapSettings(scores))
     assert files.maps == {score: Path(f"out/map_{score}.nii.gz") for score in scores}
     assert {path.name for path in Path("out").iterdir()} == {
         "map_mask.nii.gz",
-        *(f"map_{score}.{ending}" for score in scores for ending in ("nii.gz", "json")),
+        *(f"map_{score}.{ending}" for score in scores for ending in ("nii.gz", "json", "png")),
     }
     facts = json.loads(Path("out/map_input-distance.json").read_text())
     assert facts["Score"] == "input-distance"

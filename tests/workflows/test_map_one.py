@@ -44,7 +44,7 @@ def test_a_job_that_is_sent_to_another_process_gives_the_same_files() -> None:
     scans, machine = [PATIENT, CONTROLS[0]], Machine("cpu", threads=1)
     map_scans(scans, MODEL, "here", settings, machine=machine)
     map_scans(scans, MODEL, "there", settings, machine=machine, runner=spawned)
-    assert len(tree_of(Path("here"))) == 2 * (2 * 2 * 2 + 1)
+    assert len(tree_of(Path("here"))) == 2 * (2 * (2 * 2 + 1) + 1)
     assert tree_of(Path("here")) == tree_of(Path("there"))
 
 

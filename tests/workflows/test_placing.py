@@ -20,6 +20,7 @@ from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.registration.guard import Guard
+from qspace_nd.scores.catalogue import DIRECTED
 from qspace_nd.simulation.head import standard_table
 from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.fit import fit_scans
@@ -81,7 +82,7 @@ def test_maps_know_the_place_and_the_change_and_say_so(there: Path, tmp_path: Pa
     assert "PlaceNotUsed" not in facts
     assert "Knows" not in json.loads((tmp_path / f"novelty_{ALL[0]}.json").read_text())
     assert {record.path for record in find_maps([tmp_path])} == set(files.maps.values())
-    labels = [read_record(path).score for path in files.maps.values()]
+    labels = [read_record(path, DIRECTED).score for path in files.maps.values()]
     assert labels == [*ALL[:2], f"{ALL[2]}, toward demyelination"]  # as tables and figures say it
     for name in DEVIATIONS:
         deviation = nib.load(tmp_path / f"novelty_deviation-{name}.nii.gz").get_fdata()
