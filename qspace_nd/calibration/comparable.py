@@ -39,9 +39,20 @@ class Level:
 
     def bring(self, novelty: Float32, own: Level) -> Float32:
         """Shift and stretch a map (n,) of the level `own` to this one."""
-        spread = own.high - own.middle
-        stretch = (self.high - self.middle) / spread if spread > 0 else 1.0
+        stretch = self._spread / own._spread
         return np.asarray(self.middle + (novelty - own.middle) * stretch, np.float32)
+
+    def height(self, own: Level) -> float:
+        """How far the median of a map of the level `own` lies above this one.
+
+        In units of this one's spread, from median to 90th percentile: novelty has no zero point
+        that means something, and is below 0 by some scores.
+        """
+        return (own.middle - self.middle) / self._spread
+
+    @property
+    def _spread(self) -> float:
+        return (self.high - self.middle) or 1.0  # of a map that is the same everywhere
 
 
 class Comparable:
@@ -62,8 +73,8 @@ class Comparable:
         smoothed = [replace(one, novelty=_smooth(one.novelty, *_image(one))) for one in maps]
         levels = [Level.of(one.novelty) for one in smoothed]
         self.level = Level(*np.mean([(one.middle, one.high) for one in levels], axis=0).tolist())
-        self.levels = tuple(own.middle / self.level.middle for own in levels)
-        """The median of each healthy map, as a multiple of the mean of these."""
+        self.heights = tuple(self.level.height(own) for own in levels)
+        """How far each healthy map lies above the mean of them (`Level.height`)."""
         self._maps = [
             replace(one, novelty=self.level.bring(one.novelty, own))
             for one, own in zip(smoothed, levels, strict=True)
@@ -80,11 +91,11 @@ class Comparable:
         Returns
         -------
         (n,) array, float
-            The map; and its median before, as a multiple of healthy people's.
+            The map; and how far it lay above healthy people's before (`Level.height`).
         """
         smoothed = _smooth(novelty, mask, affine)
         own = Level.of(smoothed)
-        return self.level.bring(smoothed, own), own.middle / self.level.middle
+        return self.level.bring(smoothed, own), self.level.height(own)
 
 
 def _smooth(novelty: Float32, mask: Bools, affine: Float64) -> Float32:

@@ -305,7 +305,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Neighbours": ("a whole number", lambda v: type(v) is int and 0 < v < 1e6),
     "Search": ("a name", is_name),
     "LeftOut": ("a name", is_name),
-    "LevelByHealthy": ("a number", lambda v: type(v) in (int, float)),
+    "LevelAboveHealthy": ("a number", lambda v: type(v) in (int, float)),
     "HealthyLevels": (
         "numbers",
         lambda v: isinstance(v, list) and all(type(one) in (int, float) for one in v),

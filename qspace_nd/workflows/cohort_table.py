@@ -16,7 +16,7 @@ from qspace_nd.workflows.significance import MEASURES
 
 NAME = "novelty.tsv"
 COLUMNS = (
-    *("scan", "score", "healthy_people", "level"),
+    *("scan", "score", "healthy_people", "level_above_healthy"),
     *(f"{column}{of}" for column in MEASURES.values() for of in ("", "_healthy_with_as_much")),
     "clusters_beyond_healthy",
 )
@@ -72,7 +72,7 @@ def _line(record: MapRecord) -> str | None:
         return None
     try:
         places = facts["AmongHealthy"]
-        figures = [facts["HealthyPeople"], facts["LevelByHealthy"]]
+        figures = [facts["HealthyPeople"], facts["LevelAboveHealthy"]]
         for name in MEASURES:
             figures += [facts[name], places[name]["WithAsMuch"]]
         figures.append(facts["ClustersBeyondHealthy"])

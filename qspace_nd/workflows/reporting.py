@@ -265,7 +265,7 @@ def _notes(facts: dict[str, Any], scan: Scan | None) -> list[str]:
             f"The scan was made otherwise than the healthy people's: "
             f"{listed(facts['UnlikeModel'])}. More of its brain may be novel for that alone."
         )
-    level, levels = facts.get("LevelByHealthy"), facts.get("HealthyLevels")
+    level, levels = facts.get("LevelAboveHealthy"), facts.get("HealthyLevels")
     if level is not None and levels:
         far = far_level(str(facts.get("Patient", "the scan")), level, (min(levels), max(levels)))
         notes += [] if far is None else [far]

@@ -34,7 +34,7 @@ MEASURES = {
 }
 """What is told of a whole scan, as sidecars call it, and as the table of a cohort does."""
 
-_FAR = 1.5  # times the range of healthy people: a scan beyond is another kind of scan
+_FAR = 0.5  # beyond the range of healthy people, whose standard deviation is some 0.12
 
 NEGLOGP = (
     "Minus the common logarithm of the share of healthy voxels that are as novel, each of the "
@@ -88,13 +88,15 @@ class Significance:
     standings : dict of str to Standing
         Of each of `MEASURES`; of healthy people each by the others.
     shown : (low, high)
-        The novelty that viewers open the map with: the healthy median, and the healthy 0.1 %.
+        The novelty that viewers open the map with: the median and the 0.1 % of healthy maps as
+        they are compared, that is, smoothed.
     forming : float
         The healthy share that clusters were formed at.
-    level : float
-        The scan's median before it was brought to that of healthy people, as a multiple of it.
-    levels : tuple of float
-        That of each healthy person.
+    height : float
+        How far the map lay above healthy people's before it was brought to their level, in units
+        of their spread (`comparable.Level.height`).
+    heights : tuple of float
+        The same of each healthy map.
     regions : tuple of Region or None
         Of each cluster, where an atlas was given.
     """
@@ -104,8 +106,8 @@ class Significance:
     standings: dict[str, Standing]
     shown: tuple[float, float]
     forming: float
-    level: float
-    levels: tuple[float, ...]
+    height: float
+    heights: tuple[float, ...]
     regions: tuple[Region, ...] | None = None
 
     @property
@@ -117,14 +119,14 @@ class Significance:
     @property
     def people(self) -> int:
         """How many healthy people there are."""
-        return len(self.levels)
+        return len(self.standings["Clusters"].healthy)
 
     def facts(self) -> dict[str, Any]:
         """What the map's sidecar says of it."""
         return {
             "HealthyPeople": self.people,
-            "LevelByHealthy": round(self.level, 4),
-            "HealthyLevels": [round(min(self.levels), 4), round(max(self.levels), 4)],
+            "LevelAboveHealthy": round(self.height, 4),
+            "HealthyLevels": [round(min(self.heights), 4), round(max(self.heights), 4)],
             "ClusterFormingShare": self.forming,
             **{name: round(one.value, 6) for name, one in self.standings.items()},
             "ClustersBeyondHealthy": self.found.beyond,
@@ -145,7 +147,7 @@ class Significance:
 
     def warning(self, name: str) -> str | None:
         """Say where a scan's level is none of healthy people's, which its p-values do not show."""
-        return far_level(name, self.level, (min(self.levels), max(self.levels)))
+        return far_level(name, self.height, (min(self.heights), max(self.heights)))
 
     def table(self) -> str:
         """The clusters as tab-separated text, places in mm of the world (RAS+)."""
@@ -161,15 +163,16 @@ class Significance:
         return "\n".join(lines) + "\n"
 
 
-def far_level(name: str, level: float, levels: tuple[float, float]) -> str | None:
-    """Say where a level, as a multiple of healthy people's, is far from theirs (low, high)."""
-    low, high = levels
-    if low / _FAR <= level <= high * _FAR:
+def far_level(name: str, height: float, heights: tuple[float, float]) -> str | None:
+    """Say of a map that lies far above or below all of healthy people (low, high) that it does."""
+    low, high = heights
+    if low - _FAR <= height <= high + _FAR:
         return None
     return (
-        f"The whole map of {name} has {level:.2g} times the level of healthy people (theirs: "
-        f"{low:.2g} to {high:.2g}), and was brought to it: its clusters show what stands out "
-        f"within the scan. Look at whether it was made as the healthy scans were."
+        f"The whole map of {name} lies {abs(height):.2g} {'above' if height > 0 else 'below'} "
+        f"healthy people's, in units of their spread (theirs: {low:+.2g} to {high:+.2g}), and was "
+        f"brought to their level: its clusters show what stands out within the scan. Look at "
+        f"whether it was made as the healthy scans were."
     )
 
 
@@ -200,7 +203,7 @@ def significance(
     """
     comparable, healthy = _healthy(model, measured, leave_out, forming)
     null, mask, affine = healthy.null, voxels.mask, voxels.scan.grid.affine
-    brought, level = comparable.bring(novelty, mask, affine)
+    brought, height = comparable.bring(novelty, mask, affine)
     p = null.p_values(brought)
     logp = logp_of(p)
     found = healthy.compare(find_clusters(logp, mask, affine, forming))
@@ -216,8 +219,8 @@ def significance(
         standings,
         (null.threshold(0.5), null.threshold(RARE)),
         forming,
-        level,
-        comparable.levels,
+        height,
+        comparable.heights,
     )
 
 

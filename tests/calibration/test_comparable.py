@@ -33,8 +33,8 @@ def test_maps_are_brought_to_the_mean_level_of_healthy_people() -> None:
         level = Level.of(one.novelty)
         assert level.middle == pytest.approx(comparable.level.middle, rel=1e-5)
         assert level.high == pytest.approx(comparable.level.high, rel=1e-5)
-    assert np.mean(comparable.levels) == pytest.approx(1)
-    assert max(comparable.levels) / min(comparable.levels) > 2
+    assert np.mean(comparable.heights) == pytest.approx(0, abs=1e-6)
+    assert max(comparable.heights) - min(comparable.heights) > 1
 
 
 def test_gain_and_offset_of_a_scan_change_nothing_but_its_level() -> None:
@@ -43,8 +43,18 @@ def test_gain_and_offset_of_a_scan_change_nothing_but_its_level() -> None:
     plain, level = comparable.bring(novelty, mask, AFFINE)
     other, higher = comparable.bring(3 * novelty + 1, mask, AFFINE)
     np.testing.assert_allclose(other, plain, rtol=1e-4)
-    assert level == pytest.approx(1, abs=0.1)
+    assert level == pytest.approx(0, abs=0.2)
     assert higher > 2.5
+
+
+@pytest.mark.parametrize("shift", [-1.0, -2.5, -5.0])  # the median of novelty is about 2.5
+def test_the_level_of_scores_below_zero_is_told_the_right_way_round(shift: float) -> None:
+    comparable, novelty, mask = healthy((1, 1, 1, 1), (shift,) * 4), *some(9)
+    _, same = comparable.bring(novelty + np.float32(shift), mask, AFFINE)
+    _, above = comparable.bring(novelty + np.float32(shift + 2), mask, AFFINE)
+    _, below = comparable.bring(novelty + np.float32(shift - 2), mask, AFFINE)
+    assert same == pytest.approx(0, abs=0.2)
+    assert above > 1 and below < -1
 
 
 def test_noise_is_smoothed_away_and_what_is_larger_stays() -> None:

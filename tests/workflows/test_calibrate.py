@@ -74,7 +74,7 @@ def test_a_map_comes_with_what_its_values_mean(
     facts = json.loads(Path("novelty.json").read_text())
     assert facts["HealthyPeople"] == 4
     assert facts["Clusters"] == len(rows)
-    assert facts["LevelByHealthy"] == pytest.approx(level, abs=1e-3)
+    assert facts["LevelAboveHealthy"] == pytest.approx(level, abs=1e-3)
     assert facts["ShareAboveHealthy1Percent"] == pytest.approx((logp[mask] > 2).mean(), abs=1e-6)
     assert nib.load("novelty.nii.gz").header["cal_max"] == pytest.approx(null.threshold(0.001))
     assert [record.path for record in find_maps([Path()])] == [Path("novelty.nii.gz")]
@@ -102,8 +102,8 @@ def test_a_scan_of_another_level_is_brought_to_it_and_warned_of(
     nib.save(nib.Nifti1Image((values + noise).astype(np.float32), image.affine), PATIENT)
     map_scans([PATIENT], MODEL, "noisy.nii.gz")
     facts = json.loads(Path("noisy.json").read_text())
-    assert facts["LevelByHealthy"] > 1.5 * facts["HealthyLevels"][1]
-    assert "times the level of healthy people (theirs:" in caplog.text
+    assert facts["LevelAboveHealthy"] > 0.5 + facts["HealthyLevels"][1]
+    assert "above healthy people's, in units of their spread" in caplog.text
     assert facts["ShareAboveHealthy1Percent"] < 0.1
 
 

@@ -179,7 +179,7 @@ def test_what_map_warned_of_is_on_the_page(there: Path) -> None:
     sidecar = OF_DEFAULT.with_name("patient_novelty_latent-distance.json")
     facts = json.loads(sidecar.read_text())
     found = ["a b=0 brightness of 3"]
-    sidecar.write_text(json.dumps(facts | {"LevelByHealthy": 9.0, "UnlikeModel": found}))
+    sidecar.write_text(json.dumps(facts | {"LevelAboveHealthy": 9.0, "UnlikeModel": found}))
     _, page = report_maps([OF_DEFAULT], MODEL, "report")
     assert "has 9 times the level of healthy people" in page.read_text()
     assert "otherwise than the healthy people&#39;s: a b=0 brightness of 3." in page.read_text()
