@@ -153,12 +153,13 @@ def command(
     _log.info("Looking at the scans")  # what is imported for it takes its time
     from qspace_nd.scores.catalogue import PAPER
     from qspace_nd.workflows.map import map_scans
-    from qspace_nd.workflows.report import report_maps, require_new
     from qspace_nd.workflows.settings import MapSettings
 
     scores = scores or (DEFAULT_SCORE if toward is None else DIRECTED_SCORE,)
     chosen = list(PAPER) if "all" in scores else list(dict.fromkeys(scores))
     if report is not None:
+        from qspace_nd.workflows.report import report_maps, require_new
+
         require_new(report, force=force)
     mapped = map_scans(
         scans(),

@@ -16,7 +16,7 @@ from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.settings import MapSettings
-from qspace_nd.workflows.verdict import healthy_shares, report_people
+from qspace_nd.workflows.verdict import healthy_shares, report_people, told
 
 _log = logging.getLogger(__name__)
 
@@ -102,5 +102,5 @@ def report_shares(model: NoveltyModel, wanted: Sequence[Measured]) -> None:
     """Say of each score how alike the healthy people are by it."""
     for measured in wanted:
         shares = healthy_shares(model, measured)
-        _log.info(f"{measured.score}: left-out controls have {shares}")
-        report_people(model, measured)
+        _log.info(f"{measured.score}: left-out controls have {told(shares, measured.score)}")
+        report_people(model.acquisition_, shares)

@@ -58,7 +58,8 @@ def write_cohort_table(folder: Path) -> None:
 def _lines(folder: Path) -> Iterator[str]:
     try:
         records = find_maps([folder], DIRECTED)
-    except ScanError:  # none yet
+    except ScanError as error:  # no map yet, or one that is not ours to mend
+        _log.warning(f"{folder / NAME} is not written. {error}")
         return
     for record in sorted(records, key=lambda one: (one.patient, one.score, str(one.path))):
         line = _line(record)

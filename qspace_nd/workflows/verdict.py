@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,30 +46,33 @@ def assess(
     model.history_ = replace(model.history_, altered_auc=auc)
 
 
-def healthy_shares(model: NoveltyModel, measured: Measured) -> str:
-    """Say how alike the healthy people are by one score, and warn of one who is unlike the others.
+def healthy_shares(model: NoveltyModel, measured: Measured) -> dict[str, float]:
+    """The share of each healthy person's voxels that is above the others' 1 %, by one score."""
+    return Comparable(model.null(measured).maps).null.shares_above(SHARE)
+
+
+def told(shares: Mapping[str, float], score: str) -> str:
+    """Say how alike the healthy people are by a score, and warn of one who is unlike the others.
 
     "1.1 % (0.6 to 1.5) of their voxels above the others' 1 %", for a sentence that names who.
     """
-    shares = Comparable(model.null(measured).maps).null.shares_above(SHARE)
     least, most = min(shares.values()), max(shares.values())
     if most > _FAR * SHARE:
         worst = max(shares, key=shares.__getitem__)
         _log.warning(
             f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
-            f"by {measured.score}; look at that scan, as all maps are compared with it."
+            f"by {score}; look at that scan, as all maps are compared with it."
         )
     mean = 100 * float(np.mean(list(shares.values())))
     spread = f"{100 * least:.1f} to {100 * most:.1f}"
     return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * SHARE:.0f} %"
 
 
-def report_people(model: NoveltyModel, measured: Measured) -> None:
+def report_people(acquisition: Acquisition | None, shares: Mapping[str, float]) -> None:
     """Say whether the healthy people's shares go with their age or sex, where these are known."""
-    if model.acquisition_ is None:
+    if acquisition is None:
         return
-    of = {scan.subject: scan.person for scan in model.acquisition_.scans}
-    shares = Comparable(model.null(measured).maps).null.shares_above(SHARE)
+    of = {scan.subject: scan.person for scan in acquisition.scans}
     aged = [(age, shares[who]) for who, one in of.items() if (age := one.age) is not None]
     if len(aged) >= _LEAST_AGED and len(set(aged)) > 1:
         ages = [age for age, _ in aged]
@@ -113,9 +116,10 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
         f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
         f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
     )
-    facts = (
-        [] if measured is None else [f"left-out controls have {healthy_shares(model, measured)}"]
-    )
+    facts = []
+    if measured is not None:
+        shares = healthy_shares(model, measured)
+        facts.append(f"left-out controls have {told(shares, measured.score)}")
     if history.altered_auc is not None:
         facts.append(
             f"healthy white matter that is changed as disease would is found with AUC "
@@ -124,12 +128,12 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
     facts.append(f"{history.latents_alive} of {model.latents} latents are used")
     few = len(history.losses) < _FEW_LOOKS
     faults = _faults(model, few)
-    told = "; ".join(facts)
-    _log.info(f"{told[0].upper()}{told[1:]}{'' if faults or few else ': good'}")
+    text = "; ".join(facts)
+    _log.info(f"{text[0].upper()}{text[1:]}{'' if faults or few else ': good'}")
     for fault in faults:
         _log.warning(fault)
     if measured is not None:
-        report_people(model, measured)
+        report_people(model.acquisition_, shares)
     if few:
         _log.info(
             "Training was too short to tell whether it went well; for maps that are to be used, "

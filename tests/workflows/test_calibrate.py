@@ -17,7 +17,6 @@ import pytest
 
 from qspace_nd.calibration.clusters import HealthyClusters
 from qspace_nd.calibration.comparable import Comparable
-from qspace_nd.calibration.null import Null
 from qspace_nd.errors import InputError, OutputError
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
@@ -276,12 +275,12 @@ def test_ages_are_kept_and_a_patient_beyond_them_is_warned_of(
 def test_whether_shares_go_with_age_and_sex_is_told(
     there: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = NoveltyModel.load(MODEL)
-    assert model.acquisition_ is not None
-    scans = model.acquisition_.scans
+    acquisition = NoveltyModel.load(MODEL).acquisition_
+    assert acquisition is not None
+    scans = acquisition.scans
     ages, sexes = (30.0, 40.0, 50.0, 60.0), "FFMM"
     aged = [replace(s, age=a, sex=x) for s, a, x in zip(scans, ages, sexes, strict=True)]
-    model.acquisition_ = replace(model.acquisition_, scans=tuple(aged))
+    acquisition = replace(acquisition, scans=tuple(aged))
     monkeypatch.setattr(verdict, "_LEAST_AGED", 4)
     monkeypatch.setattr(verdict, "_LEAST_OF_SEX", 2)
     for shares, told in (
@@ -289,9 +288,8 @@ def test_whether_shares_go_with_age_and_sex_is_told(
         ((2, 4, 1, 3), "not seen to go with age"),
     ):
         found = {scan.subject: share / 100 for scan, share in zip(scans, shares, strict=True)}
-        monkeypatch.setattr(Null, "shares_above", lambda self, share, found=found: found)
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            verdict.report_people(model, model.measured())
+            verdict.report_people(acquisition, found)
         assert told in caplog.text
         assert "not seen to go with sex (F " in caplog.text
