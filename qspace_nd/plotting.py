@@ -11,13 +11,14 @@ import numpy.typing as npt
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.errors import InputError, LabelError, ScanError
 from qspace_nd.evaluation.mosaic import draw_mosaic
-from qspace_nd.evaluation.shown import SHARE, Shown
+from qspace_nd.evaluation.shown import Shown
 from qspace_nd.evaluation.shown_on import anatomy_of
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.maps import read_record
 from qspace_nd.scores.catalogue import DIRECTED
+from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,14 +80,14 @@ def plot_mosaic(
     >>> from qspace_nd.plotting import plot_mosaic
     >>> figure = plot_mosaic("novelty.nii.gz", labels="lesions.nii.gz")  # doctest: +SKIP
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"share": CLUSTER_SHARE}
     if isinstance(novelty, str | Path):
         if affine is not None:
             raise InputError(f"An affine is given beside {novelty}, which has its own; leave it.")
         record = read_record(Path(novelty), DIRECTED)
         values, grid = read_volume(record.path)
         found = {
-            "share": record.forming_share or SHARE,
+            "share": record.forming_share or CLUSTER_SHARE,
             "anatomy": anatomy_of(record, grid) if anatomy is None else None,
             "title": f"{record.patient}, {record.score}",
         }

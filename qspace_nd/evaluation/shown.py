@@ -14,9 +14,6 @@ from qspace_nd.errors import ArrayError, InputError
 from qspace_nd.imaging.anatomy import near
 from qspace_nd.imaging.connected import connected
 
-SHARE = 0.05
-"""The share of healthy voxels from which on a voxel is coloured, unless it is said otherwise."""
-
 _FROM, _TO = 98.0, 99.9  # percentiles of a map that no healthy people's maps say anything of
 
 
@@ -50,12 +47,12 @@ class Shown:
         The brain.
     affine : (4, 4) array
         From voxel indices to mm of the world (RAS+).
+    share : float
+        Voxels are coloured of which fewer healthy ones are as novel than this.
     title : str
         Whose map it is, and of which score.
     neglogp : array, optional
         -log10 of the share of healthy voxels that are as novel, where that is known.
-    share : float
-        Voxels are coloured of which fewer healthy ones are as novel than this.
     anatomy : array, optional
         A volume of the scan. What is far from the mask is not shown: it would show the face.
     labels : bool array, optional
@@ -75,9 +72,9 @@ class Shown:
     novelty: NDArray[np.floating[Any]]
     mask: Bools
     affine: Float64
+    share: float
     title: str = ""
     neglogp: NDArray[np.floating[Any]] | None = None
-    share: float = SHARE
     anatomy: NDArray[np.floating[Any]] | None = None
     labels: Bools | None = None
     oriented: bool = True

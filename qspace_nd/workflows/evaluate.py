@@ -19,7 +19,7 @@ from qspace_nd.evaluation.froc import Curve, froc
 from qspace_nd.evaluation.histograms import histograms
 from qspace_nd.evaluation.metrics import BRAIN, Case, Result, evaluate
 from qspace_nd.evaluation.mosaic import write_mosaic
-from qspace_nd.evaluation.shown import SHARE, Shown
+from qspace_nd.evaluation.shown import Shown
 from qspace_nd.evaluation.shown_on import anatomy_of
 from qspace_nd.evaluation.tables import by_score, require_distinct, to_json, to_tsv
 from qspace_nd.imaging.grid import Grid, require_same_grid
@@ -36,6 +36,7 @@ from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.hashing import hash_of, hash_of_file
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
+from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 FIGURES = {
     "roc.png": roc_plot,
@@ -384,9 +385,9 @@ def _choose_shown(cases: Sequence[Case], patient: _Patient, truth: _Truth) -> Sh
         case.novelty,
         case.mask,
         truth.grid.affine,
+        record.forming_share or CLUSTER_SHARE,
         f"{case.patient}, {case.score}",
         neglogp=case.neglogp,
-        share=record.forming_share or SHARE,
         anatomy=anatomy_of(record, truth.grid),
         labels=case.labels,
         oriented=truth.grid.is_oriented,

@@ -21,6 +21,7 @@ from typing import Any
 from qspace_nd.errors import OutputError, QspaceError, ScanError, WorkError, counted
 from qspace_nd.evaluation.mosaic import has_stamp
 from qspace_nd.imaging.acquisition import Acquisition
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.nifti import read_description
 from qspace_nd.imaging.protocol import Protocol, ScanOptions, protocol_of
 from qspace_nd.imaging.scans import Scan
@@ -113,6 +114,8 @@ class MapJob:
         Whatever else decides what the maps show: the model and so on, as sidecars name them.
     smooth : float or None
         mm, of the smoothed maps.
+    atlas : Atlas or None
+        That clusters are named by.
     force : bool
         Whether maps that are there are made again.
     """
@@ -123,6 +126,7 @@ class MapJob:
     options: ScanOptions
     facts: dict[str, Any]
     smooth: float | None = None
+    atlas: Atlas | None = None
     force: bool = False
 
     @cached_property

@@ -174,7 +174,7 @@ def _job(
         if not is_of_scan(atlas, scan.grid):
             require_place(atlas.path, has_template=model.has_template)
         facts["Atlas"] = f"{atlas.path.name} {atlas.digest}"
-    return MapJob(scan, model, files, options, facts, settings.smooth)
+    return MapJob(scan, model, files, options, facts, settings.smooth, atlas)
 
 
 def _require_free(outputs: Sequence[MapFiles], scans: Iterable[Scan]) -> None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from qspace_nd.errors import ModelError, ScanError
 from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
 from qspace_nd.evaluation.shown import Shown
 from qspace_nd.imaging.anatomy import read_anatomy
-from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.conditions import conditions_of, differences, residual_difference, unlike
 from qspace_nd.imaging.nifti import read_description, write_volume
 from qspace_nd.imaging.protocol import read_scan
@@ -41,7 +39,7 @@ from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.regions import is_of_scan, name_clusters
-from qspace_nd.workflows.settings import MapSettings
+from qspace_nd.workflows.settings import CLUSTER_SHARE, MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
 RESIDUAL = (
@@ -175,9 +173,7 @@ def _place(
     job: MapJob, model: NoveltyModel, voxels: Voxels, settings: MapSettings, progress: Progress
 ) -> Placement:
     """Find where the voxels lie, if the maps show what depends on it."""
-    of_template = settings.atlas is not None and not is_of_scan(
-        _atlas(settings.atlas), job.scan.grid
-    )
+    of_template = job.atlas is not None and not is_of_scan(job.atlas, job.scan.grid)
     if not (settings.uses_place or of_template) or model.template_ is None:
         return Placement()
     with progress.task("Registering the scan", 1) as task, timed("Registering the scan"):
@@ -223,16 +219,11 @@ def _significances(
                 leave_out=leave_out,
                 forming=settings.cluster_share,
             )
-            if settings.atlas is not None:
-                named = name_clusters(one.found, _atlas(settings.atlas), voxels, placement)
+            if job.atlas is not None:
+                named = name_clusters(one.found, job.atlas, voxels, placement)
                 one = replace(one, regions=named)
             found[name] = one
     return found
-
-
-@lru_cache(maxsize=1)
-def _atlas(path: Path) -> Atlas:
-    return Atlas.read(path)
 
 
 def _unlike(job: MapJob, voxels: Voxels) -> dict[str, list[str]]:
@@ -384,18 +375,17 @@ def _write_pictures(
     with timed("Drawing"):
         anatomy = read_anatomy(job.scan)
         for name, paths in job.files.pictures.items():
+            known = images.significances.get(name)
             shown = Shown(
                 maps[name],
                 voxels.mask,
                 job.scan.grid.affine,
+                known.forming if known else CLUSTER_SHARE,
                 title_of(job.files.maps[name], facts[name], DIRECTED),
+                neglogp=voxels.fill(known.logp) if known else None,
                 anatomy=anatomy,
                 oriented=job.scan.grid.is_oriented,
             )
-            known = images.significances.get(name)
-            if known is not None:
-                logp = voxels.fill(known.logp)
-                shown = replace(shown, neglogp=logp, share=known.forming)
             for path in paths:
                 write_mosaic(path, shown, job.stamp())
 

@@ -17,7 +17,7 @@ from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
 from qspace_nd.workflows.jobs import ModelFacts
-from qspace_nd.workflows.reporting import Studied
+from qspace_nd.workflows.report_one import Studied
 
 INDEX = "index.html"
 """What the page of all people is called."""

@@ -21,7 +21,7 @@ from tests.evaluation.conftest import case_of, require_picture, turned
 def shown_of(**others: object) -> Shown:
     case = case_of()
     values = {"novelty": case.novelty, "mask": case.mask, "affine": np.diag([9.0, 9.0, 9.0, 1.0])}
-    return Shown(**(values | {"title": "sub-0, latent-distance"} | others))
+    return Shown(**({"share": 0.05} | values | {"title": "sub-0, latent-distance"} | others))
 
 
 def texts_of(figure: Figure) -> list[str]:
@@ -73,7 +73,7 @@ def test_the_outline_runs_around_the_lesion_on_the_patients_left(order, flipped)
     labels[3, 8:10, 5] = True  # 2 voxels: at the left, in front
     case, affine = case_of(), np.diag([9.0, 9.0, 9.0, 1.0])
     volumes, stored = turned([case.novelty, case.mask, labels], affine, order, flipped)
-    figure = draw_mosaic(Shown(volumes[0], volumes[1], stored, labels=volumes[2]))
+    figure = draw_mosaic(Shown(volumes[0], volumes[1], stored, 0.05, labels=volumes[2]))
     lines = [
         collection.get_segments()
         for panel in figure.axes
@@ -143,7 +143,7 @@ def test_any_name_can_be_drawn(tmp_path: Path, title: str) -> None:
 @pytest.mark.parametrize("shape", [(40, 2, 40), (2, 40, 40), (1, 1, 1), (40, 40, 1)])
 def test_thin_slabs_leave_room_for_all_words(shape: tuple[int, int, int], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    shown = Shown(random.random(shape), np.ones(shape, bool), np.eye(4))
+    shown = Shown(random.random(shape), np.ones(shape, bool), np.eye(4), 0.05)
     write_mosaic(tmp_path / "map.png", shown)
     require_picture(tmp_path / "map.png")
     figure = draw_mosaic(shown)

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from qspace_nd.errors import ArrayError, InputError
-from qspace_nd.evaluation.shown import SHARE, Shown
-from qspace_nd.workflows.settings import CLUSTER_SHARE
+from qspace_nd.evaluation.shown import Shown
 from tests.evaluation.conftest import case_of
 
 
 def shown_of(**others: object) -> Shown:
     case = case_of()
-    return Shown(**({"novelty": case.novelty, "mask": case.mask, "affine": np.eye(4)} | others))
+    return Shown(
+        **(
+            {"novelty": case.novelty, "mask": case.mask, "affine": np.eye(4), "share": 0.05}
+            | others
+        )
+    )
 
 
 def test_with_healthy_peoples_maps_the_scale_is_the_share_of_healthy_voxels() -> None:
@@ -25,10 +29,6 @@ def test_with_healthy_peoples_maps_the_scale_is_the_share_of_healthy_voxels() ->
     scale = shown_of(neglogp=neglogp, share=0.0005).scale()
     assert scale.low == pytest.approx(3.30103)
     assert (scale.high, [*scale.ticks.values()]) == (scale.low + 1, ["0.05 %", "0.01 %"])
-
-
-def test_unless_it_is_said_otherwise_what_is_coloured_is_what_map_forms_clusters_of() -> None:
-    assert SHARE == CLUSTER_SHARE
 
 
 def test_without_them_the_highest_two_hundredths_of_the_map_are_coloured() -> None:
@@ -82,7 +82,7 @@ def test_the_face_is_not_shown() -> None:
     mask[10:30, 10:30] = True
     head = np.full(mask.shape, 100.0)
     head[0, 0, 0] = np.nan
-    shown = Shown(head, mask, np.diag([2.0, 2.0, 2.0, 1.0]), anatomy=head)
+    shown = Shown(head, mask, np.diag([2.0, 2.0, 2.0, 1.0]), 0.05, anatomy=head)
     ground = shown.ground()
     assert (ground[8:32, 12:28] == 1).all()  # two voxels around the brain
     assert not ground[:8].any() and not ground[32:].any()

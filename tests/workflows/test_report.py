@@ -181,7 +181,7 @@ def test_what_map_warned_of_is_on_the_page(there: Path) -> None:
     found = ["a b=0 brightness of 3"]
     sidecar.write_text(json.dumps(facts | {"LevelAboveHealthy": 9.0, "UnlikeModel": found}))
     _, page = report_maps([OF_DEFAULT], MODEL, "report")
-    assert "has 9 times the level of healthy people" in page.read_text()
+    assert "lies 9 above healthy people" in page.read_text()
     assert "otherwise than the healthy people&#39;s: a b=0 brightness of 3." in page.read_text()
 
 

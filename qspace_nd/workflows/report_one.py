@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,16 @@ from qspace_nd.calibration.comparable import FWHM, Comparable
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import SHARES, Person, logp_at
-from qspace_nd.imaging.anatomy import near
+from qspace_nd.evaluation.shown_on import scan_of
+from qspace_nd.imaging.anatomy import near, read_underlays
 from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.protocol import ScanOptions, read_scan
-from qspace_nd.imaging.scans import Scan, open_scan
-from qspace_nd.imaging.underlay import read_underlays
+from qspace_nd.imaging.scans import Scan
 from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.maps import MapFiles, MapRecord, read_sidecar
-from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
 from qspace_nd.model.quantities import Quantities
@@ -118,7 +117,7 @@ class Studied:
         residual = files.with_residual().residual
         people = {scan.subject for scan in self.facts.acquisition.scans}
         told = self._deviations(files, grid)
-        scan = _scan(record, grid)
+        scan = scan_of(record, grid)
         placed = bool(find_score(str(facts.get("Score"))).score.rests)
         placed |= told.get("against") == AT_PLACE
         return Person(
@@ -215,18 +214,6 @@ def _mask_of(record: MapRecord, grid: Grid) -> Bools:
 
 def _labels(path: Path, grid: Grid) -> Bools:
     return read_as_zero_one(path, _read(path, grid), "lesion", LabelError).marked
-
-
-def _scan(record: MapRecord, grid: Grid) -> Scan | None:
-    """The scan that a map was made of, with the map's mask; None where it is not at hand."""
-    if record.scan is None:
-        return None
-    try:
-        scan = open_scan(replace(find_scans([record.scan])[0], mask=record.mask))
-    except InputError as error:
-        _log.warning(f"The report of {record.path} does without its scan: {error}")
-        return None
-    return scan if scan.grid.same_as(grid) else None
 
 
 def _underlays(scan: Scan, mask: Bools) -> dict[str, Float32]:
