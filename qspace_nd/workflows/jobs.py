@@ -118,6 +118,8 @@ class MapJob:
         That clusters are named by.
     force : bool
         Whether maps that are there are made again.
+    datasets : tuple of Path
+        The BIDS datasets that the scans of the run are of, which a dataset of maps links to.
     """
 
     scan: Scan
@@ -128,6 +130,7 @@ class MapJob:
     smooth: float | None = None
     atlas: Atlas | None = None
     force: bool = False
+    datasets: tuple[Path, ...] = ()
 
     @cached_property
     def recipe(self) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def map_one(
         measured = settings.scores if settings.approximate else ()
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
-            describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
+            describe(job.files.dataset, job.datasets)  # its links are what URIs name
         kind = processor(machine.device)
         found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
         found |= _unlike(job, voxels)
