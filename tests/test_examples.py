@@ -57,9 +57,9 @@ def test_snakemakes_jobs_make_what_one_run_does(study: Path) -> None:
     snakemake = shutil.which("snakemake")
     if snakemake is None:
         pytest.skip("Snakemake is not installed: pip install snakemake")
+    named = ["dataset=cohort", "maps=rule", "parts=2"]
     done = subprocess.run(
-        [snakemake, "-s", EXAMPLES / "Snakefile", "--cores", "2"]
-        + ["--config", "dataset=cohort", "maps=rule", "parts=2"],
+        [snakemake, "-s", EXAMPLES / "Snakefile", "--cores", "2", "--config", *named],
         cwd=study,
         env={**os.environ, "PATH": os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]])},
         capture_output=True,
