@@ -25,7 +25,7 @@ from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
 from qspace_nd.model.nulls import Arrays, Measured, healthy_maps
 from qspace_nd.model.quantities import Quantities
-from qspace_nd.model.rows import Healthy, as_part
+from qspace_nd.model.rows import Healthy, reference_parts, require_least
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress, watcher
@@ -34,7 +34,7 @@ from qspace_nd.scores.base import Score
 from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.scores.names import DEFAULT_SCORE
-from qspace_nd.scores.reference import Reference
+from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
 from qspace_nd.searching.nearest import by_lists
@@ -79,6 +79,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     neighbours : int, optional
         The nearest healthy voxels that distances to the nearest are the mean to; by default the
         preset's (10; 1 for images and in the paper).
+    reference : int, optional
+        The most healthy voxels that are compared with, drawn at random, as many of each subject;
+        by default all. The network learns from all.
     preset : str
         "default" or "paper": how the network is trained (`qspace_nd.network.recipes.PRESETS` and
         `IMAGE_PRESETS`).
@@ -115,7 +118,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
     grids_: Arrays | None
-    nulls_: Mapping[Measured, Arrays]
+    nulls_: dict[Measured, Arrays]
     digest_: str
 
     def __init__(
@@ -126,6 +129,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         validation: float = 0.25,
         neighbours: int | None = None,
+        reference: int | None = None,
         preset: str = "default",
         decision_score: str = DEFAULT_SCORE,
         seed: int = 0,
@@ -137,6 +141,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.validation = validation
         self.neighbours = neighbours
+        self.reference = reference
         self.preset = preset
         self.decision_score = decision_score
         self.seed = seed
@@ -232,7 +237,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         healthy : sequence of Healthy
-            The voxels of each scan, normalised. All of them become the reference.
+            The voxels of each scan, normalised. All of them become the reference, or as many as
+            the setting `reference` says.
         shape : tuple of int, optional
             Of what is one row: (C,) by default, or that of images.
         acquisition : Acquisition, optional
@@ -250,6 +256,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         find_score(self.decision_score)  # before training, which takes a while
         if self.neighbours is not None:
             require_neighbours(self.neighbours, sum(len(part.rows) for part in healthy))
+        require_least(self.reference, [part.subject for part in healthy])
         self.network_, self.history_ = fit_network(
             self,
             healthy,
@@ -257,7 +264,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Machine(self.device, memory),
             progress,
         )
-        parts = [as_part(part, self.network_) for part in healthy]
+        parts = reference_parts(healthy, self.network_, self.reference, self.seed)
         self.reference_ = Reference(parts, Features.of(acquisition).weights)
         self.acquisition_ = acquisition
         self.template_ = template
@@ -308,7 +315,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     def novelties(
         self,
-        X: ArrayLike,
+        X: ArrayLike | Views,
         scores: Sequence[str],
         *,
         leave_out: str | None = None,
@@ -324,8 +331,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (n, C) array of float
-            The voxels.
+        X : (n, C) array of float, or Views
+            The voxels, or views of them, which know where they lie.
         scores : sequence of str
             Names of scores.
         leave_out : str, optional
@@ -355,7 +362,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             their score to be a finite number.
         InputError
             A score's name is unknown, or it has no approximate search; or the reference holds
-            nobody but `leave_out`, or not them, or fewer voxels than `neighbours`.
+            nobody but `leave_out`, or not them, or fewer voxels than `neighbours`, or not the
+            signals that a score reads.
         """
         number = self.neighbours_ if neighbours is None else neighbours
         healthy = self._reference_without(leave_out)
@@ -369,7 +377,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         if without_place:
             rules = {name: unplaced(name, rule) for name, rule in rules.items()}
         rules = {name: directed(rule, toward, self.acquisition_) for name, rule in rules.items()}
-        voxels = self._views(X, located)
+        self._require_signals(rules)
+        voxels = X if isinstance(X, Views) else self._views(X, located)
         require_places([n for n, rule in rules.items() if rule.rests], healthy, voxels)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
@@ -397,6 +406,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Nothing can be told of such scans, or the voxels have places and the model has none.
         """
         told = Quantities.of(self.acquisition_)
+        self._require_signals({}, explain=True)
         healthy, voxels = self._reference_without(leave_out), self._views(X, located)
         if located is None:
             return explanation.among_nearest(voxels, healthy, told, memory, watcher(progress))
@@ -413,6 +423,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     def calibrate(
         self,
         *wanted: Measured,
+        people: Sequence[Part] | None = None,
         memory: int | None = None,
         progress: Progress | bool = False,
     ) -> NoveltyModel:
@@ -424,6 +435,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         ----------
         *wanted : Measured
             By what scores; by default by the setting `decision_score`.
+        people : sequence of Part, optional
+            The people's voxels, all of each scan that the model is of, where the reference holds
+            some of them; by default those of the reference.
         memory : int, optional
             Bytes that the process may use.
         progress : Progress or bool
@@ -436,7 +450,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         self._require_fitted()
         measured = wanted or (self.measured(),)
-        self.nulls_ = {**self.nulls_, **measure(self, measured, memory, watcher(progress))}
+        parts = self.reference_.parts if people is None else people
+        self.nulls_ |= measure(self, parts, measured, memory, watcher(progress))
         return self
 
     def null(self, measured: Measured | None = None) -> Null:
@@ -456,9 +471,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 f"The model is not calibrated for {wanted.score}; calibrate it first (qspace-nd "
                 f"calibrate --score {wanted.score})."
             )
-        parts = self.reference_.parts
-        subjects, voxels = [part.subject for part in parts], [len(part) for part in parts]
-        return Null(healthy_maps(self.nulls_[wanted], self.grids_, subjects, voxels))
+        if self.acquisition_ is not None:  # the reference may hold some of their voxels alone
+            people = [(scan.subject, scan.voxels) for scan in self.acquisition_.scans]
+        else:
+            people = [(part.subject, len(part)) for part in self.reference_.parts]
+        return Null(healthy_maps(self.nulls_[wanted], self.grids_, people))
 
     def p_values(self, X: ArrayLike, measured: Measured | None = None) -> Float64:
         """The share of healthy voxels, each person alike, as novel as each of `X` (n, C): (n,).
@@ -506,6 +523,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         number = self.neighbours_ if neighbours is None else neighbours
         rule = replace(nearest_of(score), neighbours=number)
+        self._require_signals({score: rule})
         x, healthy = np.asarray(X), self._reference_without(leave_out)
         random = np.random.default_rng(self.seed)
         voxels = self._views(x[random.permutation(len(x))[:SAMPLE]])
@@ -520,19 +538,30 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            A score's name is unknown.
+            A score's name is unknown, or it reads signals that the reference does not hold.
         ModelError
             What was saved was altered.
         """
         self._require_fitted()
-        rules = [find_score(name).score for name in scores]
-        views = frozenset[View]().union(*(rule.healthy_views | rule.rests for rule in rules))
-        if explain or any(rule.rests for rule in rules):
+        rules = {name: find_score(name).score for name in scores}
+        self._require_signals(rules, explain=explain)
+        views = frozenset[View]().union(*(one.healthy_views | one.rests for one in rules.values()))
+        if explain or any(rule.rests for rule in rules.values()):
             views |= {"placed"}  # where voxels lie
         self.reference_.check(views | ({"x", "q_bar"} if explain else frozenset()))
 
-    def save(self, folder: str | Path, *, force: bool = False, progress: Progress = SILENT) -> str:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        signals: bool = True,
+        force: bool = False,
+        progress: Progress = SILENT,
+    ) -> str:
         """Save the model to a folder; return its hash.
+
+        Without `signals` the healthy voxels' latents are written and not their signals: a quarter
+        of the size, and nobody's data; scores that read them cannot be had of it then.
 
         Raises
         ------
@@ -551,6 +580,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 template=self.template_,
                 grids=self.grids_,
                 nulls=self.nulls_,
+                signals=signals,
             ),
             force=force,
             progress=progress,
@@ -579,7 +609,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.reference_ = stored.reference
         model.template_ = stored.template
         model.grids_ = stored.grids
-        model.nulls_ = stored.nulls
+        model.nulls_ = dict(stored.nulls)
         model.digest_ = stored.digest
         return model
 
@@ -587,6 +617,16 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "reference_"):
             raise NotFittedModelError(
                 "The model is not fitted; call fit first, or load a fitted model."
+            )
+
+    def _require_signals(self, rules: Mapping[str, Score], *, explain: bool = False) -> None:
+        """Check that the reference holds signals where a rule reads them, or who explains does."""
+        reading = [f"the score {name}" for name, rule in rules.items() if "x" in rule.healthy_views]
+        reading += ["what explains maps"] * explain
+        if reading and not self.reference_.has_signals:
+            raise InputError(
+                f"The model was saved without the healthy voxels' signals, which {reading[0]} "
+                f"reads; fit it again with them (without --no-signals)."
             )
 
     def _reference_without(self, subject: str | None) -> Reference:

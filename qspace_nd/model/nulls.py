@@ -60,9 +60,9 @@ def null_arrays(novelties: Sequence[Float32]) -> dict[str, NDArray[Any]]:
 
 
 def healthy_maps(
-    null: Arrays, grids: Arrays | None, subjects: Sequence[str], voxels: Sequence[int]
+    null: Arrays, grids: Arrays | None, people: Sequence[tuple[str, int]]
 ) -> list[HealthyMap]:
-    """Read the maps of healthy scans, of whom and of how many voxels it is known.
+    """Read the maps of healthy scans, of each of which the subject and the voxels are known.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def healthy_maps(
         The arrays are of other scans.
     """
     maps = []
-    for number, (subject, count) in enumerate(zip(subjects, voxels, strict=True)):
+    for number, (subject, count) in enumerate(people):
         novelty = null.get(f"{number}.novelty")
         if novelty is None or novelty.shape != (count,) or novelty.dtype != np.float32:
             raise ModelError(

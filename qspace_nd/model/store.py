@@ -86,6 +86,8 @@ class Contents:
         Where the reference's voxels lie in their scans (`nulls.grid_arrays`).
     nulls : mapping of Measured to mapping of str to array
         The healthy people's own novelty (`nulls`).
+    signals : bool
+        Whether the healthy voxels' signals are written.
     digest : str
         The hash of the model that was read; empty for one that is to be written.
     """
@@ -98,6 +100,7 @@ class Contents:
     template: Arrays | None = None
     grids: Arrays | None = None
     nulls: Mapping[Measured, Arrays] = field(default_factory=dict)
+    signals: bool = True
     digest: str = ""
 
 
@@ -167,7 +170,9 @@ def save(
             "template": _write_arrays(folder, "template", contents.template),
             "grids": _write_arrays(folder, "grids", contents.grids),
             "nulls": _write_nulls(folder, contents.nulls),
-            "reference": _write_parts(folder, contents.reference.parts, progress),
+            "reference": _write_parts(
+                folder, contents.reference.parts, progress, signals=contents.signals
+            ),
         }
         return _write_index(folder, index)
 
@@ -204,7 +209,8 @@ def add(
         The folder holds another model.
     """
     with writing(folder):
-        records = _write_parts(folder, parts, progress)
+        signals = "x" in read_index(folder)["reference"][0]["arrays"]
+        records = _write_parts(folder, parts, progress, signals=signals)
         index = read_index(folder)
         if index["hash"] != digest:  # the file system may have no locks
             raise ModelError(
@@ -263,12 +269,14 @@ def _write_nulls(folder: Path, nulls: Mapping[Measured, Arrays]) -> list[dict[st
     ]
 
 
-def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
+def _write_parts(
+    folder: Path, parts: Sequence[Part], progress: Progress, *, signals: bool
+) -> list[dict[str, Any]]:
     """Write parts, one after the other, as they may not fit the memory."""
     records = []
     with progress.task("Writing the healthy reference", len(parts)) as task:
         for part in parts:
-            records.append(write_part(folder / _PARTS, part, folder / INDEX))
+            records.append(write_part(folder / _PARTS, part, folder / INDEX, signals=signals))
             task.advance()
     return records
 

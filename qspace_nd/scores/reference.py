@@ -111,6 +111,11 @@ class Reference:
         """Whether it is known of all voxels where they lie."""
         return all(part.views.is_located for part in self.parts)
 
+    @property
+    def has_signals(self) -> bool:
+        """Whether the signals of all voxels are known, and not their latents alone."""
+        return self.parts[0].views.has_signals  # of all parts or of none
+
     def dimensions(self, view: View) -> int:
         """How many numbers a view has of a voxel, of means where it is a Gaussian."""
         views = self.parts[0].views

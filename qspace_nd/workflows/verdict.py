@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from qspace_nd.errors import InputError, WorkError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
-from qspace_nd.model.rows import Healthy
+from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.model.tuning import Assessment
+from qspace_nd.scores.reference import Reference
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +44,12 @@ def assess(
     except (InputError, WorkError) as error:
         _log.debug(f"It is not told how well changed white matter is found: {error}")
         return
-    auc = assessment.auc(model, model.neighbours_, memory)
-    model.history_ = replace(model.history_, altered_auc=auc)
+    auc, of_all = assessment.auc(model, model.neighbours_, memory), None
+    if model.reference is not None and model.reference < sum(len(one.rows) for one in healthy):
+        whole = copy(model)
+        whole.reference_ = Reference([as_part(one, model.network_) for one in healthy])
+        of_all = assessment.auc(whole, model.neighbours_, memory)
+    model.history_ = replace(model.history_, altered_auc=auc, altered_auc_of_all=of_all)
 
 
 def healthy_shares(model: NoveltyModel, measured: Measured) -> dict[str, float]:
@@ -124,6 +130,11 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
         facts.append(
             f"healthy white matter that is changed as disease would is found with AUC "
             f"{history.altered_auc:.2f}"
+        )
+    if history.altered_auc_of_all is not None:
+        facts[-1] += (
+            f" by {len(model.reference_):,} healthy voxels, by all of them with "
+            f"{history.altered_auc_of_all:.2f}"
         )
     facts.append(f"{history.latents_alive} of {model.latents} latents are used")
     few = len(history.losses) < _FEW_LOOKS
