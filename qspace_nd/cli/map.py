@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.cli.options import (
     DEFAULT_MAP,
     NOVELTY,
@@ -25,7 +26,7 @@ from qspace_nd.cli.options import (
 from qspace_nd.cli.values import PATH, Number, PartOf, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE
-from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, SEARCHES
+from qspace_nd.workflows.settings import EXACT, SEARCHES
 
 _log = logging.getLogger(__name__)
 

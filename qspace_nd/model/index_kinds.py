@@ -20,7 +20,7 @@ from qspace_nd.network.vae import ACTIVATIONS
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.system.machine import DEVICES
 
-ARRAYS = r"(template|grids|null)-[0-9a-f]{32}\.safetensors"
+ARRAYS = r"(template|grids|null|summary)-[0-9a-f]{32}\.safetensors"
 WEIGHTS = r"weights-[0-9a-f]{32}\.safetensors"
 PART = r"[0-9a-f]{32}\.safetensors"
 """The names of a model's files, in its folder and in `reference/`."""
@@ -64,7 +64,8 @@ def require_kinds(index: Mapping[str, Any]) -> None:
 def names_in(index: Mapping[str, Any]) -> list[str]:
     """The files that a model is made of, beside its index."""
     arrays = [index[key] for key in ("template", "grids") if index.get(key) is not None]
-    nulls = [null["file"] for null in index.get("nulls", [])]
+    nulls = [null[key] for null in index.get("nulls", []) for key in ("file", "summary")]
+    nulls = [file for file in nulls if file is not None]
     parts = [f"reference/{part['file']}" for part in index["reference"]]
     return [index["weights"], *arrays, *nulls, *parts]
 
@@ -278,6 +279,7 @@ _NULL: dict[str, _Kind] = {
     "neighbours": _whole(),
     "toward": _or_null(_TEXT),
     "file": _ARRAYS,
+    "summary": _or_null(_ARRAYS),
 }
 _ACQUISITION: dict[str, _Kind] = {
     "channel_means": (

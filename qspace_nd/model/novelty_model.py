@@ -14,7 +14,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from qspace_nd.arrays import Float32, Float64, Ints
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.calibration.null import Null
+from qspace_nd.calibration.summary import Summary
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
@@ -23,7 +25,7 @@ from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_n
 from qspace_nd.model.calibrating import measure
 from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
-from qspace_nd.model.nulls import Arrays, Measured, healthy_maps
+from qspace_nd.model.nulls import Arrays, Measured, OnDemand, healthy_maps
 from qspace_nd.model.quantities import Quantities
 from qspace_nd.model.rows import Healthy, reference_parts, require_least
 from qspace_nd.network.history import History
@@ -106,8 +108,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         The common space in which the healthy voxels have places (`qspace_nd.registration`).
     grids_ : mapping of str to array, or None
         Where the healthy voxels lie in their scans (`qspace_nd.model.nulls`).
-    nulls_ : mapping of Measured to mapping of str to array
-        What `calibrate` found.
+    nulls_, summaries_ : OnDemand
+        What `calibrate` found: arrays, and of those of images what they are compared with by
+        (`qspace_nd.calibration.summary`).
     digest_ : str
         The hash of what was loaded; only of a model that was.
     """
@@ -118,7 +121,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
     grids_: Arrays | None
-    nulls_: dict[Measured, Arrays]
+    nulls_: OnDemand
+    summaries_: OnDemand
     digest_: str
 
     def __init__(
@@ -269,7 +273,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self.acquisition_ = acquisition
         self.template_ = template
         self.grids_ = None
-        self.nulls_ = {}
+        self.nulls_, self.summaries_ = OnDemand(), OnDemand()
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -452,6 +456,10 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         measured = wanted or (self.measured(),)
         parts = self.reference_.parts if people is None else people
         self.nulls_ |= measure(self, parts, measured, memory, watcher(progress))
+        if self.grids_ is not None:
+            self.summaries_ |= {
+                one: Summary.of(self.null(one).maps, CLUSTER_SHARE).to_arrays() for one in measured
+            }
         return self
 
     def null(self, measured: Measured | None = None) -> Null:
@@ -476,6 +484,38 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         else:
             people = [(part.subject, len(part)) for part in self.reference_.parts]
         return Null(healthy_maps(self.nulls_[wanted], self.grids_, people))
+
+    def summary(
+        self, measured: Measured, forming: float = CLUSTER_SHARE, leave_out: str | None = None
+    ) -> Summary:
+        """What maps are compared with, whose voxels form clusters above a healthy share.
+
+        Without the healthy subject `leave_out`, if one is named.
+
+        Raises
+        ------
+        InputError
+            The model is not calibrated for what was measured, or not on images.
+        ModelError
+            What was saved of it does not fit the model.
+        """
+        if leave_out is not None or forming != CLUSTER_SHARE or measured not in self.summaries_:
+            return Summary.of(self.null(measured).without(leave_out).maps, forming)
+        try:
+            return Summary.from_arrays(self.summaries_[measured], self._people)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise ModelError(
+                f"What the model holds of its healthy people's maps by {measured.score} does not "
+                f"fit it ({error}); calibrate it again (qspace-nd calibrate --score "
+                f"{measured.score})."
+            ) from error
+
+    @property
+    def _people(self) -> list[str]:
+        """The subjects, in the order of their scans."""
+        if self.acquisition_ is not None:
+            return list(dict.fromkeys(scan.subject for scan in self.acquisition_.scans))
+        return list(dict.fromkeys(part.subject for part in self.reference_.parts))
 
     def p_values(self, X: ArrayLike, measured: Measured | None = None) -> Float64:
         """The share of healthy voxels, each person alike, as novel as each of `X` (n, C): (n,).
@@ -580,6 +620,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 template=self.template_,
                 grids=self.grids_,
                 nulls=self.nulls_,
+                summaries=self.summaries_,
                 signals=signals,
             ),
             force=force,
@@ -609,7 +650,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.reference_ = stored.reference
         model.template_ = stored.template
         model.grids_ = stored.grids
-        model.nulls_ = dict(stored.nulls)
+        model.nulls_, model.summaries_ = OnDemand() | stored.nulls, OnDemand() | stored.summaries
         model.digest_ = stored.digest
         return model
 

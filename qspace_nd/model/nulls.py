@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,35 @@ class Measured:
     score: str
     neighbours: int
     toward: str | None = None
+
+
+class OnDemand(Mapping[Measured, Arrays]):
+    """Arrays by what was measured, each read when it is first looked at.
+
+    Parameters
+    ----------
+    readers : mapping of Measured to callable
+        Give the arrays.
+    """
+
+    def __init__(self, readers: Mapping[Measured, Callable[[], Arrays]] | None = None) -> None:
+        self._readers = dict(readers or {})
+
+    def __getitem__(self, measured: Measured) -> Arrays:
+        arrays = self._readers[measured]()
+        self._readers[measured] = lambda: arrays
+        return arrays
+
+    def __iter__(self) -> Iterator[Measured]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __or__(self, more: Mapping[Measured, Arrays]) -> OnDemand:
+        """The same and more, which takes the place of what is there of the same."""
+        known = {measured: partial(more.__getitem__, measured) for measured in more}
+        return OnDemand({**self._readers, **known})
 
 
 def grid_arrays(grids: Sequence[tuple[Bools, Float64]], first: int = 0) -> dict[str, NDArray[Any]]:

@@ -105,8 +105,10 @@ def keep_nulls(
     """
     with timed("Calibrating"):
         model.calibrate(*wanted, people=people, memory=memory, progress=progress)
-    nulls = {measured: model.nulls_[measured] for measured in wanted}
-    model.digest_ = store.add_nulls(folder, model.digest_, nulls)
+    nulls, summaries = (
+        {measured: one[measured] for measured in wanted} for one in (model.nulls_, model.summaries_)
+    )
+    model.digest_ = store.add_nulls(folder, model.digest_, nulls, summaries)
 
 
 def are_enough(model: NoveltyModel) -> bool:

@@ -90,7 +90,7 @@ class ModelFacts:
         neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
         acquisition = store.require_acquisition(store.acquisition_in(index), folder)
         placed = index.get("template") is not None
-        measured = tuple(store.measured_in(index)) if index.get("grids") else ()
+        measured = store.measured_in(index) if index.get("grids") else ()
         voxels = sum(part["rows"] for part in index["reference"])
         return ModelFacts(
             *(folder.absolute(), index["hash"], neighbours, acquisition, voxels, placed, measured)

@@ -113,7 +113,7 @@ def map_scans(
         loaded.check_reference(settings.scores, explain=settings.explain)
         for measured in settings.measured(model.neighbours).values():
             if measured in model.measured:
-                loaded.null(measured)
+                loaded.summary(measured)
         if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)

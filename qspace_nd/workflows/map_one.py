@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.arrays import Float32
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError, ScanError
 from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
@@ -39,7 +40,7 @@ from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.regions import is_of_scan, name_clusters
-from qspace_nd.workflows.settings import CLUSTER_SHARE, MapSettings
+from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
 RESIDUAL = (

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.calibration.summary import COMMON
 from qspace_nd.errors import InputError, WorkError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
@@ -20,9 +20,6 @@ from qspace_nd.model.tuning import Assessment
 from qspace_nd.scores.reference import Reference
 
 _log = logging.getLogger(__name__)
-
-SHARE = 0.01
-"""The share of the others' healthy voxels above which a person's are counted."""
 
 _FAR = 3.0  # times that share: who has more should be looked at
 _LEAST_AUC = 0.6  # of changed healthy white matter; chance has 0.5
@@ -54,7 +51,8 @@ def assess(
 
 def healthy_shares(model: NoveltyModel, measured: Measured) -> dict[str, float]:
     """The share of each healthy person's voxels that is above the others' 1 %, by one score."""
-    return Comparable(model.null(measured).maps).null.shares_above(SHARE)
+    summary = model.summary(measured)
+    return dict(zip(summary.masses, summary.above[COMMON], strict=True))
 
 
 def told(shares: Mapping[str, float], score: str) -> str:
@@ -63,7 +61,7 @@ def told(shares: Mapping[str, float], score: str) -> str:
     "1.1 % (0.6 to 1.5) of their voxels above the others' 1 %", for a sentence that names who.
     """
     least, most = min(shares.values()), max(shares.values())
-    if most > _FAR * SHARE:
+    if most > _FAR * COMMON:
         worst = max(shares, key=shares.__getitem__)
         _log.warning(
             f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
@@ -71,7 +69,7 @@ def told(shares: Mapping[str, float], score: str) -> str:
         )
     mean = 100 * float(np.mean(list(shares.values())))
     spread = f"{100 * least:.1f} to {100 * most:.1f}"
-    return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * SHARE:.0f} %"
+    return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * COMMON:.0f} %"
 
 
 def report_people(acquisition: Acquisition | None, shares: Mapping[str, float]) -> None:
