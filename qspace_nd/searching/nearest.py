@@ -28,8 +28,11 @@ _CPU = torch.device("cpu")
 class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N))."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N)).
+
+        Points that are farther than `within` (n,) may be left out, with inf in their place.
+        """
 
 
 Build = Callable[..., Finder]
@@ -132,8 +135,8 @@ class NearestNeighbours:
     def __len__(self) -> int:
         return self._number
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N))."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self))
         if not len(queries):
@@ -142,7 +145,7 @@ class NearestNeighbours:
             self.engine, self._finder = self._fastest(queries, k)
             if self.engine == "tree":  # which holds what it needs
                 self._points = np.empty((0, 0), np.float32)
-        return self._finder.distances(queries, k)
+        return self._finder.distances(queries, k, within)
 
     def leaving_out(self, owner: int) -> Finder:
         """The search among the others' points: by a tree of all, whichever engine is fastest."""
@@ -186,9 +189,10 @@ class _LeavingOut:
     tree: PointTree
     owner: int
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
         """As `Finder` has it."""
-        return self.tree.distances(np.ascontiguousarray(queries, np.float32), k, self.owner)
+        queries = np.ascontiguousarray(queries, np.float32)
+        return self.tree.distances(queries, k, within, self.owner)
 
 
 def _some(queries: Float32, number: int) -> Float32:

@@ -43,6 +43,7 @@ _SHARE = 1024  # queries that a thread works through at a time
 _BATCH = 65_536  # rows that are prepared at a time
 _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
 _LOG_2_PI = math.log(2.0 * math.pi)
+_ROOM, _LEAST = 1.0 + 1e-9, 1e-300
 _NOBODYS = np.empty(0, np.int32)
 
 
@@ -140,17 +141,28 @@ class PointTree:
         tree._index = self._index._replace(owners=owners[self._index.ids])
         return tree
 
-    def distances(self, queries: Float32, k: int = 1, without: int = -1) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        without: int = -1,
+    ) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
 
-        `without` is the owner whose points (`owned`) are left out, and none of the N; -1 for none.
+        Points that are farther than `within` (n,) are left out, with inf in their place. `without`
+        is the owner whose points (`owned`) are left out too, and none of the N; -1 for none.
         """
         left_out = np.count_nonzero(self._index.owners == without)
-        nearest = np.full((len(queries), min(k, self._index.sizes[0] - left_out)), np.inf)
+        shape = len(queries), min(k, self._index.sizes[0] - left_out)
+        # Squares of distances are rounded: what is as far as `within` must be found.
+        reach = np.full(len(queries), np.inf) if within is None else within**2 * _ROOM + _LEAST
+        nearest = np.repeat(reach[:, None], shape[1], axis=1)
         if nearest.size:
             with workers() as pool:
                 ordered, ids = self._ordered(queries, pool)
                 _search_all(self._index, ordered._replace(without=without), ids, nearest, pool)
+        nearest[nearest >= reach[:, None]] = np.inf
         distances: Float64 = np.sqrt(nearest)
         return distances
 
