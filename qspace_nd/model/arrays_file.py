@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from torch import Tensor
 
 from qspace_nd.errors import ModelError
 from qspace_nd.system.hashing import hash_of
@@ -32,6 +36,31 @@ def write_arrays(
     with replacing(folder / name, like) as path:
         path.write_bytes(content)
     return name
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors does, one after another, without a copy of all.
+
+    Its own `save_file` writes to a temporary file of its own, which a kill leaves behind and which
+    nobody else may read whatever the umask; its `save` holds all twice.
+    """
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        place, end = end, end + tensor.element_size() * tensor.numel()
+        kind = _KINDS[tensor.dtype][0]
+        header[name] = {"dtype": kind, "shape": [*tensor.shape], "data_offsets": [place, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in sorted(tensors.items()):
+            stream.write(tensor.numpy().astype(_KINDS[tensor.dtype][1], copy=False).data)
+
+
+_KINDS = {torch.float32: ("F32", "<f4"), torch.float64: ("F64", "<f8"), torch.int64: ("I64", "<i8")}
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -39,7 +39,7 @@ from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
-from qspace_nd.searching.nearest import by_lists
+from qspace_nd.searching.nearest import NearestNeighbours, by_lists
 from qspace_nd.system.machine import Machine, find_device
 
 OUTLIERS = 0.01
@@ -588,7 +588,10 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         views = frozenset[View]().union(*(one.healthy_views | one.rests for one in rules.values()))
         if explain or any(rule.rests for rule in rules.values()):
             views |= {"placed"}  # where voxels lie
-        self.reference_.check(views | ({"x", "q_bar"} if explain else frozenset()))
+        views |= {"x", "q_bar"} if explain else frozenset()
+        if views == {"q_bar"} and self.reference_.is_built("q_bar", NearestNeighbours):
+            return  # all that is read is the tree that was kept, which was looked at just now
+        self.reference_.check(views)
 
     def save(
         self,

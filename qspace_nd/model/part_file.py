@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import struct
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from qspace_nd.errors import ModelError
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.model.arrays_file import write_tensors
 from qspace_nd.network.vae import VAE
 from qspace_nd.scores.reference import Part
 from qspace_nd.scores.views import Located, View, Views
@@ -63,27 +63,9 @@ def write_part(
     hashes = {name: _hash_of([tensor], len(tensor)) for name, tensor in tensors.items()}
     name = hash_of([json.dumps(hashes, sort_keys=True).encode()]) + ".safetensors"
     with replacing(folder / name, like) as path:
-        _write_arrays(tensors, path)
+        write_tensors(tensors, path)
     record = {"subject": part.subject, "file": name, "rows": len(views), "arrays": hashes}
     return record | ({"features": views.features.shape[1]} if views.is_located else {})
-
-
-def _write_arrays(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write float32 tensors as safetensors does.
-
-    Its own `save_file` writes to a temporary file of its own, which a kill leaves behind and which
-    nobody else may read whatever the umask; its `save` holds all twice.
-    """
-    header, end = {}, 0
-    for name, tensor in sorted(tensors.items()):
-        place, end = end, end + 4 * tensor.numel()
-        header[name] = {"dtype": "F32", "shape": [*tensor.shape], "data_offsets": [place, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for _, tensor in sorted(tensors.items()):
-            stream.write(tensor.numpy().astype("<f4", copy=False).data)
 
 
 def read_part(folder: Path, record: Mapping[str, Any], network: VAE) -> Part:

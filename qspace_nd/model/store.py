@@ -7,6 +7,7 @@
     grids-<hash>.safetensors       where the healthy voxels lie in their scans
     null-<hash>.safetensors        the healthy people's own novelty by a score (`nulls`)
     reference/<hash>.safetensors   a scan's voxels and their posteriors (`part_file`)
+    index.safetensors              the search tree of these, where it is large (`index_file`)
 
 Files are named by their content, so that a model is replaced without touching the one that is
 there; `model.json` is replaced last, and what it no longer names is removed after that. The index
@@ -35,6 +36,8 @@ from qspace_nd.errors import InputError, ModelError, OutputError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.model.arrays_file import read_arrays, write_arrays
+from qspace_nd.model.index_file import NAME as TREE
+from qspace_nd.model.index_file import keep_tree, source_of, take_tree
 from qspace_nd.model.index_kinds import ARRAYS, PART, WEIGHTS, names_in, require_kinds
 from qspace_nd.model.knowledge import Features
 from qspace_nd.model.masks_folder import take_up_masks
@@ -64,9 +67,12 @@ _CONTENT = (
 )
 # What a save that was killed leaves: a temporary file (`replacing`).
 _TEMPORARY = re.compile(
-    rf"\.({WEIGHTS}|{ARRAYS}|model\.json)\.[0-9a-f]{{8}}\.\w+|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
+    rf"\.({WEIGHTS}|{ARRAYS}|{re.escape(TREE)}|model\.json)\.[0-9a-f]{{8}}\.\w+"
+    rf"|reference/\.{PART}\.[0-9a-f]{{8}}\.\w+"
 )
-_OURS = re.compile(rf"{_PARTS}|{_CONTENT}|{re.escape(TEMPLATE)}|{_TEMPORARY.pattern}")
+_OURS = re.compile(
+    rf"{_PARTS}|{_CONTENT}|{re.escape(TEMPLATE)}|{re.escape(TREE)}|{_TEMPORARY.pattern}"
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,7 @@ def save(
                 folder, contents.reference.parts, progress, signals=contents.signals
             ),
         }
+        (folder / TREE).unlink(missing_ok=True)  # of the model that was there
         return _write_index(folder, index)
 
 
@@ -223,6 +230,7 @@ def add(
         index["reference"] += records
         index["acquisition"] = acquisition.to_json()
         index["grids"], index["nulls"] = _write_arrays(folder, "grids", grids), []
+        (folder / TREE).unlink(missing_ok=True)  # of the reference that was there
         return _write_index(folder, index)
 
 
@@ -351,8 +359,23 @@ def map_reference(folder: Path, network: VAE) -> Reference:
 
 
 def _reference(folder: Path, index: dict[str, Any], network: VAE) -> Reference:
-    parts = [read_part(folder / _PARTS, part, network) for part in index["reference"]]
-    return Reference(parts, Features.of(acquisition_in(index)).weights)
+    records = index["reference"]
+    parts = [read_part(folder / _PARTS, part, network) for part in records]
+    voxels = sum(part["rows"] for part in records)
+    kept = partial(take_tree, folder, source_of(records), voxels, network.latents)
+    return Reference(parts, Features.of(acquisition_in(index)).weights, kept=kept)
+
+
+def keep_index(folder: Path, reference: Reference, memory: int | None) -> None:
+    """Keep the search tree of the reference of the model in `folder`, where it is worth it.
+
+    Raises
+    ------
+    WorkError
+        There is no room.
+    """
+    with writing(folder):
+        keep_tree(folder, reference, source_of(read_index(folder)["reference"]), memory)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -486,7 +509,7 @@ def _remove_unlisted(folder: Path, listed: set[str]) -> None:
     for name in _names(folder):
         if _TEMPORARY.fullmatch(name):
             remove_unheld(folder / name)
-        elif name not in (_PARTS, TEMPLATE) and _is_ours(name) and name not in listed:
+        elif name not in (_PARTS, TEMPLATE, TREE) and _is_ours(name) and name not in listed:
             (folder / name).unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from qspace_nd.scores.norms import Norms
 from qspace_nd.scores.views import Background, GaussianView, PointView, View, Views
 from qspace_nd.searching.nearest import Build, Finder, NearestNeighbours
 from qspace_nd.system.scratch import ROWS
+
+if TYPE_CHECKING:
+    from qspace_nd.searching.tree import PointTree
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class Reference:
     whole : (Reference, str), optional
         The reference that these parts are of, and whose are left out: what is indexed of it serves
         here too.
+    kept : callable, optional
+        Gives the tree of the view `q_bar` that was kept, or None where there is none that serves.
     """
 
     def __init__(
@@ -107,10 +112,12 @@ class Reference:
         parts: Sequence[Part],
         weights: tuple[float, ...] = (1.0,),
         whole: tuple[Reference, str] | None = None,
+        kept: Callable[[], PointTree | None] | None = None,
     ) -> None:
         self.parts = tuple(parts)
         self.weights = weights
         self._whole = whole
+        self._kept = kept
         self._indexes: dict[tuple[str, object], object] = {}
         self._norms: dict[str, Norms] = {}
         self._made: dict[object, object] = {}
@@ -209,7 +216,7 @@ class Reference:
         """Whether this index is there already."""
         if self._whole is not None and _is_shared(view, build):
             return self._whole[0].is_built(view, build)
-        return (view, build) in self._indexes
+        return (view, build) in self._indexes or self._take_up(view, build)
 
     def nearest(self, view: PointView, build: Build = NearestNeighbours) -> Finder:
         """Return the search for nearest neighbours among all voxels as seen by a view.
@@ -223,7 +230,7 @@ class Reference:
             return shared.leaving_out(sorted(whole.subjects).index(subject))
         if not self.is_built(view, build):
             device = self.parts[0].views.network.device
-            owners = [self._owners()] if build is NearestNeighbours else []
+            owners = [self._owners] if build is NearestNeighbours else []
             self._indexes[view, build] = build(self.points(view), device, *owners)
         return cast(Finder, self._indexes[view, build])
 
@@ -257,6 +264,16 @@ class Reference:
         if not self.is_built(view, build):
             self._indexes[view, build] = build(chunk.gaussian(view) for chunk in self.chunks())
         return cast(Trees, self._indexes[view, build])
+
+    def _take_up(self, view: View, build: object) -> bool:
+        """Take up the tree that was kept, if it is of this view; whether there is one."""
+        if self._kept is None or view != "q_bar" or build is not NearestNeighbours:
+            return False
+        kept, self._kept = self._kept(), None
+        if kept is None:
+            return False
+        self._indexes[view, build] = NearestNeighbours.by(kept, self._owners)
+        return True
 
     def _owners(self) -> Int32:
         """Whose each voxel is, by the order of the subjects' names: (N,)."""

@@ -112,8 +112,8 @@ class NearestNeighbours:
         The points, taken as float32.
     device : torch.device
         Where all pairs are compared: on a CUDA device, else on the CPU.
-    owners : (N,) array of int32, optional
-        Whose each point is, from 0 on, where those of one may be left out of a search.
+    owners : callable, optional
+        Tells whose each point is, (N,) from 0 on, where those of one may be left out of a search.
 
     Attributes
     ----------
@@ -122,15 +122,34 @@ class NearestNeighbours:
     """
 
     def __init__(
-        self, points: Float32, device: torch.device = _CPU, owners: Int32 | None = None
+        self,
+        points: Float32,
+        device: torch.device = _CPU,
+        owners: Callable[[], Int32] | None = None,
     ) -> None:
         self._device = device
-        self._owners = np.empty(0, np.int32) if owners is None else owners
+        self._owners = owners
         self._points = np.ascontiguousarray(points, np.float32)
         self._number = len(points)
         self._finder: Finder | None = None
         self._owned: PointTree | None = None
         self.engine = ""
+
+    @staticmethod
+    def by(tree: PointTree, owners: Callable[[], Int32]) -> NearestNeighbours:
+        """Search by a tree that is there."""
+        nearest = NearestNeighbours(np.empty((0, 0), np.float32), owners=owners)
+        nearest._number, nearest.engine, nearest._finder = len(tree), "tree", tree
+        return nearest
+
+    @property
+    def tree(self) -> PointTree:
+        """The tree of all points, which all searches go by once it was asked for."""
+        from qspace_nd.searching.tree import PointTree
+
+        if not isinstance(self._finder, PointTree):
+            self.engine, self._finder = "tree", PointTree(self._points)
+        return self._finder
 
     def __len__(self) -> int:
         return self._number
@@ -149,12 +168,10 @@ class NearestNeighbours:
 
     def leaving_out(self, owner: int) -> Finder:
         """The search among the others' points: by a tree of all, whichever engine is fastest."""
-        from qspace_nd.searching.tree import PointTree
-
-        if not isinstance(self._finder, PointTree):
-            self.engine, self._finder = "tree", PointTree(self._points)
         if self._owned is None:
-            self._owned = self._finder.owned(self._owners)
+            if self._owners is None:
+                raise ValueError("whose the points are was not told")
+            self._owned = self.tree.owned(self._owners())
         return _LeavingOut(self._owned, owner)
 
     def _fastest(self, queries: Float32, k: int) -> tuple[str, Finder]:

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qspace_nd.arrays import Float32, Float64, Int32, Int64
 from qspace_nd.gaussian import Gaussian
@@ -60,8 +62,7 @@ def _tiles(rows: Float32) -> Float32:
 def _boxes(leaves: Float32, points: int) -> tuple[Float32, Int64, Int64]:
     """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as an index has them."""
     low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
-    sizes, levels = [points, len(leaves)], [np.empty(0, np.float32)]
-    begins = [0]
+    levels = [np.empty(0, np.float32)]
     while len(low) > 1:
         both = np.stack([low, high], axis=-1)  # (n, e, parts, 2)
         parents = -(-len(low) // LANES)
@@ -70,9 +71,16 @@ def _boxes(leaves: Float32, points: int) -> tuple[Float32, Int64, Int64]:
         family = both[children]  # (parents, 16, e, parts, 2)
         levels.append(np.moveaxis(family, 1, -1).ravel())
         low, high = family[..., 0].min(axis=1), family[..., 1].max(axis=1)
-        sizes.append(parents)
-        begins.append(begins[-1] + parents)
-    return np.concatenate(levels), np.array(sizes), np.array(begins)
+    return np.concatenate(levels), *_levels(points)
+
+
+def _levels(points: int) -> tuple[Int64, Int64]:
+    """The sizes and begins of the levels of a tree of so many points."""
+    sizes, begins = [points, -(-points // LANES)], [0]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // LANES))
+        begins.append(begins[-1] + sizes[-1])
+    return np.array(sizes), np.array(begins)
 
 
 def _padded(rows: int, dimensions: int) -> Float32:
@@ -134,6 +142,51 @@ class PointTree:
             EUCLIDEAN, leaves.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
             *strides, dimensions, np.empty(0), 0.0, ids, _NOBODYS,
         )  # fmt: skip
+
+    def __len__(self) -> int:
+        return int(self._index.sizes[0])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Give what there is to store of the tree, by names."""
+        index = self._index
+        leaf = LANES * index.dimensions
+        arrays: dict[str, NDArray[Any]] = {
+            "leaves": index.leaves.reshape(-1, leaf),
+            "boxes": index.boxes,
+            "ids": index.ids,
+        }
+        if self._axes is not None:
+            arrays["exact"] = index.exact.reshape(len(self), -1)
+            arrays["centre"], arrays["axes"] = self._axes
+        return arrays
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[Any]], points: int, dimensions: int) -> PointTree:
+        """Make the tree of so many points of stored arrays, which may lie on the disk.
+
+        Raises
+        ------
+        ValueError
+            They are not those of such a tree.
+        """
+        tree = PointTree.__new__(PointTree)
+        width = _padded(0, dimensions).shape[1]
+        number, boxed = -(-points // LANES), min(width, _OWN_AXES)
+        sizes, begins = _levels(points)
+        leaves, boxes, ids = arrays["leaves"], arrays["boxes"], arrays["ids"]
+        tree._axes, exact = None, leaves
+        strides = (width * LANES, 1, LANES)
+        if dimensions > _OWN_AXES:
+            tree._axes, exact = (arrays["centre"], arrays["axes"]), arrays["exact"]
+            strides = (dimensions * LANES, dimensions, 1)
+        shapes = leaves.shape, boxes.shape, ids.shape, exact.size >= points * dimensions
+        if shapes != ((number, width * LANES), (begins[-1] * boxed * 2 * LANES,), (points,), True):
+            raise ValueError("arrays are not those of a tree of so many points")
+        tree._index = Index(
+            EUCLIDEAN, leaves.reshape(-1), boxes, sizes, begins, 1, 1, width, boxed,
+            exact.reshape(-1), *strides, dimensions, np.empty(0), 0.0, ids, _NOBODYS,
+        )  # fmt: skip
+        return tree
 
     def owned(self, owners: Int32) -> PointTree:
         """The same tree, that knows whose each point is: `owners` (N,), from 0 on."""

@@ -124,6 +124,7 @@ def _measure(
     if are_enough(model):
         keep_nulls(model, folder, wanted, machine.memory, progress)
         report_shares(model, wanted)
+    store.keep_index(folder, model.reference_, machine.memory)
 
 
 def _measured(model: NoveltyModel) -> list[Measured]:

@@ -373,7 +373,7 @@ def test_a_save_that_is_killed_at_any_write_leaves_a_whole_model(
 
 
 def half(content: object, path: Path) -> None:
-    """Write as `_write_arrays` does, and be killed in the middle."""
+    """Write as `write_tensors` does, and be killed in the middle."""
     path.write_bytes(b"half")
     raise Killed
 
@@ -385,7 +385,7 @@ def kill(*arguments: object) -> None:
 @pytest.mark.parametrize(
     ("module", "name", "die"),
     [
-        (part_file, "_write_arrays", half),
+        (part_file, "write_tensors", half),
         (part_file, "hash_of", kill),
         (store, "_hash_of_index", kill),
     ],
