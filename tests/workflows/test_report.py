@@ -18,6 +18,7 @@ import pytest
 from qspace_nd.calibration.clusters import HealthyClusters
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.errors import InputError, LabelError, OutputError
+from qspace_nd.evaluation.chart import x, y
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
@@ -74,7 +75,7 @@ def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) 
     np.testing.assert_allclose(values_in(data["map"]), logp[mask], atol=np.ptp(logp[mask]) / 65535)
     assert data["shares"][data["start"]] == 0.05
     assert list(data["underlays"]) == ["b=0", "FA"]
-    assert list(data["deviations"])[:3] == ["b0", "md", "fa"]
+    assert list(data["deviations"])[:3] == ["b=0", "mean diffusivity", "anisotropy"]
     b0 = values_in(data["underlays"]["b=0"])
     assert len(b0) == mask_in(data["near"], data["shape"]).sum() > mask.sum()
 
@@ -82,17 +83,22 @@ def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) 
 def test_the_healthy_people_are_those_of_the_model(there: Path) -> None:
     files = report_maps(["maps"], MODEL, "report")
     null = NoveltyModel.load(MODEL).null()
-    of_control, of_patient = (data_in(path.read_text()) for path in files[1:])
-    for data, maps in ((of_patient, null), (of_control, null.without("control-01"))):
-        healthy = Comparable(maps.maps).null
-        assert data["healthy"]["names"] == list(healthy.subjects)
+    of_control, of_patient = (path.read_text() for path in files[1:])
+    for page, maps in ((of_patient, null), (of_control, null.without("control-01"))):
+        data, healthy = data_in(page), Comparable(maps.maps).null
         for number, share in enumerate(data["shares"]):
             masses = HealthyClusters(healthy, share).masses
-            for told, own in zip(data["healthy"]["masses"], masses.values(), strict=True):
+            for told, own in zip(data["healthy"], masses.values(), strict=True):
                 np.testing.assert_allclose(told[number][0], own[0], rtol=1e-6)
-        at = data["curve"].index(0.01)
-        shares = [above[at] for above in data["healthy"]["above"]]
-        assert shares == pytest.approx([*healthy.shares_above(0.01).values()], abs=1e-6)
+        shares = [*healthy.shares_above(0.01).values()]
+        drawn = re.findall(r'<polyline class="healthy" points="(.*?)"', page)
+        place = f"{x(0.01)},"
+        heights = [re.search(rf"{place}([\d.]+)", points)[1] for points in drawn]
+        assert [*map(float, heights)] == [*map(y, shares)]
+        told = re.search(r"healthy people: ([\d.]+) % to ([\d.]+) %", page).groups()
+        assert [*map(float, told)] == pytest.approx(
+            [100 * min(shares), 100 * max(shares)], rel=0.05
+        )
 
 
 def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
