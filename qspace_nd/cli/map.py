@@ -160,7 +160,7 @@ def command(
     if report is not None:
         from qspace_nd.workflows.report import report_maps, require_new
 
-        require_new(report, force=force)
+        require_new(report, model, scans(), output, force=force)
     mapped = map_scans(
         scans(),
         model,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from qspace_nd._version import __version__
@@ -32,7 +34,15 @@ RESIDUAL = "residual"
 LINES = {"mask": "#56b4e9", "labels": "#00c08b", "cross": "#9bd3f5"}
 """The colours of what is drawn over a map."""
 
-_COMPARED = ("above", "clusters", "beyond", "mass", "healthy", "people")  # of a row, or None
+_COMPARED = (
+    "forming",
+    "above",
+    "clusters",
+    "beyond",
+    "mass",
+    "healthy",
+    "people",
+)  # of a row, or None
 _QUANTITIES = {"b0": "b=0", "md": "mean diffusivity", "fa": "anisotropy"}
 _COLOURS = 32
 _FIGURES = 7  # that a mass is kept with
@@ -227,20 +237,34 @@ def page_of(person: Person) -> str:
     )
 
 
-def index_of(rows: Sequence[Mapping[str, Any]], forming: float | None) -> str:
+def index_of(rows: Sequence[Mapping[str, Any]], model: str) -> str:
     """The page of a cohort, as HTML.
 
     Parameters
     ----------
     rows : sequence of mapping
         Of each person: `name`, `group`, `page` (None where there is none), `thumbnail`; and where
-        it is compared with healthy people, `above`, `clusters`, `beyond`, `mass`, `healthy`,
-        `people`.
-    forming : float or None
-        The share of healthy voxels that clusters are formed at.
+        it is compared with healthy people, `forming` (the share of healthy voxels that clusters
+        were formed at), `above`, `clusters`, `beyond`, `mass`, `healthy`, `people`.
+    model : str
+        The digest of the model that made the maps.
     """
     padded = [{**dict.fromkeys(_COMPARED), **row} for row in rows]
-    return _filled("index.html", "cohort.js", data={"rows": padded}, forming=forming)
+    forming = sorted({row["forming"] for row in padded} - {None})
+    return _filled(
+        "index.html", "cohort.js", data={"model": model, "rows": padded}, forming=forming
+    )
+
+
+def made_of(page: str) -> dict[str, Any] | None:
+    """The `model` and the `rows` that a page of a cohort was made of; None where it is no such."""
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)
+    with suppress(ValueError, TypeError, KeyError, TemplateError):
+        told: dict[str, Any] = json.loads(found[1] if found else "")
+        index_of(told["rows"], told["model"])  # which takes nothing else
+        if all(isinstance(row["page"] or row["name"], str) for row in told["rows"]):
+            return told
+    return None
 
 
 def _filled(template: str, script: str, **told: Any) -> str:

@@ -211,7 +211,7 @@ def title_of(path: Path, facts: Mapping[str, Any], directed: Container[str]) -> 
 
     `directed` are the scores that look for a change (see `read_record`).
     """
-    return f"{_patient(path, facts)}, {_label(path, facts, directed)}"
+    return f"{patient_of(path, facts)}, {_label(path, facts, directed)}"
 
 
 def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
@@ -261,7 +261,7 @@ def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     return MapRecord(
         path=path,
         score=_label(path, facts, directed),
-        patient=_patient(path, facts),
+        patient=patient_of(path, facts),
         source=os.path.realpath(next(filter(None, sources), path)),
         scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
@@ -271,7 +271,7 @@ def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     )
 
 
-def _patient(path: Path, facts: Mapping[str, Any]) -> str:
+def patient_of(path: Path, facts: Mapping[str, Any]) -> str:
     """What to call the patient: by a BIDS name, or as the sidecar says."""
     entities = parse_entities(path)
     kept = identity(entities).keys() | ({"space"} & entities.keys())

@@ -43,7 +43,7 @@ def folder(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for name, page, above in (("sub-01", True, 0.01), ("b", False, 0.03), ("a", False, 0.02))
     ]  # fmt: skip
-    (folder / "index.html").write_text(index_of(rows, 0.01), "utf-8")
+    (folder / "index.html").write_text(index_of(rows, "digest"), "utf-8")
     return folder
 
 

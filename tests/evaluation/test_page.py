@@ -45,7 +45,7 @@ def page(person: Person) -> str:
 
 @pytest.fixture(scope="module", params=["person", "index"])
 def either(request: pytest.FixtureRequest, page: str) -> str:
-    return page if request.param == "person" else index_of([ROW], 0.01)
+    return page if request.param == "person" else index_of([ROW], "digest")
 
 
 def test_a_page_asks_for_nothing(either: str) -> None:
@@ -113,13 +113,13 @@ def test_healthy_people_s_clusters_are_all_there(person: Person, page: str) -> N
 
 def test_the_same_person_has_the_same_page(person: Person, page: str) -> None:
     assert page_of(person) == page
-    assert index_of([ROW], 0.01) == index_of([ROW], 0.01)
+    assert index_of([ROW], "digest") == index_of([ROW], "digest")
 
 
 def test_a_name_does_no_harm() -> None:
     name = "<script>alert(1)</script>\"'&"
     person = person_of(null_of(4, MASK), MASK, name=name, notes=[name], facts={name: name})
-    for page in (page_of(person), index_of([ROW | {"name": name}], 0.01)):
+    for page in (page_of(person), index_of([ROW | {"name": name}], "digest")):
         assert "alert(1)" in page
         assert "<script>alert" not in page
         assert page.count("<script") == 2

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -24,7 +25,16 @@ from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.report import report_maps
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import LABELS, MODEL, PATIENT, Run, register_quickly, tiny_cohort, tree_of
+from tests.conftest import (
+    LABELS,
+    MODEL,
+    PATIENT,
+    PROGRAM,
+    Run,
+    register_quickly,
+    tiny_cohort,
+    tree_of,
+)
 from tests.evaluation.browsing import needs_chromium, opened
 from tests.evaluation.pages import data_in, mask_in, values_in
 
@@ -160,6 +170,45 @@ def test_what_is_there_stays_without_force(there: Path) -> None:
     assert tree_of(Path("report")).keys() == {"patient.html"}
     report_maps([OF_DEFAULT], MODEL, "report", force=True)
     assert Path("report/patient.html").read_text() != "mine"
+
+
+def test_processes_side_by_side_add_people_to_one_report(there: Path) -> None:
+    people = ("patient", "control-01")
+    of = [f"maps/{name}_novelty_latent-distance.nii.gz" for name in people]
+    running = [subprocess.Popen([PROGRAM, "report", one, "-o", "report", "-q"]) for one in of]
+    assert [process.wait(timeout=100) for process in running] == [0, 0]
+    report_maps(of, MODEL, "alone")
+    assert tree_of(Path("report")) == tree_of(Path("alone"))
+
+
+def test_who_has_no_page_any_more_is_told_of_no_more(there: Path) -> None:
+    report_maps(["maps"], MODEL, "report")
+    Path("report/control-01.html").unlink()
+    report_maps([OF_DEFAULT], MODEL, "report", force=True)
+    report_maps([OF_DEFAULT], MODEL, "alone")
+    assert tree_of(Path("report")) == tree_of(Path("alone"))
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("<p>mine</p>", "is no page of a report"),
+        ('<script id="data" type="application/json">{"model": 1}</script>', "is no page"),
+        (
+            '<script id="data" type="application/json">{"model": "a", "rows": []}</script>',
+            "tells of maps by another model",
+        ),
+    ],
+)
+def test_people_are_added_to_no_other_page(there: Path, page: str, found: str) -> None:
+    index = Path("report/index.html")
+    index.parent.mkdir()
+    index.write_text(page)
+    with pytest.raises(OutputError, match=rf"index\.html exists already and {found}"):
+        report_maps([OF_DEFAULT], MODEL, "report")
+    assert index.read_text() == page
+    report_maps([OF_DEFAULT], MODEL, "report", force=True)
+    assert len(data_in(index.read_text())["rows"]) == 5
 
 
 def test_a_map_that_is_not_compared_is_shown_with_a_sentence(there: Path) -> None:
