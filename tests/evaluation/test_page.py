@@ -15,7 +15,7 @@ import pytest
 from markupsafe import escape
 
 from qspace_nd.evaluation.embedding import Frame
-from qspace_nd.evaluation.page import Person, index_of, page_of
+from qspace_nd.evaluation.page import Person, Regions, index_of, page_of
 from tests.evaluation.pages import (
     FLIPPED,
     ball,
@@ -162,6 +162,7 @@ def test_a_page_is_small(size: float, shape: tuple[int, int, int], limit: float)
         residual=np.abs(drawn(0.03)),
         deviations={name: drawn() for name in ("b0", "md", "fa", "b1000")},
         labels=np.zeros(shape, bool),
+        regions=Regions(1 + np.ravel_multi_index(np.indices(shape) // 14, (8, 8, 8)), {}),
     )
     assert len(page_of(person).encode()) < limit * 1e6
 

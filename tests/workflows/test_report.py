@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import chdir
+from html import unescape
 from pathlib import Path
 
 import nibabel as nib
@@ -122,6 +123,30 @@ def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
     assert row["clusters"] == len(clusters)
     assert row["mass"] == pytest.approx(float(clusters[0]["mass"]), rel=1e-5)
     assert row["healthy"] == int(clusters[0]["healthy_people"])
+
+
+@needs_chromium
+def test_the_browser_names_the_regions_of_clusters_as_map_does(there: Path) -> None:
+    mask = nib.load("patient_mask.nii.gz")
+    blocks = 1 + np.indices(mask.shape).sum(axis=0) // 5
+    nib.save(nib.Nifti1Image(blocks.astype(np.int16), mask.affine), "blocks.nii.gz")
+    names = [f"{number}\tregion <{number}>" for number in range(1, blocks.max())]  # not the last
+    Path("blocks.tsv").write_text("\n".join(["index\tname", *names]) + "\n")
+    atlas = Path("blocks.nii.gz")
+    for share in (0.05, 0.2):
+        settings = MapSettings(cluster_share=share, atlas=atlas)
+        map_scans([PATIENT], MODEL, f"at{share}.nii.gz", settings)
+    _, page = report_maps(["at0.2.nii.gz"], MODEL, "report")
+    assert "by the\natlas blocks.nii.gz, at every threshold" in page.read_text()
+    for share in (0.05, 0.2):
+        text = opened(page.absolute(), f"#thr={share}")[1]
+        told = re.findall(r'class="text">([^<]*), ([\d.]+) %</td>', text)
+        lines = Path(f"at{share}_clusters.tsv").read_text().splitlines()
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+        assert [unescape(name) for name, _ in told] == [row["region"] for row in rows]
+        shares = [float(row["region_share"]) for row in rows]
+        assert [float(part) / 100 for _, part in told] == pytest.approx(shares, abs=0.011)
+        assert len({row["region"] for row in rows}) > 1
 
 
 @needs_chromium
