@@ -51,14 +51,14 @@ class Chart:
         _text(svg, (x(0.01), _HEIGHT - 6), "as novel as this share of healthy voxels", "middle")
         turned = _text(svg, (0, 0), "share of the brain", "middle")
         turned.set("transform", f"translate(14 {y(0.01)}) rotate(-90)")
-        names = {"own": self.name, "healthy": f"each of {len(self.healthy)} healthy people"}
-        for number, (kind, name) in enumerate(names.items()):
-            height = _BOTTOM - 46 + 22 * number
-            _line(svg, kind, (x(0.8), height), (x(0.42), height))
-            _text(svg, (x(0.38), height + 4), name)
         marked = Tree.SubElement(svg, "g", id="marked")
         _line(marked, "threshold", (0, _TOP), (0, _BOTTOM + 20))
-        _text(marked, (5, 22), "threshold")
+        _text(marked, (5, _BOTTOM - 6), "threshold")
+        names = {"own": self.name, "healthy": f"each of {len(self.healthy)} healthy people"}
+        for number, (kind, name) in enumerate(names.items()):  # where no curve runs
+            height = _TOP + 14 + 22 * number
+            _line(svg, kind, (x(0.018), height), (x(0.008), height))
+            _text(svg, (x(0.007), height + 4), name)
         return Tree.tostring(svg, "unicode")
 
     def _curve(self, svg: Tree.Element, kind: str, above: Sequence[float]) -> None:

@@ -150,7 +150,7 @@ def novelty_colours() -> Colormap:
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(colormaps[NOVELTY_COLOURS](np.linspace(0.48, 0.97, 256)))
+    return ListedColormap(colormaps[NOVELTY_COLOURS](np.linspace(0.58, 0.92, 256)))
 
 
 def _outline(panel: Axes, labels: Bools, slices: AxialSlices) -> None:

@@ -31,7 +31,7 @@ _COMMON = (1.0, 0.5, 0.2)  # shares that curves begin with
 RESIDUAL = "residual"
 """What a page calls the picture of what the fit in spherical harmonics left over."""
 
-LINES = {"mask": "#56b4e9", "labels": "#00c08b", "cross": "#9bd3f5"}
+LINES = {"mask": "#1f78ff", "labels": "#d08cff", "cross": "#9bd3f5"}
 """The colours of what is drawn over a map."""
 
 _COMPARED = (

@@ -275,8 +275,10 @@ function tellHere() {
 }
 
 function tellDeviations(i) {
-  const signed = (value) => Number.isNaN(value) ? "–" :
-    (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(1);
+  const signed = (value) => {
+    const text = Math.abs(value).toFixed(1);
+    return Number.isNaN(value) ? "–" : (text === "0.0" ? "" : value > 0 ? "+" : "−") + text;
+  };
   const cluster = numbers[i] ? clusters[numbers[i] - 1].voxels : [];
   const mean = (values) => cluster.reduce((sum, one) => sum + values[one], 0) / cluster.length;
   const rows = Object.entries(held.deviations).map(([name, values]) =>
@@ -285,20 +287,16 @@ function tellDeviations(i) {
     element("tr", {}, ...texts.map((text) => element("td", {}, text)))));
 }
 
-function tellColours() {
-  document.querySelector(".scale").classList.toggle("without", byId("over").value === "none");
-  byId("low").textContent = told(lowest());
-  byId("high").textContent = HEALTHY ? `${told(highest())} of healthy voxels are as novel` :
-    `novelty ${told(highest())} and more`;
-}
-
 // --- The reader's part
 
 const planes = [...document.querySelectorAll("canvas[data-world]")];
 
 function draw() {
   planes.forEach(drawPlane);
-  tellColours();
+  document.querySelector(".scale").classList.toggle("without", byId("over").value === "none");
+  byId("low").textContent = told(lowest());
+  byId("high").textContent = HEALTHY ? `${told(highest())} of healthy voxels are as novel` :
+    `novelty ${told(highest())} and more`;
   tellHere();
 }
 
