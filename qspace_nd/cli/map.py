@@ -121,8 +121,8 @@ _log = logging.getLogger(__name__)
     heading=OUTPUT,
     type=PATH,
     metavar="DIR",
-    help="Write a page for each scan's map too, as qspace-nd report does; to a report that is there "
-    "people are added, by processes side by side too.",
+    help="Write a page for each scan's map too, as qspace-nd report does; people are added to a "
+    "report that is there, by processes side by side too.",
 )
 @overwriting
 @machine
