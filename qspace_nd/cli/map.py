@@ -130,7 +130,8 @@ _log = logging.getLogger(__name__)
     heading=OUTPUT,
     type=PATH,
     metavar="DIR",
-    help="Write a page for each scan's map too, as qspace-nd report does.",
+    help="Write a page for each scan's map too, as qspace-nd report does; people are added to a "
+    "report that is there, by processes side by side too.",
 )
 @overwriting
 @machine
@@ -170,7 +171,7 @@ def command(
     if report is not None:
         from qspace_nd.workflows.report import report_maps, require_new
 
-        require_new(report, force=force)
+        require_new(report, model, scans(), output, force=force)
     mapped = map_scans(
         scans(),
         model,

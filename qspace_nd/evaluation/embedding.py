@@ -6,17 +6,20 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.imaging.anatomy import near
 
-_THUMBNAIL = 64  # pixels at most across one, about
+THUMBNAIL = 64
+"""How high a thumbnail is shown, and how many pixels it has at most across, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +54,23 @@ class Frame:
     def facts(self) -> dict[str, Any]:
         """What a page has to know of it.
 
-        `axes` gives for each world axis the array's axis that is closest, and its sense; `affine`
-        goes from voxels that are counted along these to mm, `inverse` back.
+        Its voxels are counted along the array's axes that are closest to x, y and z of the world,
+        the first at the left, back and bottom: `room` says how many there are along each, `sizes`
+        how many mm one is, `origin` where the first lies among the voxels as they are stored (C
+        order), and `steps` how many of these one step along each is. `affine` goes from such counts
+        to mm, `inverse` back.
         """
-        orientation = io_orientation(self.affine)
-        axes = [[int(axis), int(orientation[axis, 1])] for axis in _closest(self.affine)]
-        affine = self.affine @ inv_ornt_aff(orientation, self.mask.shape)
+        orientation, shape = io_orientation(self.affine), self.mask.shape
+        closest, strides = _closest(self.affine).tolist(), [shape[1] * shape[2], shape[2], 1]
+        steps = [int(orientation[axis, 1]) * strides[axis] for axis in closest]
+        room = [shape[axis] for axis in closest]
+        affine = self.affine @ inv_ornt_aff(orientation, shape)
         return {
-            "shape": list(self.mask.shape),
-            "axes": axes,
+            "shape": list(shape),
+            "room": room,
+            "sizes": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
+            "origin": sum(-step * (n - 1) for step, n in zip(steps, room, strict=True) if step < 0),
+            "steps": steps,
             "affine": affine.tolist(),
             "inverse": np.linalg.inv(affine).tolist(),
             "voxel": abs(float(np.linalg.det(self.affine[:3, :3]))),  # mm³
@@ -117,10 +128,16 @@ def volume(
 
 
 def thumbnail(values: Float32, mask: Bools, affine: Float64, most: float) -> dict[str, Any]:
-    """The highest values from top to bottom of a brain, as a small grey picture from above.
+    """The highest values from top to bottom of a brain, as a small picture from above.
 
-    Rows run from front to back, columns from the right to the left. 0 is outside; inside, 1 to 255
-    stand for 0 to `most`.
+    Rows run from front to back, columns from the right to the left. It is black outside; inside,
+    dark grey to yellow stand for 0 to `most`.
+
+    Returns
+    -------
+    dict
+        `png`, the picture as an address; and its `width` on a page, in pixels, for a height of
+        `THUMBNAIL`.
     """
     shown = np.zeros(mask.shape)
     shown[mask] = 1 + 254 * np.clip(values / most, 0, 1)
@@ -128,13 +145,26 @@ def thumbnail(values: Float32, mask: Bools, affine: Float64, most: float) -> dic
     plane = upright.max(axis=2).T[::-1, ::-1]
     inside = np.nonzero(plane)
     plane = plane[tuple(slice(side.min(), side.max() + 1) for side in inside)]
-    by = -(-max(plane.shape) // _THUMBNAIL)
+    by = -(-max(plane.shape) // THUMBNAIL)
     for axis in (0, 1):
         plane = np.maximum.reduceat(plane, np.arange(0, plane.shape[axis], by), axis=axis)
     rows, columns = plane.shape
     sizes = np.linalg.norm(affine[:3, :3], axis=0)[_closest(affine)]
-    data = base64.b64encode(plane.astype(np.uint8).tobytes()).decode()
-    return {"rows": rows, "columns": columns, "aspect": float(sizes[1] / sizes[0]), "data": data}
+    width = round(float(THUMBNAIL * columns * sizes[0] / (rows * sizes[1])))
+    picture = Image.fromarray(plane.astype(np.uint8))
+    picture.putpalette(_palette().tobytes())
+    stream = BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return {"png": f"data:image/png;base64,{data}", "width": width}
+
+
+def _palette() -> NDArray[np.uint8]:
+    """The colours (256, 3) of a thumbnail: greys, and from the middle on towards yellow."""
+    level = np.arange(256.0)
+    bright, warm = np.where(level, 40 + 0.84 * level, 0), np.clip((level - 128) / 127, 0, 1)
+    colours = [bright, bright * (1 - 0.15 * warm), bright * (1 - 0.9 * warm)]
+    return np.stack(colours, axis=1).astype(np.uint8)
 
 
 def _closest(affine: Float64) -> NDArray[Any]:

@@ -128,7 +128,7 @@ def _draw_slices(axes: Any, shown: Shown, slices: AxialSlices, scale: Scale) -> 
     layers: list[Any] = [slices.planes(one) for one in (shown.ground(), values)]
     empty = np.zeros_like(coloured)
     layers.append(slices.planes(empty if shown.labels is None else shown.labels))
-    colours = _colours()
+    colours = novelty_colours()
     for panel, height, ground, novelty, labels in zip(axes, slices.heights, *layers, strict=False):
         # Voxels as they are, in PDF too: other interpolations make a picture of dots of them.
         how: Any = {"extent": slices.extent, "interpolation": "none"}
@@ -145,12 +145,12 @@ def _draw_slices(axes: Any, shown: Shown, slices: AxialSlices, scale: Scale) -> 
         _dress(panel, f"z = {math.floor(height + 0.5)} mm", *sides)
 
 
-def _colours() -> Colormap:
+def novelty_colours() -> Colormap:
     """The scale of novelty without its dark end, which could not be told from the scan's grey."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(colormaps[NOVELTY_COLOURS](np.linspace(0.48, 0.97, 256)))
+    return ListedColormap(colormaps[NOVELTY_COLOURS](np.linspace(0.58, 0.92, 256)))
 
 
 def _outline(panel: Axes, labels: Bools, slices: AxialSlices) -> None:
@@ -189,7 +189,7 @@ def _draw_legend(
     from matplotlib.colors import Normalize
 
     bar = cell.inset_axes((0.08, 0.72, 0.78, 0.07))
-    colours = ScalarMappable(Normalize(scale.low, scale.high), _colours())
+    colours = ScalarMappable(Normalize(scale.low, scale.high), novelty_colours())
     drawn = figure.colorbar(colours, cax=bar, orientation="horizontal", extend="max")
     drawn.set_ticks([*scale.ticks], labels=[*scale.ticks.values()])
     drawn.outline.set_visible(False)

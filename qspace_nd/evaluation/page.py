@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from qspace_nd._version import __version__
-from qspace_nd.arrays import Bools, Float32, Float64
+from qspace_nd.arrays import Bools, Float32, Float64, Ints
+from qspace_nd.evaluation.chart import Chart, percent, x
 from qspace_nd.evaluation.embedding import Frame, bits, volume
 
 SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
@@ -24,6 +28,23 @@ SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
 
 _COMMON = (1.0, 0.5, 0.2)  # shares that curves begin with
 
+RESIDUAL = "residual"
+"""What a page calls the picture of what the fit in spherical harmonics left over."""
+
+LINES = {"mask": "#1f78ff", "labels": "#d08cff", "cross": "#9bd3f5"}
+"""The colours of what is drawn over a map."""
+
+_COMPARED = (
+    "forming",
+    "above",
+    "clusters",
+    "beyond",
+    "mass",
+    "healthy",
+    "people",
+)  # of a row, or None
+_QUANTITIES = {"b0": "b=0", "md": "mean diffusivity", "fa": "anisotropy"}
+_COLOURS = 32
 _FIGURES = 7  # that a mass is kept with
 _DEVIATION = 8.0  # standard deviations: more is shown as this
 _DEVIATION_STEP = 0.25
@@ -56,15 +77,38 @@ class Healthy:
     masses: Mapping[str, Sequence[Sequence[Float64]]]
     above: Mapping[str, Sequence[float]]
 
-    def facts(self) -> dict[str, Any]:
-        """What a page has to know."""
+    def facts(self) -> list[Any]:
+        """The masses as the page's script takes them: of each person, share, scan and cluster."""
+        return [
+            [[[_short(mass) for mass in scan] for scan in scans] for scans in shares]
+            for shares in self.masses.values()
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of an atlas that voxels lie in.
+
+    Attributes
+    ----------
+    numbers : array (X, Y, Z) of int
+        0 in none.
+    names : mapping of int to str
+        What the others are called.
+    """
+
+    numbers: Ints
+    names: Mapping[int, str]
+
+    def facts(self, frame: Frame) -> dict[str, Any]:
+        """What a page has to know: the names, and for each voxel in the mask which it is of."""
+        there, which = np.unique(self.numbers[frame.box][frame.mask], return_inverse=True)
+        names = ["no region", *(self.names.get(one, str(one)) for one in there.tolist() if one)]
+        which = which.ravel() + (0 if 0 in there else 1)
+        depth = 8 if len(names) <= 2**8 else 16
         return {
-            "names": list(self.masses),
-            "masses": [
-                [[[_short(mass) for mass in scan] for scan in scans] for scans in shares]
-                for shares in self.masses.values()
-            ],
-            "above": [list(map(_short, self.above[name])) for name in self.masses],
+            "names": names,
+            "volume": volume(which.astype(np.float64), depth, (0.0, 2.0**depth - 1)),
         }
 
 
@@ -95,6 +139,7 @@ class Person:
         Why there is none, in a sentence.
     underlays : mapping of str to array
         0 outside what is near the mask.
+    regions : Regions or None
     residual : array or None
     deviations : mapping of str to array
         In standard deviations of the healthy, which are those of `against`.
@@ -123,7 +168,23 @@ class Person:
     against: str = ""
     registration: bytes | None = None
     labels: Bools | None = None
+    regions: Regions | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def curve(self) -> list[float]:
+        """The share of the brain above each share of `curve_of` the shares."""
+        values = self.map[self.mask]
+        return [float(np.mean(values > at)) for at in logp_at(curve_of(self.shares))]
+
+    def above(self, share: float) -> float:
+        """The share of the brain above one of these."""
+        return self.curve[curve_of(self.shares).index(share)]
+
+    def healthy_above(self, share: float) -> list[float]:
+        """The same of each healthy person; none where none is known."""
+        at = curve_of(self.shares).index(share)
+        return [] if self.healthy is None else [own[at] for own in self.healthy.above.values()]
 
     def data(self) -> dict[str, Any]:
         """What the page's script draws from."""
@@ -131,14 +192,14 @@ class Person:
         values = frame.inside(self.map)
         data = {
             **frame.facts(),
-            "name": self.name,
             "shares": list(self.shares),
             "thresholds": list(map(float, self.thresholds)),
             "start": list(self.shares).index(self.forming),
             "least": self.least,
-            "curve": list(curve_of(self.shares)),
-            "above": [_short(float(np.mean(values > at))) for at in logp_at(curve_of(self.shares))],
+            "marks": list(map(x, self.shares)),
             "healthy": None if self.healthy is None else self.healthy.facts(),
+            "colours": _colours(),
+            "lines": LINES,
             "map": volume(
                 values, 16, (float(values.min()), float(values.max())), edges=self.thresholds
             ),
@@ -148,9 +209,9 @@ class Person:
                 for values in [frame.inside(one, near=name != "FA")]
             },
             "labels": None if self.labels is None else bits(self.labels[frame.box]),
-            "residual": None,
+            "regions": None if self.regions is None else self.regions.facts(frame),
             "deviations": {
-                name: volume(
+                _told(name): volume(
                     _stepped(frame.inside(one)),
                     8,
                     (-_DEVIATION, -_DEVIATION + 255 * _DEVIATION_STEP),
@@ -160,31 +221,50 @@ class Person:
         }
         if self.residual is not None:
             values = frame.inside(self.residual)
-            data["residual"] = volume(values, 8, (0.0, _RESIDUAL))
+            data["underlays"][RESIDUAL] = volume(values, 8, (0.0, _RESIDUAL))
         return data
 
 
 def page_of(person: Person) -> str:
     """The page of a person, as HTML."""
     drawn = None if person.registration is None else base64.b64encode(person.registration).decode()
+    healthy = {} if person.healthy is None else person.healthy.above
+    chart = Chart(curve_of(person.shares), person.name, person.curve, [*healthy.values()])
+    under = [*(person.underlays or ["mask"]), *([] if person.residual is None else [RESIDUAL])]
+    told = {"person": person, "registration": drawn, "under": under}
     return _filled(
-        "person.html", "viewer.js", data=person.data(), person=person, registration=drawn
+        "person.html", "viewer.js", data=person.data(), curves=Markup(chart.drawn()), **told
     )
 
 
-def index_of(rows: Sequence[Mapping[str, Any]], forming: float | None) -> str:
+def index_of(rows: Sequence[Mapping[str, Any]], model: str) -> str:
     """The page of a cohort, as HTML.
 
     Parameters
     ----------
     rows : sequence of mapping
         Of each person: `name`, `group`, `page` (None where there is none), `thumbnail`; and where
-        it is compared with healthy people, `above`, `clusters`, `beyond`, `mass`, `healthy`,
-        `people`.
-    forming : float or None
-        The share of healthy voxels that clusters are formed at.
+        it is compared with healthy people, `forming` (the share of healthy voxels that clusters
+        were formed at), `above`, `clusters`, `beyond`, `mass`, `healthy`, `people`.
+    model : str
+        The digest of the model that made the maps.
     """
-    return _filled("index.html", "cohort.js", data={"rows": list(rows)}, forming=forming)
+    padded = [{**dict.fromkeys(_COMPARED), **row} for row in rows]
+    forming = sorted({row["forming"] for row in padded} - {None})
+    return _filled(
+        "index.html", "cohort.js", data={"model": model, "rows": padded}, forming=forming
+    )
+
+
+def made_of(page: str) -> dict[str, Any] | None:
+    """The `model` and the `rows` that a page of a cohort was made of; None where it is no such."""
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)
+    with suppress(ValueError, TypeError, KeyError, TemplateError):
+        told: dict[str, Any] = json.loads(found[1] if found else "")
+        index_of(told["rows"], told["model"])  # which takes nothing else
+        if all(isinstance(row["page"] or row["name"], str) for row in told["rows"]):
+            return told
+    return None
 
 
 def _filled(template: str, script: str, **told: Any) -> str:
@@ -208,6 +288,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["percent"] = percent
     made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # underlays in their order
     return made
 
@@ -223,6 +304,19 @@ def _digest(text: str) -> str:
 
 def _white(values: Float64) -> float:
     return float(np.percentile(values, _WHITE)) or 1.0
+
+
+def _colours() -> list[list[int]]:
+    """The scale of novelty, as pictures of maps have it."""
+    from qspace_nd.evaluation.mosaic import novelty_colours
+
+    shown = novelty_colours()(np.linspace(0, 1, _COLOURS))
+    return [[round(255 * part) for part in colour] for colour in shown[:, :3].tolist()]
+
+
+def _told(quantity: str) -> str:
+    """What a page calls a quantity that the healthy people's is compared with."""
+    return _QUANTITIES.get(quantity) or re.sub(r"^b(\d+)$", r"mean at b=\1", quantity)
 
 
 def _stepped(values: Float64) -> Float64:

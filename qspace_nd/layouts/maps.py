@@ -51,6 +51,9 @@ class MapFiles:
     neglogp, clusters : dict of str to Path
         What the map of each score means by healthy people's, and its clusters, whose table lies
         beside them (`table_path`); of scores that the model is calibrated for.
+    regions : Path or None
+        The region of an atlas that each voxel lies in, a label image whose names lie in the table
+        beside it (`table_path`), where an atlas was given.
     pictures : dict of str to tuple of Path
         The map of each score as PNG, and as PDF where that is wanted.
     """
@@ -63,15 +66,17 @@ class MapFiles:
     deviations: dict[str, Path] = field(default_factory=dict)
     neglogp: dict[str, Path] = field(default_factory=dict)
     clusters: dict[str, Path] = field(default_factory=dict)
+    regions: Path | None = None
     pictures: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def paths(self) -> list[Path]:
         """Every file: the maps, their mask and their sidecars."""
         maps = [*self.maps.values(), *self.smoothed.values(), *self.deviations.values()]
         maps += [] if self.residual is None else [self.residual]
-        maps += [*self.neglogp.values(), *self.clusters.values()]
+        labels = [*self.clusters.values(), *([] if self.regions is None else [self.regions])]
+        maps += [*self.neglogp.values(), *labels]
         described = maps if self.dataset is None else [*maps, self.mask]
-        tables = map(table_path, self.clusters.values())
+        tables = map(table_path, labels)
         pictures = chain.from_iterable(self.pictures.values())
         return [*maps, self.mask, *map(sidecar_path, described), *tables, *pictures]
 
@@ -100,12 +105,16 @@ class MapFiles:
 
     def with_residual(self) -> MapFiles:
         """The same, and the residual beside the mask."""
-        return replace(self, residual=self._beside("model-sh_param-residual", "residual"))
+        return replace(self, residual=self._beside("model-sh_param-residual_dwimap", "residual"))
+
+    def with_regions(self) -> MapFiles:
+        """The same, and the regions of an atlas beside the mask."""
+        return replace(self, regions=self._beside("desc-regions_dseg", "regions"))
 
     def with_deviations(self, names: Sequence[str]) -> MapFiles:
         """The same, and the deviation of each quantity beside the mask."""
         deviations = {
-            name: self._beside(f"model-tensor_param-{name}Deviation", f"deviation-{name}")
+            name: self._beside(f"model-tensor_param-{name}Deviation_dwimap", f"deviation-{name}")
             for name in names
         }
         return replace(self, deviations=deviations)
@@ -113,11 +122,7 @@ class MapFiles:
     def _beside(self, entities: str, plain: str) -> Path:
         """The path of another image of the scan, by what BIDS calls it and what we do."""
         name, bids, _ = stem(self.mask).rpartition("_desc-brain_mask")
-        own = (
-            f"{name}_{entities}_dwimap"
-            if bids
-            else f"{stem(self.mask).removesuffix('_mask')}_{plain}"
-        )
+        own = f"{name}_{entities}" if bids else f"{stem(self.mask).removesuffix('_mask')}_{plain}"
         return self.mask.with_name(own + ending(self.mask))
 
 
@@ -211,7 +216,7 @@ def title_of(path: Path, facts: Mapping[str, Any], directed: Container[str]) -> 
 
     `directed` are the scores that look for a change (see `read_record`).
     """
-    return f"{_patient(path, facts)}, {_label(path, facts, directed)}"
+    return f"{patient_of(path, facts)}, {_label(path, facts, directed)}"
 
 
 def write_sidecar(image: Path, facts: Mapping[str, Any], sources: Sequence[Path]) -> None:
@@ -261,7 +266,7 @@ def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     return MapRecord(
         path=path,
         score=_label(path, facts, directed),
-        patient=_patient(path, facts),
+        patient=patient_of(path, facts),
         source=os.path.realpath(next(filter(None, sources), path)),
         scan=next((source for source in sources if source and _is_file(source)), None),
         mask=mask if mask.is_file() else None,
@@ -271,7 +276,7 @@ def read_record(path: Path, directed: Container[str] = ()) -> MapRecord:
     )
 
 
-def _patient(path: Path, facts: Mapping[str, Any]) -> str:
+def patient_of(path: Path, facts: Mapping[str, Any]) -> str:
     """What to call the patient: by a BIDS name, or as the sidecar says."""
     entities = parse_entities(path)
     kept = identity(entities).keys() | ({"space"} & entities.keys())

@@ -21,7 +21,7 @@ from qspace_nd.layouts.names import (
 
 # What `map` writes beside novelty maps: masks, residuals of the fit, deviations from the healthy.
 _OTHER_NAME = re.compile(
-    r"(^|.*[_-])(mask|residual(_dwimap)?|deviation-\w+|neglogp|clusters"
+    r"(^|.*[_-])(mask|residual(_dwimap)?|deviation-\w+|neglogp|clusters|regions"
     r"|\w+(Deviation|Neglogp)_dwimap)$",
     re.IGNORECASE,
 )

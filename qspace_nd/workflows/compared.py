@@ -78,6 +78,7 @@ class Compared:
             if other != subject
         ]
         return {
+            "forming": self.forming,
             "above": float(np.mean(logp > -np.log10(COMMON))),
             "clusters": len(masses),
             "beyond": sum(mass > max(theirs) for mass in masses),

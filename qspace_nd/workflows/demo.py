@@ -21,7 +21,8 @@ from qspace_nd.system.writing import require_writable
 from qspace_nd.workflows.evaluate import evaluate_maps
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
-from qspace_nd.workflows.report import INDEX, report_maps
+from qspace_nd.workflows.report import report_maps
+from qspace_nd.workflows.report_index import INDEX
 from qspace_nd.workflows.settings import MapSettings
 
 CONTROLS, PATIENTS = 6, 2

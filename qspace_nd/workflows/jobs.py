@@ -160,6 +160,7 @@ class MapJob:
         files = self.files
         plain = [*files.maps.values(), files.mask]
         plain += [] if files.residual is None else [files.residual]
+        plain += [] if files.regions is None else [files.regions]
         plain += files.deviations.values()
         plain += self._significant(files.neglogp, files.clusters)
         images: dict[Path, float | None] = dict.fromkeys(plain)

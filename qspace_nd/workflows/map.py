@@ -206,6 +206,7 @@ def _job(
             )
         if not is_of_scan(atlas, scan.grid):
             require_place(atlas.path, has_template=model.has_template)
+        files = files.with_regions()
         facts["Atlas"] = f"{atlas.path.name} {atlas.digest}"
     return MapJob(scan, model, files, options, facts, settings.smooth, atlas)
 

@@ -39,7 +39,13 @@ from qspace_nd.system.machine import Machine, processor
 from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
-from qspace_nd.workflows.regions import is_of_scan, name_clusters
+from qspace_nd.workflows.regions import (
+    REGIONS,
+    is_of_scan,
+    name_clusters,
+    regions_of,
+    write_regions,
+)
 from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
@@ -70,6 +76,7 @@ class Images:
     novelties: Mapping[str, Float32]
     deviations: Deviations | None
     significances: Mapping[str, Significance]
+    placement: Placement
 
 
 def map_one(
@@ -136,7 +143,7 @@ def map_one(
         facts = _facts(job, voxels, found, recalls, placement)
         for name, one in significances.items():
             facts[name] |= one.facts()
-        _put(job, voxels, Images(novelties, deviations, significances), facts)
+        _put(job, voxels, Images(novelties, deviations, significances, placement), facts)
 
 
 def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
@@ -221,7 +228,8 @@ def _significances(
                 forming=settings.cluster_share,
             )
             if job.atlas is not None:
-                named = name_clusters(one.found, job.atlas, voxels, placement)
+                regions = regions_of(job.atlas, voxels, placement)
+                named = name_clusters(one.found, regions, job.atlas, job.scan.grid)
                 one = replace(one, regions=named)
             found[name] = one
     return found
@@ -306,7 +314,8 @@ def _remove_unsaid(job: MapJob, images: Images) -> None:
     """
     unsaid = [name for name in job.files.maps if name not in images.significances]
     files = job.files.with_significance(unsaid)
-    for image in (*files.neglogp.values(), *files.clusters.values()):
+    regions = files.with_regions().regions if job.atlas is None else None
+    for image in filter(None, (*files.neglogp.values(), *files.clusters.values(), regions)):
         with suppress(ScanError):  # it cannot be read, and is not ours
             if image.is_file() and read_description(image).startswith(STAMP):
                 for path in (image, sidecar_path(image), table_path(image)):
@@ -343,6 +352,10 @@ def _write(
         _write_deviations(job, voxels, images.deviations)
     for name, one in images.significances.items():
         _write_significance(job, voxels, name, one)
+    if files.regions is not None and job.atlas is not None:
+        write_sidecar(files.regions, {"Description": REGIONS, **_recipe(job)}, sources)
+        regions = regions_of(job.atlas, voxels, images.placement)
+        write_regions(files.regions, regions, job.atlas, grid, stamp)
     write_volume(files.mask, voxels.mask, grid, stamp)
     if job.smooth is not None:
         for name, path in files.smoothed.items():

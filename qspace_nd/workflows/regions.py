@@ -13,11 +13,17 @@ from qspace_nd.calibration.clusters import Found
 from qspace_nd.errors import InputError
 from qspace_nd.imaging.atlas import OUTSIDE, Atlas
 from qspace_nd.imaging.grid import Grid
+from qspace_nd.imaging.nifti import write_volume
 from qspace_nd.imaging.voxels import Voxels
+from qspace_nd.layouts.maps import table_path
+from qspace_nd.system.writing import write_text
 from qspace_nd.workflows.placing import Placement
 
 COLUMNS = ("region", "region_share", "peak_region")
 """Of a table of clusters: where most of it lies, what share of it, and where its peak lies."""
+
+REGIONS = "The region of the atlas that each voxel lies in, named in the table beside it"
+"""What the image of regions beside novelty maps shows."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,36 @@ def require_place(path: Path, *, has_template: bool) -> None:
         )
 
 
-def name_clusters(
-    found: Found, atlas: Atlas, voxels: Voxels, placement: Placement
-) -> tuple[Region, ...]:
-    """Find the region of each cluster; `OUTSIDE` where the voxels' place is not known."""
-    grid, mask = voxels.scan.grid, voxels.mask
+def regions_of(atlas: Atlas, voxels: Voxels, placement: Placement) -> Ints:
+    """The region (X, Y, Z) that each voxel of the mask lies in, by its number.
+
+    0 where there is none, or the voxels' place is not known.
+    """
+    mask = voxels.mask
     regions = np.zeros(mask.shape, np.intp)
-    if is_of_scan(atlas, grid):
-        regions = atlas.labels
+    if is_of_scan(atlas, voxels.scan.grid):
+        regions[mask] = atlas.labels[mask]
     elif placement.located is not None:
         regions[mask] = atlas.at(placement.located.points.numpy())
+    return regions
+
+
+def write_regions(path: Path, regions: Ints, atlas: Atlas, grid: Grid, stamp: str) -> None:
+    """Write regions (X, Y, Z) as an atlas of its own: with what they are called beside them.
+
+    Raises
+    ------
+    WorkError
+        It could not be written.
+    """
+    there = np.unique(regions[regions > 0]).tolist()
+    lines = ["index\tname", *(f"{number}\t{atlas.called(number)}" for number in there)]
+    write_text(table_path(path), "\n".join(lines) + "\n")
+    write_volume(path, regions, grid, stamp)
+
+
+def name_clusters(found: Found, regions: Ints, atlas: Atlas, grid: Grid) -> tuple[Region, ...]:
+    """Find the region of each cluster, of regions (X, Y, Z) on its grid."""
     to_index = np.linalg.inv(grid.affine)
     return tuple(
         _region(

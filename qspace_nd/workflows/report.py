@@ -7,20 +7,20 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from qspace_nd.evaluation.page import index_of, page_of
-from qspace_nd.layouts.maps import MapRecord
+from qspace_nd.evaluation.page import page_of
+from qspace_nd.layouts.maps import MapRecord, name_maps, patient_of
 from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
+from qspace_nd.layouts.scans import find_scans
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.progress import Progress, watcher
 from qspace_nd.scores.catalogue import CATALOGUE
+from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
 from qspace_nd.workflows.jobs import ModelFacts
+from qspace_nd.workflows.report_index import INDEX, page_with, require_addable
 from qspace_nd.workflows.report_one import Studied
-
-INDEX = "index.html"
-"""What the page of all people is called."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ def report_maps(
     progress: Progress | bool = False,
 ) -> list[Path]:
     """Write a page for each person whose maps are given, and one of all, to `folder`.
+
+    Where there is a report of the same model already, people are added to it; several processes may
+    do so side by side.
 
     Of several maps of a scan the page shows one that can be compared with healthy people's, of the
     default score where there is one.
@@ -68,7 +71,8 @@ def report_maps(
     drawn = pair(groups, [*map(Path, labels)], "--labels") if labels else [None] * len(groups)
     names = _names(groups)
     files = _files(folder, names)
-    require_writable(files, force=force)
+    require_addable(folder, facts.digest, force=force)
+    require_writable(files[1:], force=force)
     studied = Studied(NoveltyModel.load(facts.folder), facts)
     chosen = [studied.choose(group) for group in groups]
     pages, rows = [], []
@@ -82,25 +86,45 @@ def report_maps(
             task.advance(note=name)
     healthy = studied.healthy()
     rows += [] if healthy is None else healthy.rows()
-    pages.insert(0, index_of(rows, None if healthy is None else healthy.forming))
     with alone(lock_of(files[0]), folder):
+        require_writable(files[1:], force=force)
+        pages.insert(0, page_with(rows, folder, facts.digest, force=force))
         remove_leftovers(files)
-        with together(force=force):
+        with together():
             for path, page in zip(files, pages, strict=True):
                 write_text(path, page)
     _log.info(f"Wrote {files[0]}: open it in a browser")
     return files
 
 
-def require_new(folder: Path, *, force: bool) -> None:
-    """Check, before any work, that no report is in a folder, and that one can be written there.
+def require_new(
+    folder: Path, model: Path, scans: Sequence[Path], output: Path, *, force: bool
+) -> None:
+    """Check, before any work, that the maps of scans can be told of in a folder.
+
+    Parameters
+    ----------
+    folder, model : Path
+        Where the report is to go; and the folder of the model.
+    scans : sequence of Path
+    output : Path
+        Where their maps will lie, as `layouts.maps.name_maps` takes it.
+    force : bool
+        Pages may be replaced.
 
     Raises
     ------
     OutputError
-        See `qspace_nd.system.writing.require_writable`.
+        A person has a page there already, or people cannot be added to what is there.
     """
-    require_writable([folder / INDEX], force=force)
+    require_addable(folder, ModelFacts.read(model).digest, force=force)
+    found = find_scans(scans)
+    maps = [one.mask for one in name_maps(found, output, [DEFAULT_SCORE])]
+    names = [
+        patient_of(path, {"Patient": scan.name}) for path, scan in zip(maps, found, strict=True)
+    ]
+    once = [name for name in names if names.count(name) == 1]
+    require_writable(_files(folder, once)[1:], force=force)
 
 
 def _names(groups: Sequence[Sequence[MapRecord]]) -> list[str]:

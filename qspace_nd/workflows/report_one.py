@@ -15,9 +15,10 @@ from qspace_nd.calibration.comparable import FWHM, Comparable
 from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.embedding import thumbnail
-from qspace_nd.evaluation.page import SHARES, Person, logp_at
+from qspace_nd.evaluation.page import SHARES, Person, Regions, logp_at
 from qspace_nd.evaluation.shown_on import scan_of
 from qspace_nd.imaging.anatomy import near, read_underlays
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.connected import LEAST_VOXELS
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
@@ -133,6 +134,7 @@ class Studied:
             residual=_read(residual, grid) if residual and residual.is_file() else None,
             registration=self._registration(scan, name, progress) if placed else None,
             labels=None if labels is None else _labels(labels, grid),
+            regions=_regions(files, facts, grid),
             notes=_notes(facts, scan),
             **told,
         )
@@ -211,6 +213,19 @@ def _mask_of(record: MapRecord, grid: Grid) -> Bools:
     if record.mask is None:
         raise ScanError(f"The mask of {record.path} is not beside it; map the scan again.")
     return read_mask(record.mask, grid).marked
+
+
+def _regions(files: MapFiles, facts: dict[str, Any], grid: Grid) -> Regions | None:
+    """The regions of the atlas that the map's clusters were named by, where some are known."""
+    path = files.with_regions().regions
+    if "Atlas" not in facts or path is None or not path.is_file():
+        return None
+    try:
+        atlas = Atlas.read(path)
+    except InputError:  # no voxel lies in one
+        return None
+    require_same_grid(path, atlas.grid, grid)
+    return Regions(atlas.labels, atlas.names)
 
 
 def _labels(path: Path, grid: Grid) -> Bools:

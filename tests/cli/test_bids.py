@@ -51,6 +51,19 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_participants_side_by_side_write_one_report(place: Path) -> None:
+    line = "bids cohort out participant --model qspace-nd-model --report report -q"
+    running = [
+        subprocess.Popen([PROGRAM, *line.split(), "--participant-label", label], cwd=place)
+        for label in PATIENTS[:2]
+    ]
+    assert [process.wait(timeout=200) for process in running] == [0, 0]
+    names = ["index.html", *(f"sub-{label}.html" for label in PATIENTS[:2])]
+    assert sorted(path.name for path in (place / "report").iterdir()) == names
+    lines(place, "report out -o alone --model qspace-nd-model")
+    assert tree_of(place / "report") == tree_of(place / "alone")
+
+
 @pytest.fixture
 def place(study: Path, tmp_path: Path) -> Path:
     """A copy of it, for a test to change."""

@@ -62,5 +62,5 @@ def test_map_reports_too(folder: Path, call: Run) -> None:
     (folder / "again.nii.gz").unlink()
     outcome = call(line, folder)
     assert outcome.status == 2
-    assert "report/index.html exists already" in outcome.stderr
+    assert "report/patient.html exists already" in outcome.stderr
     assert not (folder / "again.nii.gz").exists()  # before any work

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from qspace_nd.evaluation.embedding import Frame, bits, thumbnail, volume
 from tests.evaluation.pages import FLIPPED, ball, mask_in, values_in
@@ -68,11 +71,12 @@ def test_voxels_are_counted_along_the_world_wherever_they_are_stored() -> None:
     for affine in (FLIPPED, tilted):
         frame = Frame.of(ball((12, 11, 10)), affine)
         facts = frame.facts()
-        stored = np.array([3, 4, 2])
-        counted = [
-            stored[axis] if sense > 0 else frame.mask.shape[axis] - 1 - stored[axis]
-            for axis, sense in facts["axes"]
-        ]
+        counted = np.array([3, 4, 2])
+        index = facts["origin"] + int(np.dot(facts["steps"], counted))
+        stored = np.array(np.unravel_index(index, facts["shape"]))
+        assert sorted(facts["room"]) == sorted(frame.mask.shape)
+        sides = np.linalg.norm(np.array(facts["affine"])[:3, :3], axis=0)
+        np.testing.assert_allclose(facts["sizes"], sides)
         to_world, back = np.array(facts["affine"]), np.array(facts["inverse"])
         place = frame.affine[:3, :3] @ stored + frame.affine[:3, 3]
         np.testing.assert_allclose(to_world[:3, :3] @ counted + to_world[:3, 3], place)
@@ -86,14 +90,22 @@ def test_a_thumbnail_shows_the_brightest_with_the_right_on_the_left() -> None:
     affine = np.diag([2.0, 2, 2, 1])
     values[7, 9, 3] = 5  # right, in front
     made = thumbnail(values[mask], mask, affine, 5.0)
-    grey = np.frombuffer(base64.b64decode(made["data"]), np.uint8)
-    picture = grey.reshape(made["rows"], made["columns"])
-    assert picture.shape == (10, 8)
-    assert picture[0, 0] == 255
-    assert (np.delete(picture.ravel(), 0) == 1).all()
+    assert made["width"] == round(64 * 8 / 10)
+    picture = _drawn(made)
+    assert picture.shape == (10, 8, 3)
+    assert picture[0, 0].tolist() == [254, 216, 25]
+    grey = picture.reshape(-1, 3)[1:]
+    assert (grey == 40).all()
 
 
 def test_a_large_thumbnail_is_made_smaller() -> None:
     mask = np.ones((150, 130, 4), bool)
     made = thumbnail(np.zeros(mask.sum(), np.float32), mask, np.diag([1.0, 1, 1, 1]), 5.0)
-    assert max(made["rows"], made["columns"]) <= 64
+    assert max(_drawn(made).shape) <= 64
+
+
+def _drawn(made: dict[str, Any]) -> np.ndarray:
+    """The pixels (rows, columns, 3) of a thumbnail."""
+    kind, data = made["png"].split(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(BytesIO(base64.b64decode(data))).convert("RGB"))

@@ -19,6 +19,7 @@ from qspace_nd.calibration.clusters import HealthyClusters
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.calibration.summary import PRECISION
 from qspace_nd.errors import InputError, OutputError
+from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.layouts.pairing import find_maps
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows import verdict
@@ -171,9 +172,14 @@ def test_an_atlas_on_the_scans_grid_names_the_clusters(there: Path) -> None:
         ]
         assert at_peak == ("one half" if peak == 1 else "other half")
     assert len(found) > 1
+    written = Atlas.read(Path("n_regions.nii.gz"))
+    np.testing.assert_array_equal(written.labels, np.where(mask.get_fdata() > 0, halves, 0))
+    assert written.names == {1: "one half", 2: "other half"}
     Path("halves.tsv").write_text("index\tname\n1\tA\n2\tB\n")
     with pytest.raises(OutputError, match=r"made with Atlas halves.nii.gz"):
         map_scans([PATIENT], MODEL, "n.nii.gz", MapSettings(atlas=Path("halves.nii.gz")))
+    map_scans([PATIENT], MODEL, "n.nii.gz", force=True)
+    assert not [*Path().glob("n_regions*")]  # which are of no map any more
 
 
 def test_an_atlas_of_which_no_use_can_be_made_is_refused(there: Path) -> None:

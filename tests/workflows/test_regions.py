@@ -13,7 +13,7 @@ from qspace_nd.imaging.atlas import OUTSIDE, Atlas
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.scores.views import Located
 from qspace_nd.workflows.placing import Placement
-from qspace_nd.workflows.regions import name_clusters
+from qspace_nd.workflows.regions import name_clusters, regions_of
 
 SHAPE, AFFINE = (10, 8, 8), np.diag([-3.0, 3, 3, 1])
 MOVED = np.array([40.0, -20, 5])
@@ -35,10 +35,12 @@ def test_an_atlas_in_the_template_is_read_where_the_voxels_lie_there() -> None:
     atlas = Atlas(Path("a.nii.gz"), labels, Grid(labels.shape, fine), {4: "near"}, "")
     points = apply_affine(AFFINE, np.argwhere(mask)) + MOVED
     located = Located(torch.from_numpy(points.astype(np.float32)), torch.zeros(len(points), 3))
-    scan = SimpleNamespace(grid=Grid(SHAPE, AFFINE))
+    grid = Grid(SHAPE, AFFINE)
+    scan = SimpleNamespace(grid=grid)
     voxels = cast(Any, SimpleNamespace(mask=mask, scan=scan))
-    near, far = name_clusters(found, atlas, voxels, Placement(located))
+    near, far = name_clusters(found, regions_of(atlas, voxels, Placement(located)), atlas, grid)
     assert (near.name, near.share, near.at_peak) == ("near", 1.0, "near")
     assert (far.name, far.share, far.at_peak) == (OUTSIDE, 0.0, OUTSIDE)
-    unknown = name_clusters(found, atlas, voxels, Placement(wrong="It went wrong."))
+    nowhere = regions_of(atlas, voxels, Placement(wrong="It went wrong."))
+    unknown = name_clusters(found, nowhere, atlas, grid)
     assert {region.name for region in unknown} == {OUTSIDE}

@@ -7,8 +7,10 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import chdir
+from html import unescape
 from pathlib import Path
 
 import nibabel as nib
@@ -18,12 +20,22 @@ import pytest
 from qspace_nd.calibration.clusters import HealthyClusters
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.errors import InputError, LabelError, OutputError
+from qspace_nd.evaluation.chart import x, y
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.report import report_maps
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import LABELS, MODEL, PATIENT, Run, register_quickly, tiny_cohort, tree_of
+from tests.conftest import (
+    LABELS,
+    MODEL,
+    PATIENT,
+    PROGRAM,
+    Run,
+    register_quickly,
+    tiny_cohort,
+    tree_of,
+)
 from tests.evaluation.browsing import needs_chromium, opened
 from tests.evaluation.pages import data_in, mask_in, values_in
 
@@ -74,7 +86,7 @@ def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) 
     np.testing.assert_allclose(values_in(data["map"]), logp[mask], atol=np.ptp(logp[mask]) / 65535)
     assert data["shares"][data["start"]] == 0.05
     assert list(data["underlays"]) == ["b=0", "FA"]
-    assert list(data["deviations"])[:3] == ["b0", "md", "fa"]
+    assert list(data["deviations"])[:3] == ["b=0", "mean diffusivity", "anisotropy"]
     b0 = values_in(data["underlays"]["b=0"])
     assert len(b0) == mask_in(data["near"], data["shape"]).sum() > mask.sum()
 
@@ -82,17 +94,22 @@ def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) 
 def test_the_healthy_people_are_those_of_the_model(there: Path) -> None:
     files = report_maps(["maps"], MODEL, "report")
     null = NoveltyModel.load(MODEL).null()
-    of_control, of_patient = (data_in(path.read_text()) for path in files[1:])
-    for data, maps in ((of_patient, null), (of_control, null.without("control-01"))):
-        healthy = Comparable(maps.maps).null
-        assert data["healthy"]["names"] == list(healthy.subjects)
+    of_control, of_patient = (path.read_text() for path in files[1:])
+    for page, maps in ((of_patient, null), (of_control, null.without("control-01"))):
+        data, healthy = data_in(page), Comparable(maps.maps).null
         for number, share in enumerate(data["shares"]):
             masses = HealthyClusters(healthy, share).masses
-            for told, own in zip(data["healthy"]["masses"], masses.values(), strict=True):
+            for told, own in zip(data["healthy"], masses.values(), strict=True):
                 np.testing.assert_allclose(told[number][0], own[0], rtol=1e-6)
-        at = data["curve"].index(0.01)
-        shares = [above[at] for above in data["healthy"]["above"]]
-        assert shares == pytest.approx([*healthy.shares_above(0.01).values()], abs=1e-6)
+        shares = [*healthy.shares_above(0.01).values()]
+        drawn = re.findall(r'<polyline class="healthy" points="(.*?)"', page)
+        place = f"{x(0.01)},"
+        heights = [re.search(rf"{place}([\d.]+)", points)[1] for points in drawn]
+        assert [*map(float, heights)] == [*map(y, shares)]
+        told = re.search(r"healthy people: ([\d.]+) % to ([\d.]+) %", page).groups()
+        assert [*map(float, told)] == pytest.approx(
+            [100 * min(shares), 100 * max(shares)], rel=0.05
+        )
 
 
 def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
@@ -106,6 +123,30 @@ def test_the_page_of_all_has_what_the_maps_tables_have(there: Path) -> None:
     assert row["clusters"] == len(clusters)
     assert row["mass"] == pytest.approx(float(clusters[0]["mass"]), rel=1e-5)
     assert row["healthy"] == int(clusters[0]["healthy_people"])
+
+
+@needs_chromium
+def test_the_browser_names_the_regions_of_clusters_as_map_does(there: Path) -> None:
+    mask = nib.load("patient_mask.nii.gz")
+    blocks = 1 + np.indices(mask.shape).sum(axis=0) // 5
+    nib.save(nib.Nifti1Image(blocks.astype(np.int16), mask.affine), "blocks.nii.gz")
+    names = [f"{number}\tregion <{number}>" for number in range(1, blocks.max())]  # not the last
+    Path("blocks.tsv").write_text("\n".join(["index\tname", *names]) + "\n")
+    atlas = Path("blocks.nii.gz")
+    for share in (0.05, 0.2):
+        settings = MapSettings(cluster_share=share, atlas=atlas)
+        map_scans([PATIENT], MODEL, f"at{share}.nii.gz", settings)
+    _, page = report_maps(["at0.2.nii.gz"], MODEL, "report")
+    assert "by the\natlas blocks.nii.gz, at every threshold" in page.read_text()
+    for share in (0.05, 0.2):
+        text = opened(page.absolute(), f"#thr={share}")[1]
+        told = re.findall(r'class="text">([^<]*), ([\d.]+) %</td>', text)
+        lines = Path(f"at{share}_clusters.tsv").read_text().splitlines()
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+        assert [unescape(name) for name, _ in told] == [row["region"] for row in rows]
+        shares = [float(row["region_share"]) for row in rows]
+        assert [float(part) / 100 for _, part in told] == pytest.approx(shares, abs=0.011)
+        assert len({row["region"] for row in rows}) > 1
 
 
 @needs_chromium
@@ -154,6 +195,45 @@ def test_what_is_there_stays_without_force(there: Path) -> None:
     assert tree_of(Path("report")).keys() == {"patient.html"}
     report_maps([OF_DEFAULT], MODEL, "report", force=True)
     assert Path("report/patient.html").read_text() != "mine"
+
+
+def test_processes_side_by_side_add_people_to_one_report(there: Path) -> None:
+    people = ("patient", "control-01")
+    of = [f"maps/{name}_novelty_latent-distance.nii.gz" for name in people]
+    running = [subprocess.Popen([PROGRAM, "report", one, "-o", "report", "-q"]) for one in of]
+    assert [process.wait(timeout=100) for process in running] == [0, 0]
+    report_maps(of, MODEL, "alone")
+    assert tree_of(Path("report")) == tree_of(Path("alone"))
+
+
+def test_who_has_no_page_any_more_is_told_of_no_more(there: Path) -> None:
+    report_maps(["maps"], MODEL, "report")
+    Path("report/control-01.html").unlink()
+    report_maps([OF_DEFAULT], MODEL, "report", force=True)
+    report_maps([OF_DEFAULT], MODEL, "alone")
+    assert tree_of(Path("report")) == tree_of(Path("alone"))
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("<p>mine</p>", "is no page of a report"),
+        ('<script id="data" type="application/json">{"model": 1}</script>', "is no page"),
+        (
+            '<script id="data" type="application/json">{"model": "a", "rows": []}</script>',
+            "tells of maps by another model",
+        ),
+    ],
+)
+def test_people_are_added_to_no_other_page(there: Path, page: str, found: str) -> None:
+    index = Path("report/index.html")
+    index.parent.mkdir()
+    index.write_text(page)
+    with pytest.raises(OutputError, match=rf"index\.html exists already and {found}"):
+        report_maps([OF_DEFAULT], MODEL, "report")
+    assert index.read_text() == page
+    report_maps([OF_DEFAULT], MODEL, "report", force=True)
+    assert len(data_in(index.read_text())["rows"]) == 5
 
 
 def test_a_map_that_is_not_compared_is_shown_with_a_sentence(there: Path) -> None:
