@@ -1,0 +1,237 @@
+"""The documents: the site is built from them, and what they tell to type is typed.
+
+Every fenced block of `README.md` and of the pages in `docs/` is one of these:
+
+- `console`: each line that begins with `$ ` is run, in order, in a folder as `page_folder` makes it;
+- `python`: run in that folder;
+- `text`: what a command prints;
+- `{name}`: a directive of the site;
+- any other, or one of these with the comment `<!-- not run: REASON -->` on the line before it: not
+  run, for a reason that is listed in `NOT_RUN`.
+
+Before a block may stand `<!-- first: LINE -->`, a line to be run that readers are not shown, and
+`<!-- afresh -->`, which takes away what the blocks above have written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qspace_nd.model.novelty_model import NoveltyModel
+from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
+from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, register_quickly
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LONGEST_README = 95
+
+NOT_RUN = {
+    "installs the package": "an empty environment takes minutes; packaging is tested by itself",
+    "is these tests": "they are running",
+    "takes three minutes": "tests/workflows/test_demo.py runs the demo",
+    "takes ten minutes": "the script runs the commands of its page, which are run here",
+    "needs a cluster": "there is no Slurm here",
+    "needs an atlas": "none is shipped",
+    "is an entry of the catalogue": "test_entries_of_the_catalogue_are_shown_as_they_are checks it",
+    "is for BibTeX": "nothing to run",
+    "is built by a test": "test_the_site_is_built_without_a_warning builds it",
+}
+"""Why a block is not run, as pages say it: why that does no harm."""
+
+SHORTER = {
+    "fit": " --epochs 1",
+    "group": " --epochs 1",
+    "simulate": " --controls 1 --voxel-size 8 --force",
+}
+"""What is added to a line with a word to make it quick."""
+
+
+# --- The site
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert built.returncode == 0, built.stderr
+    for page in PAGES[1:]:
+        assert (tmp_path / f"site/{page.stem}.html").is_file(), page
+    interface = (tmp_path / "site/python.html").read_text(encoding="utf-8")
+    import qspace_nd
+
+    for name in set(qspace_nd.__all__) - {"__version__"}:
+        assert f'id="qspace_nd.{name}"' in interface, f"docs/python.md lacks {name}"
+
+
+def test_every_page_is_reached_from_the_front_page() -> None:
+    listed = re.findall(r"^([\w-]+)$", (ROOT / "docs/index.md").read_text(), re.M)
+    assert {page.stem for page in PAGES[1:]} == {"index", *listed}
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "data/README.md"], ids=lambda page: page.name
+)
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    for target, _, anchor in re.findall(
+        r"\]\((?![a-z]+:)([^)#\s]*)(#([^)\s]+))?\)", page.read_text(encoding="utf-8")
+    ):
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), f"{page.name} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors_of(path), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made of their words."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+# --- What is told to type
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, and the comments before it."""
+
+    language: str
+    text: str
+    first: tuple[str, ...] = ()
+    afresh: bool = False
+    not_run: str | None = None
+
+    def lines(self) -> list[str]:
+        """The lines of a console block that are typed."""
+        return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
+
+
+_BLOCK = re.compile(
+    r"(?P<comments>(?:^<!-- .* -->\n+)*)^(?P<fence>```+)(?P<language>\S*).*\n"
+    r"(?P<text>(?:.*\n)*?)^(?P=fence)$",
+    re.M,
+)
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    found = []
+    for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        comments = re.findall(r"^<!-- (\w[\w ]*?)(?:: (.*))? -->$", match["comments"], re.M)
+        (reason,) = [text for name, text in comments if name == "not run"] or [None]
+        first = tuple(text for name, text in comments if name == "first")
+        afresh = ("afresh", "") in comments
+        found.append(Block(match["language"], match["text"], first, afresh, reason))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_is_run_or_says_why_not(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^ *```", text, re.M)) == 2 * len(blocks_of(page)), "a fence is indented"
+    assert not re.search(r"\n\n    \S", _BLOCK.sub("", text).replace("\n    - ", "\n    ")), (
+        "an indented block would not be run"
+    )
+    for block in blocks_of(page):
+        if block.not_run is not None:
+            assert block.not_run in NOT_RUN, f"{page.name}: {block.not_run} is not listed"
+        elif block.language == "console":
+            assert block.lines(), f"{page.name}: nothing to type in {block.text}"
+        else:
+            known = block.language in ("python", "text") or block.language.startswith("{")
+            assert known, f"{page.name}: a block of {block.language!r} is not run"
+
+
+def test_every_reason_not_to_run_a_block_is_used() -> None:
+    assert {block.not_run for page in PAGES for block in blocks_of(page)} - {None} == {*NOT_RUN}
+
+
+@pytest.fixture
+def page_folder(folder: Path, bids_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all that pages read: scans, a BIDS dataset, stacks, arrays; nothing made."""
+    register_quickly(monkeypatch)
+    for presets in (PRESETS, IMAGE_PRESETS):  # training is over in a moment
+        monkeypatch.setitem(presets, "default", replace(presets["default"], steps=10))
+    remove_results(folder)
+    for scan in CONTROLS[:2]:
+        as_stack(folder / scan, folder / "stacks" / scan.name)
+    as_stack(folder / PATIENT, folder / "stack.nii.gz")
+    (folder / "cohort").symlink_to(bids_cohort)
+    random = np.random.default_rng(0)
+    np.save(folder / "normal.npy", random.random((60, 6)))
+    np.save(folder / "test.npy", random.random((20, 6)))
+    np.save(folder / "subjects.npy", np.repeat([0, 1, 2, 3], 15))
+    return folder
+
+
+def remove_results(folder: Path) -> None:
+    """Leave the inputs alone in the folder."""
+    kept = {"healthy", "stacks"}
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name not in kept:
+            shutil.rmtree(path)
+    for path in folder.glob("novelty*"):
+        path.unlink()
+
+
+def type_line(line: str, folder: Path, call: Run) -> Path:
+    """Type a line, and give the folder that one is in afterwards."""
+    words = line.split()
+    if words[0] == "cd":
+        return folder / words[1]
+    if words[0] == "qspace-nd":  # --add takes no settings
+        found = (more for word, more in SHORTER.items() if word in words and "--add" not in words)
+        outcome = call(line.removeprefix("qspace-nd ") + next(found, ""), folder)
+        assert outcome.status == 0, f"{line}\n{outcome.stderr}"
+        return folder
+    path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return folder
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(block.language in ("console", "python") for block in blocks_of(page))],
+    ids=lambda page: page.stem,
+)
+def test_what_a_page_tells_to_type_works(page: Path, page_folder: Path, call: Run) -> None:
+    here = page_folder
+    names: dict[str, Any] = {}
+    for block in blocks_of(page):
+        if block.afresh:
+            here = page_folder
+            remove_results(here)
+        for line in block.first:
+            here = type_line(line, here, call)
+        if block.not_run is not None:
+            continue
+        if block.language == "console":
+            for line in block.lines():
+                here = type_line(line, here, call)
+        elif block.language == "python":
+            with chdir(here):
+                exec(block.text, names)
