@@ -17,7 +17,9 @@ EXPECTED, COLOURS = (1, 2, 5), ("tab:blue", "tab:green", "tab:orange")
 
 results = (HERE.parent / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
 section = results.partition("<!-- begin calibration-final-controls -->")[2].partition("<!-- end")[0]
-rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3].strip("| ").isdigit()]
+rows = [
+    line.strip("| ").split(" | ") for line in section.splitlines() if line[:3].strip("| ").isdigit()
+]
 controls = [int(row[0]) for row in rows]
 mean, worst = np.array([row[1:3] for row in rows], float).T
 counted, found = (np.array([row[i].split(" / ") for row in rows], float).T for i in (5, 6))

@@ -44,7 +44,7 @@ def signal(voxels: int) -> np.ndarray:
 
 corrupt = signal(1000)
 corrupt[np.arange(1000), random.integers(30, size=1000)] *= 0.9  # one channel of each lost a tenth
-model = NoveltyModel(seed=0).fit(signal(8000))
+model = NoveltyModel(epochs=100, seed=0).fit(signal(8000))
 test, truth = np.concatenate([signal(1000), corrupt]), np.repeat([0, 1], 1000)
 
 figure, axes = plt.subplots(figsize=(4.2, 4), layout="constrained")

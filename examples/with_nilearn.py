@@ -25,10 +25,12 @@ with TemporaryDirectory() as name:
         values = masker.transform(scan).T
         return values / values.mean(), masker
 
-    healthy = [voxels(*files)[0] for files in zip(cohort.controls, cohort.control_masks, strict=True)]
+    healthy = [
+        voxels(*files)[0] for files in zip(cohort.controls, cohort.control_masks, strict=True)
+    ]
     means = np.concatenate(healthy).mean(axis=0)
     subjects = np.repeat(np.arange(4), [len(values) for values in healthy])
-    model = NoveltyModel(seed=0).fit(np.concatenate(healthy) / means, groups=subjects)
+    model = NoveltyModel(epochs=60, seed=0).fit(np.concatenate(healthy) / means, groups=subjects)
 
     values, masker = voxels(patient, cohort.patient_masks[0])
     novelty = masker.inverse_transform(model.decision_function(values / means))

@@ -2,7 +2,7 @@
 
 Every fenced block of `README.md` and of the pages in `docs/` is one of these:
 
-- `console`: each line that begins with `$ ` is run, in order, in a folder as `page_folder` makes it;
+- `console`: each line that begins with `$ ` is run, in order, in what `page_folder` makes;
 - `python`: run in that folder;
 - `text`: what a command prints;
 - `{name}`: a directive of the site;
@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
+from qspace_nd.scores import catalogue
 from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, register_quickly
 
 ROOT = Path(__file__).parents[1]
@@ -163,11 +163,11 @@ def test_every_reason_not_to_run_a_block_is_used() -> None:
 
 
 @pytest.fixture
-def page_folder(folder: Path, bids_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def page_folder(
+    folder: Path, bids_cohort: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A folder with all that pages read: scans, a BIDS dataset, stacks, arrays; nothing made."""
     register_quickly(monkeypatch)
-    for presets in (PRESETS, IMAGE_PRESETS):  # training is over in a moment
-        monkeypatch.setitem(presets, "default", replace(presets["default"], steps=10))
     remove_results(folder)
     for scan in CONTROLS[:2]:
         as_stack(folder / scan, folder / "stacks" / scan.name)
@@ -178,6 +178,13 @@ def page_folder(folder: Path, bids_cohort: Path, monkeypatch: pytest.MonkeyPatch
     np.save(folder / "test.npy", random.random((20, 6)))
     np.save(folder / "subjects.npy", np.repeat([0, 1, 2, 3], 15))
     return folder
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training be over in a moment."""
+    for presets in (PRESETS, IMAGE_PRESETS):
+        monkeypatch.setitem(presets, "default", replace(presets["default"], steps=10))
 
 
 def remove_results(folder: Path) -> None:
@@ -215,7 +222,11 @@ def type_line(line: str, folder: Path, call: Run) -> Path:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if any(block.language in ("console", "python") for block in blocks_of(page))],
+    [
+        page
+        for page in PAGES
+        if any(block.language in ("console", "python") for block in blocks_of(page))
+    ],
     ids=lambda page: page.stem,
 )
 def test_what_a_page_tells_to_type_works(page: Path, page_folder: Path, call: Run) -> None:
@@ -235,3 +246,63 @@ def test_what_a_page_tells_to_type_works(page: Path, page_folder: Path, call: Ru
         elif block.language == "python":
             with chdir(here):
                 exec(block.text, names)
+
+
+def test_entries_of_the_catalogue_are_shown_as_they_are() -> None:
+    for block in blocks_of(ROOT / "docs/scores.md"):
+        if block.not_run == "is an entry of the catalogue":
+            shown = eval(f"{{{block.text}}}", vars(catalogue))
+            assert shown == {name: catalogue.CATALOGUE[name] for name in shown}
+            return
+    pytest.fail("docs/scores.md shows no entry")
+
+
+def test_the_page_of_scans_shows_what_check_prints(prepared: Path, call: Run) -> None:
+    """Its last scan and its count; other scans have other numbers."""
+
+    def lines(text: str) -> list[str]:
+        return [re.sub(r"-?\d[\d.,]*", "0", line).rstrip() for line in text.splitlines()]
+
+    (shown,) = [b.text for b in blocks_of(ROOT / "docs/scans.md") if b.language == "text"]
+    done = call("check healthy/*.nii.gz patient.nii.gz", prepared)
+    assert lines(done.stdout)[-len(lines(shown)) :] == lines(shown)
+
+
+def test_the_readme_is_a_screen_that_begins_with_a_small_picture() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_README
+    (path,) = re.findall(r"^!\[[^]]+\]\((\S+)\)", text[:400], re.M)
+    assert (ROOT / path).stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs/index.md"], ids=lambda page: page.stem)
+def test_the_front_pages_show_the_three_lines(page: Path) -> None:
+    lines = [line for block in blocks_of(page) for line in block.lines()]
+    for line in (
+        "qspace-nd fit healthy/*.nii.gz",
+        "qspace-nd map patient.nii.gz -o novelty.nii.gz",
+        "qspace-nd eval --labels lesions.nii.gz",
+    ):
+        assert line in lines
+
+
+# --- Examples and pictures
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda e: e.stem)
+def test_an_example_runs_and_draws_its_picture(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little training; the picture that is shown is of all of it."""
+    monkeypatch.setattr(catalogue, "CATALOGUE", dict(catalogue.CATALOGUE))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(example), run_name="__main__")
+    assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
+    page = (ROOT / "docs/examples.md").read_text(encoding="utf-8")
+    assert f"../examples/{example.name}" in page and f"../examples/{example.stem}.png" in page
+
+
+def test_pictures_of_pages_are_small() -> None:
+    for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "examples").glob("*.png")]:
+        assert picture.stat().st_size < 200_000, picture
