@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -119,6 +120,23 @@ def draw_maps() -> None:
     figure.savefig(HERE / "first-map-residual.png", dpi=90, metadata={"Software": None})
 
 
+def draw_report() -> None:
+    """Take a picture of the top of the patient's page, where Chromium is at hand."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        print("Chromium is not installed: first-map-report.png stays as it is.")
+        return
+    if not (STUDY / "report").exists():
+        run("report", "patient-maps/novelty.nii.gz", "-o", "report")
+    picture, page = HERE / "first-map-report.png", STUDY / "report/patient.html"
+    flags = "--headless --no-sandbox --hide-scrollbars --window-size=1200,1000"
+    shot = [f"--screenshot={picture}", f"{page.resolve().as_uri()}#thr=0.01"]
+    wait = "--virtual-time-budget=8000"
+    subprocess.run([browser, *flags.split(), wait, *shot], check=True, capture_output=True)
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(128).save(picture, optimize=True)
+
+
 def draw_how() -> None:
     """Draw one slice by both distances and their rarity, and the ROC curves."""
     maps = STUDY / "both-maps"
@@ -169,6 +187,7 @@ def main() -> None:
         both = ("--score", "latent-distance", "--score", "input-distance")
         run("map", "patient.nii.gz", "-o", "both-maps/novelty.nii.gz", *both)
     draw_maps()
+    draw_report()
     draw_how()
 
 
