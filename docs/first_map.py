@@ -108,7 +108,7 @@ def draw_maps() -> None:
     for scan, title in titles.items():
         novelty, labels = STUDY / f"{scan}-maps/novelty.nii.gz", STUDY / "lesions.nii.gz"
         figure = plot_mosaic(novelty, labels=labels, title=f"{title} (simulated)")
-        figure.savefig(HERE / f"first-map-{scan}.png", dpi=90, metadata={"Software": None})
+        figure.savefig(HERE / f"first-map-{scan}.png", dpi=130, metadata={"Software": None})
     residual = nib.load(STUDY / "corrupt-maps/novelty_residual.nii.gz").get_fdata()
     healthy = nib.load(STUDY / "patient-maps/novelty_residual.nii.gz").get_fdata()
     figure, axes = plt.subplots(1, 2, figsize=(6, 3.4), layout="constrained")
@@ -150,7 +150,7 @@ def draw_how() -> None:
         "distance of latents": nib.load(maps / "novelty_latent-distance.nii.gz").get_fdata(),
         "-log10 p of it": nib.load(maps / "novelty_latent-distance_neglogp.nii.gz").get_fdata(),
     }
-    figure, panels = plt.subplots(1, 5, figsize=(12.5, 3), layout="constrained")
+    figure, panels = plt.subplots(1, 5, figsize=(12, 2.7), layout="constrained")
     for axes, (title, image) in zip(panels, images.items(), strict=False):
         inside = np.asarray(image)[mask]
         top = 4.0 if title.startswith("-log10") else np.quantile(inside, 0.995)
@@ -168,7 +168,7 @@ def draw_how() -> None:
     panels[-1].set(title="lesions found", xlabel="false positives", ylabel="true positives")
     panels[-1].legend(frameon=False, loc="lower right")
     figure.suptitle("A simulated patient")
-    figure.savefig(HERE / "how-it-works.png", dpi=80, metadata={"Software": None})
+    figure.savefig(HERE / "how-it-works.png", dpi=100, metadata={"Software": None})
 
 
 def main() -> None:

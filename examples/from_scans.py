@@ -12,9 +12,9 @@ from qspace_nd.simulation.cohort import simulate_cohort
 
 with TemporaryDirectory() as name:
     study = Path(name)
-    cohort = simulate_cohort(study, controls=4, voxel_size=5.0, layout="flat", seed=1)
+    cohort = simulate_cohort(study, controls=4, voxel_size=5.0, layout="flat")
 
-    model = NoveltyModel(epochs=60, seed=0)
+    model = NoveltyModel(epochs=20, seed=0)
     qspace_nd.fit_scans(cohort.controls, model, study / "model", template=False)
     settings = MapSettings(["latent-distance", "input-distance"])
     (maps,) = qspace_nd.map_scans(cohort.patients, study / "model", study / "maps", settings)

@@ -16,12 +16,12 @@ from qspace_nd import NoveltyModel
 from qspace_nd.simulation.cohort import simulate_cohort
 
 with TemporaryDirectory() as name:
-    cohort = simulate_cohort(Path(name), controls=4, voxel_size=5.0, layout="flat", seed=1)
+    cohort = simulate_cohort(Path(name), controls=4, voxel_size=5.0, layout="flat")
     (patient,) = cohort.patients
 
     def voxels(scan: Path, mask: Path) -> tuple[np.ndarray, NiftiMasker]:
         """Take a scan's voxels (n, C), over their mean, and what puts them back."""
-        masker = NiftiMasker(mask).fit()
+        masker = NiftiMasker(mask, standardize=None).fit()
         values = masker.transform(scan).T
         return values / values.mean(), masker
 
@@ -30,7 +30,7 @@ with TemporaryDirectory() as name:
     ]
     means = np.concatenate(healthy).mean(axis=0)
     subjects = np.repeat(np.arange(4), [len(values) for values in healthy])
-    model = NoveltyModel(epochs=60, seed=0).fit(np.concatenate(healthy) / means, groups=subjects)
+    model = NoveltyModel(epochs=20, seed=0).fit(np.concatenate(healthy) / means, groups=subjects)
 
     values, masker = voxels(patient, cohort.patient_masks[0])
     novelty = masker.inverse_transform(model.decision_function(values / means))
