@@ -134,7 +134,7 @@ def draw_report() -> None:
     wait = "--virtual-time-budget=8000"
     subprocess.run([browser, *flags.split(), wait, *shot], check=True, capture_output=True)
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(128).save(picture, optimize=True)
+        image.convert("RGB").quantize(256).save(picture, optimize=True)
 
 
 def draw_how() -> None:
