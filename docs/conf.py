@@ -43,6 +43,7 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 source_suffix = {".md": "markdown"}
+default_role = "code"  # of single backticks in docstrings
 html_theme = "furo"
 html_title = "qspace-nd"
 html_static_path: list[str] = []

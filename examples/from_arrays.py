@@ -27,6 +27,7 @@ def signal(voxels: int, perpendicular: float) -> np.ndarray:
 healthy, subjects = signal(8000, 0.4), np.repeat(["anna", "ben", "cleo", "dan"], 2000)
 same, damaged = signal(1000, 0.4), signal(1000, 0.6)  # diffusion across the fibres is freer
 
+# Few epochs are soon done; without a number the model is trained as long as is good.
 model = NoveltyModel(latents=8, epochs=100, seed=0).fit(healthy, groups=subjects).calibrate()
 novelty = {"healthy": model.decision_function(same), "damaged": model.decision_function(damaged)}
 auc = roc_auc_score([0] * 1000 + [1] * 1000, np.concatenate([*novelty.values()]))

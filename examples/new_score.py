@@ -44,6 +44,7 @@ def signal(voxels: int) -> np.ndarray:
 
 corrupt = signal(1000)
 corrupt[np.arange(1000), random.integers(30, size=1000)] *= 0.9  # one channel of each lost a tenth
+# Few epochs are soon done; without a number the model is trained as long as is good.
 model = NoveltyModel(epochs=100, seed=0).fit(signal(8000))
 test, truth = np.concatenate([signal(1000), corrupt]), np.repeat([0, 1], 1000)
 

@@ -30,6 +30,7 @@ with TemporaryDirectory() as name:
     ]
     means = np.concatenate(healthy).mean(axis=0)
     subjects = np.repeat(np.arange(4), [len(values) for values in healthy])
+    # Few epochs are soon done; without a number the model is trained as long as is good.
     model = NoveltyModel(epochs=20, seed=0).fit(np.concatenate(healthy) / means, groups=subjects)
 
     values, masker = voxels(patient, cohort.patient_masks[0])
