@@ -15,7 +15,7 @@ with TemporaryDirectory() as name:
     cohort = simulate_cohort(study, controls=4, voxel_size=5.0, layout="flat")
 
     # Few epochs are soon done; without a number the model is trained as long as is good.
-    model = NoveltyModel(epochs=20, seed=0)
+    model = NoveltyModel(epochs=40, seed=0)
     qspace_nd.fit_scans(cohort.controls, model, study / "model", template=False)
     settings = MapSettings(["latent-distance", "input-distance"])
     (maps,) = qspace_nd.map_scans(cohort.patients, study / "model", study / "maps", settings)
