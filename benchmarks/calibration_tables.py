@@ -11,7 +11,7 @@ from results import table
 from sklearn.metrics import roc_auc_score
 
 from qspace_nd.calibration.comparable import FWHM
-from qspace_nd.workflows.settings import CLUSTER_SHARE
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 
 KNOWS = {
     "latent-distance": "nothing",

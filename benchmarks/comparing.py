@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from qspace_nd.arrays import Float32
 from qspace_nd.calibration.clusters import HealthyClusters, find_clusters, logp_of
 from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.calibration.null import HealthyMap
 from qspace_nd.evaluation.froc import are_hits, froc
 from qspace_nd.imaging.connected import connected, with_rim
-from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 SHARES = (0.01, 0.001)
 FALSE = (1, 2, 5)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Ints = NDArray[np.intp]
 """Whole numbers that say where something lies in an array."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qspace_nd.arrays import Bools, Float32
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.errors import InputError, LabelError, ScanError
 from qspace_nd.evaluation.mosaic import draw_mosaic
 from qspace_nd.evaluation.shown import Shown
@@ -18,7 +19,6 @@ from qspace_nd.imaging.nifti import read_volume
 from qspace_nd.imaging.zero_one import read_as_zero_one
 from qspace_nd.layouts.maps import read_record
 from qspace_nd.scores.catalogue import DIRECTED
-from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

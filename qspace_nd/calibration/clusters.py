@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -151,15 +152,24 @@ class HealthyClusters:
 
     def compare(self, found: Found) -> Found:
         """Say of each cluster how many healthy people have one of its mass or more."""
-        people = len(self.null.subjects)
-        clusters = []
-        for one in found.clusters:
-            counts = [
-                [int((masses >= one.mass).sum()) for masses in scans]
-                for scans in self.masses.values()
-            ]
-            healthy = sum(any(scans) for scans in counts)
-            expected = float(np.mean([np.mean(scans) for scans in counts]))
-            p = (healthy + 1) / (people + 1)
-            clusters.append(replace(one, expected=expected, healthy=healthy, p=p))
-        return Found(found.labels, tuple(clusters))
+        return compare(found, self.masses)
+
+
+def compare(found: Found, masses: Mapping[str, Sequence[Float64]]) -> Found:
+    """Say of each cluster how many healthy people have one of its mass or more.
+
+    Parameters
+    ----------
+    found : Found
+        The clusters.
+    masses : mapping of str to sequence of arrays
+        The masses of each healthy person's clusters, an array for each scan.
+    """
+    clusters = []
+    for one in found.clusters:
+        counts = [[int((own >= one.mass).sum()) for own in scans] for scans in masses.values()]
+        healthy = sum(any(scans) for scans in counts)
+        expected = float(np.mean([np.mean(scans) for scans in counts]))
+        p = (healthy + 1) / (len(masses) + 1)
+        clusters.append(replace(one, expected=expected, healthy=healthy, p=p))
+    return Found(found.labels, tuple(clusters))

@@ -42,6 +42,18 @@ class Level:
         stretch = self._spread / own._spread
         return np.asarray(self.middle + (novelty - own.middle) * stretch, np.float32)
 
+    def take(self, novelty: Float32, mask: Bools, affine: Float64) -> tuple[Float32, float]:
+        """Smooth a map (n,) of the voxels of a mask (X, Y, Z), and bring it to this level.
+
+        Returns
+        -------
+        (n,) array, float
+            The map; and how far it lay above this level before (`height`).
+        """
+        smoothed = _smooth(novelty, mask, affine)
+        own = Level.of(smoothed)
+        return self.bring(smoothed, own), self.height(own)
+
     def height(self, own: Level) -> float:
         """How far the median of a map of the level `own` lies above this one.
 
@@ -93,9 +105,7 @@ class Comparable:
         (n,) array, float
             The map; and how far it lay above healthy people's before (`Level.height`).
         """
-        smoothed = _smooth(novelty, mask, affine)
-        own = Level.of(smoothed)
-        return self.level.bring(smoothed, own), self.level.height(own)
+        return self.level.take(novelty, mask, affine)
 
 
 def _smooth(novelty: Float32, mask: Bools, affine: Float64) -> Float32:

@@ -37,6 +37,48 @@ class HealthyMap:
     affine: Float64 | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What share of healthy voxels have as much novelty or more, each person alike: in steps.
+
+    Attributes
+    ----------
+    values : array (m,)
+        Where the steps are, ascending.
+    shares : array (m + 1,)
+        Up to and with each of them, and beyond the last: falling from 1 to 0.
+    voxels : int
+        How many healthy voxels there are.
+    """
+
+    values: Float32
+    shares: Float64
+    voxels: int
+
+    def of(self, novelty: Float32) -> Float64:
+        """The share of each novelty: (n,)."""
+        return np.asarray(self.shares[_below(self.values, novelty)])
+
+    def p_values(self, novelty: Float32) -> Float64:
+        """That share where the voxel itself is one of them too, and so never 0: (n,)."""
+        return (self.voxels * self.of(novelty) + 1) / (self.voxels + 1)
+
+    def threshold(self, share: float) -> float:
+        """The least novelty that at most this share of healthy voxels have or exceed."""
+        first = int(np.searchsorted(-self.shares[:-1], -share * (1 + 1e-9)))  # sums are rounded
+        return float(self.values[min(first, len(self.values) - 1)])
+
+    def thinned(self, precision: float) -> Shares:
+        """Fewer steps, whose shares are never lower, and higher by at most this part of them."""
+        first = np.flatnonzero(np.append(True, self.values[1:] != self.values[:-1]))
+        values, shares = self.values[first], np.append(self.shares[first], 0.0)
+        falls = np.exp(-np.arange(0, precision - np.log(shares[-2]), precision))
+        ends = np.searchsorted(-shares[:-1], -falls)  # where the share has fallen so far
+        kept = np.unique(np.concatenate([ends - 1, ends, [len(values) - 1]]))
+        kept = kept[(kept >= 0) & (kept < len(values))]
+        return Shares(values[kept], shares[np.append(0, kept + 1)], self.voxels)
+
+
 class Null:
     """The novelty of healthy people, of whom each counts alike however large the brain.
 
@@ -44,38 +86,38 @@ class Null:
     ----------
     maps : sequence of HealthyMap
         Of one score; several of a subject count as one map of all their voxels.
-
     """
 
     def __init__(self, maps: Sequence[HealthyMap]) -> None:
         self.maps = tuple(maps)
         self.subjects = tuple(dict.fromkeys(one.subject for one in maps))
+
+    @cached_property
+    def shares(self) -> Shares:
+        """What share of their voxels have as much."""
         own = [self._of(subject) for subject in self.subjects]
         values = np.concatenate(own)
         weights = np.concatenate([np.full(len(some), 1 / len(some)) for some in own])
         order = np.argsort(values, kind="stable")
-        self._values = values[order]
         # Summed from the highest on: the share of what is at least as high.
         shares = np.cumsum(weights[order][::-1])[::-1] / len(own)
-        self._shares = np.append(shares, 0.0)
+        return Shares(values[order], np.append(shares, 0.0), len(values))
 
-    def without(self, subject: str) -> Null:
-        """The null of all others, of whom there is one at least."""
+    def without(self, subject: str | None) -> Null:
+        """The null of all others, of whom there is one at least; of all without a subject."""
         return Null([one for one in self.maps if one.subject != subject])
 
     def share(self, novelty: Float32) -> Float64:
         """The share of healthy voxels that have as much or more, each person alike: (n,)."""
-        return np.asarray(self._shares[_below(self._values, novelty)])
+        return self.shares.of(novelty)
 
     def p_values(self, novelty: Float32) -> Float64:
         """That share where the voxel itself is one of them too, and so never 0: (n,)."""
-        voxels = len(self._values)
-        return (voxels * self.share(novelty) + 1) / (voxels + 1)
+        return self.shares.p_values(novelty)
 
     def threshold(self, share: float) -> float:
         """The least novelty that at most this share of healthy voxels have or exceed."""
-        first = int(np.searchsorted(-self._shares[:-1], -share * (1 + 1e-9)))  # sums are rounded
-        return float(self._values[min(first, len(self._values) - 1)])
+        return self.shares.threshold(share)
 
     def p_values_of_others(self, subject: str, novelty: Float32) -> Float64:
         """The same of the null of all but a subject: (n,)."""
@@ -83,7 +125,7 @@ class Null:
         of_own = 1 - _below(own, novelty) / len(own)
         others = len(self.subjects) * self.share(novelty) - of_own
         others = np.maximum(others, 0) / (len(self.subjects) - 1)  # rounding may leave less
-        voxels = len(self._values) - len(own)
+        voxels = self.shares.voxels - len(own)
         return np.asarray((voxels * others + 1) / (voxels + 1))
 
     @cached_property

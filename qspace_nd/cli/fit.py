@@ -121,6 +121,21 @@ class _Latents(click.ParamType[Widths]):
     "compared with theirs: as long as to map all the scans.  [default: calibrate]",
 )
 @option(
+    "--reference",
+    heading=NETWORK,
+    type=Whole(1, 10**10),
+    metavar="N",
+    help="Compare patients with N of the healthy voxels alone, drawn at random, as many of each "
+    "person: a smaller, quicker model. What it costs is told.  [default: all]",
+)
+@option(
+    "--signals/--no-signals",
+    heading=NETWORK,
+    default=True,
+    help="Keep the healthy voxels' signals too, three quarters of a model, for scores that read "
+    "them (directed and input scores) and --explain.  [default: signals]",
+)
+@option(
     "--channels",
     heading=NETWORK,
     metavar="NAME,NAME,...",
@@ -164,6 +179,8 @@ def command(
     add: bool,
     template: bool | None,
     calibrate: bool,
+    reference: int | None,
+    signals: bool,
     channels: str | None,
     register_on: str | None,
     epochs: int | None,
@@ -195,6 +212,7 @@ def command(
         kl_weight=kl_weight,
         epochs=epochs,
         validation=validation,
+        reference=reference,
         preset=preset,
         seed=seed,
     )
@@ -206,6 +224,7 @@ def command(
         tuned=_free() if tune else None,
         template=template,
         calibrate=calibrate,
+        signals=signals,
         channels=() if channels is None else [name.strip() for name in channels.split(",")],
         register_on=register_on,
         force=force,
@@ -218,7 +237,7 @@ _NETWORK = "leaves the network as it is; fit a new model without --add, or leave
 _OF_NO_USE = dict.fromkeys(
     (
         *("features", "latents", "preset", "kl_weight", "tune", "template", "calibrate"),
-        *("channels", "register_on", "epochs", "validation", "seed"),
+        *("reference", "signals", "channels", "register_on", "epochs", "validation", "seed"),
     ),
     _NETWORK,
 ) | {

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.cli.options import (
     DEFAULT_MAP,
     NOVELTY,
@@ -22,10 +23,10 @@ from qspace_nd.cli.options import (
     scans,
     talking,
 )
-from qspace_nd.cli.values import PATH, Number, Whole
+from qspace_nd.cli.values import PATH, Number, PartOf, Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE
-from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, SEARCHES
+from qspace_nd.workflows.settings import EXACT, SEARCHES
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +116,14 @@ _log = logging.getLogger(__name__)
     show_default=True,
     help="The map of one scan; a folder for several.",
 )
+@option(
+    "--part",
+    heading=OUTPUT,
+    type=PartOf(),
+    metavar="I/N",
+    help="Map the I-th of N parts of the scans alone; the N parts, on as many machines, make what "
+    "one run would.",
+)
 @option("--pdf", heading=OUTPUT, is_flag=True, help="Write the picture of each map as PDF too.")
 @option(
     "--report",
@@ -138,6 +147,7 @@ def command(
     explain: bool,
     cluster_share: float,
     atlas: Path | None,
+    part: tuple[int, int] | None,
     pdf: bool,
     report: Path | None,
     options: Any,
@@ -170,6 +180,7 @@ def command(
         ),
         options=options,
         machine=machine,
+        part=part or (1, 1),
         force=force,
         progress=progress,
     )

@@ -97,3 +97,28 @@ class Whole(Number):
 
     def _read(self, value: Any) -> int:
         return int(value)
+
+
+class PartOf(click.ParamType[tuple[int, int]]):
+    """Which part of how many, as 2/8 says it: from 1 on."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int]:
+        """Read it."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            number, of = (int(one) for one in str(value).split("/"))
+        except ValueError:
+            number, of = 0, 0
+        if not 1 <= number <= of:
+            self.fail(
+                f"{str(value)[:40]!r} names no part; 1/8 to 8/8 are the parts of eight, for "
+                f"instance.",
+                param,
+                context,
+            )
+        return number, of

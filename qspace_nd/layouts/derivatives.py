@@ -48,7 +48,7 @@ def require_own(dataset: Path) -> None:
 
 
 def describe(dataset: Path, sources: Iterable[Path] = ()) -> None:
-    """Describe a folder as a BIDS derivatives dataset, linked to the datasets of its `sources`.
+    """Describe a folder as a BIDS derivatives dataset, linked to the datasets `sources`.
 
     A description by another program stays as it is.
 
@@ -69,8 +69,7 @@ def describe(dataset: Path, sources: Iterable[Path] = ()) -> None:
             "GeneratedBy": [{"Name": _NAME, "Version": __version__}],
         }
         links = _links_of(facts)
-        roots = (dataset_root(source) for source in sources)
-        for root in dict.fromkeys(root for root in roots if root is not None):
+        for root in dict.fromkeys(sources):
             place = _relative(root, dataset)
             if place not in links.values() and place != ".":
                 links[_free_name(root, links)] = place

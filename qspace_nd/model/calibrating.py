@@ -9,6 +9,7 @@ from qspace_nd.arrays import Float32
 from qspace_nd.calibration.null import require_enough
 from qspace_nd.model.nulls import Arrays, Measured, null_arrays
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.scores.reference import Part
 
 if TYPE_CHECKING:
     from qspace_nd.model.novelty_model import NoveltyModel
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def measure(
     model: NoveltyModel,
+    people: Sequence[Part],
     wanted: Sequence[Measured],
     memory: int | None = None,
     progress: Progress = SILENT,
@@ -26,6 +28,8 @@ def measure(
     ----------
     model : NoveltyModel
         A fitted one.
+    people : sequence of Part
+        The voxels of each healthy scan, all of them.
     wanted : sequence of Measured
         By what; all of a scan are found at once.
     memory : int, optional
@@ -36,19 +40,18 @@ def measure(
     InputError
         The model is of too few people, or cannot give a score.
     """
-    parts = model.reference_.parts
-    require_enough([part.subject for part in parts])
+    require_enough([part.subject for part in people])
     found: dict[Measured, list[Float32]] = {measured: [] for measured in wanted}
-    with progress.task("Mapping healthy people", len(parts) * len(wanted)) as task:
-        for part in parts:
+    with progress.task("Mapping healthy people", len(people) * len(wanted)) as task:
+        for part in people:
             views = part.views
+            views.seed = model.seed
             for measured in wanted:
                 novelties = model.novelties(
-                    views.x.numpy(),
+                    views,
                     [measured.score],
                     leave_out=part.subject,
                     neighbours=measured.neighbours,
-                    located=views.located if views.is_located else None,
                     toward=measured.toward,
                     memory=memory,
                 )

@@ -20,7 +20,7 @@ from qspace_nd.network.vae import ACTIVATIONS
 from qspace_nd.scores.catalogue import CATALOGUE
 from qspace_nd.system.machine import DEVICES
 
-ARRAYS = r"(template|grids|null)-[0-9a-f]{32}\.safetensors"
+ARRAYS = r"(template|grids|null|summary)-[0-9a-f]{32}\.safetensors"
 WEIGHTS = r"weights-[0-9a-f]{32}\.safetensors"
 PART = r"[0-9a-f]{32}\.safetensors"
 """The names of a model's files, in its folder and in `reference/`."""
@@ -45,7 +45,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
     _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
     _check("training.", training, _TRAINING)
-    _check("training.", training, _ASSESSED if "altered_auc" in training else {})
+    _check("training.", training, {key: _ASSESSED[key] for key in training.keys() & _ASSESSED})
     for number, part in enumerate(index["reference"]):
         _check(f"reference[{number}].", part, _PART)
         _check(f"reference[{number}].", part, _PLACED if "features" in part else _UNPLACED)
@@ -64,7 +64,8 @@ def require_kinds(index: Mapping[str, Any]) -> None:
 def names_in(index: Mapping[str, Any]) -> list[str]:
     """The files that a model is made of, beside its index."""
     arrays = [index[key] for key in ("template", "grids") if index.get(key) is not None]
-    nulls = [null["file"] for null in index.get("nulls", [])]
+    nulls = [null[key] for null in index.get("nulls", []) for key in ("file", "summary")]
+    nulls = [file for file in nulls if file is not None]
     parts = [f"reference/{part['file']}" for part in index["reference"]]
     return [index["weights"], *arrays, *nulls, *parts]
 
@@ -114,6 +115,8 @@ def _require_agreement(index: Mapping[str, Any]) -> None:
         raise ValueError("has other numbers of latents in its settings, network and training")
     if not set(names_in(index)) <= index["files"].keys():
         raise ValueError("does not list its weights and the parts of its reference as files")
+    if len({"x" in part["arrays"] for part in index["reference"]}) > 1:
+        raise ValueError("has signals of some of its parts alone")
     located = {part.get("features") for part in index["reference"]}
     if len(located) > 1 or (None in located) != (index.get("template") is None):
         raise ValueError("has places of some of its parts alone, or without a template")
@@ -157,7 +160,7 @@ def _is_match(value: object, pattern: str) -> bool:
 def _is_hashes(value: object, names: set[str]) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == names
+        and value.keys() | {"x"} == names | {"x"}
         and all(_is_match(one, _HASH) for one in value.values())
     )
 
@@ -207,6 +210,7 @@ _SETTINGS: dict[str, _Kind] = {
     "epochs": _or_null(_whole()),
     "validation": ("a share between 0 and 1", lambda v: _is_real(v) and 0 < v < 1),
     "neighbours": _or_null(_whole()),
+    "reference": _or_null(_whole()),
     "preset": _one_of(*PRESETS),
     "decision_score": (
         "the name of a score",
@@ -240,8 +244,10 @@ _TRAINING: dict[str, _Kind] = {
     "latent_kl": ("a list of numbers", lambda v: _is_list(v, _is_number)),
     "latents_alive": _whole(0),
 }
+_SHARE: _Kind = ("a share", lambda v: _is_real(v) and 0 <= v <= 1)
 _ASSESSED: dict[str, _Kind] = {
-    "altered_auc": _or_null(("a share", lambda v: _is_real(v) and 0 <= v <= 1)),
+    "altered_auc": _or_null(_SHARE),
+    "altered_auc_of_all": _or_null(_SHARE),
 }
 _PART: dict[str, _Kind] = {
     "subject": _TEXT,
@@ -250,15 +256,15 @@ _PART: dict[str, _Kind] = {
 }
 _UNPLACED: dict[str, _Kind] = {
     "arrays": (
-        "the hashes of x, q_mean and q_std",
-        lambda v: _is_hashes(v, {"x", "q_mean", "q_std"}),
+        "the hashes of q_mean, q_std and, it may be, x",
+        lambda v: _is_hashes(v, {"q_mean", "q_std"}),
     ),
 }
 _PLACED: dict[str, _Kind] = {
     "features": _whole(most=1e6),
     "arrays": (
-        "the hashes of x, q_mean, q_std, points and features",
-        lambda v: _is_hashes(v, {"x", "q_mean", "q_std", "points", "features"}),
+        "the hashes of q_mean, q_std, points, features and, it may be, x",
+        lambda v: _is_hashes(v, {"q_mean", "q_std", "points", "features"}),
     ),
 }
 _ARRAYS: _Kind = ("the name of a file of arrays", lambda v: _is_match(v, ARRAYS))
@@ -273,6 +279,7 @@ _NULL: dict[str, _Kind] = {
     "neighbours": _whole(),
     "toward": _or_null(_TEXT),
     "file": _ARRAYS,
+    "summary": _or_null(_ARRAYS),
 }
 _ACQUISITION: dict[str, _Kind] = {
     "channel_means": (

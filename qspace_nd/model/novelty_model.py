@@ -14,7 +14,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from qspace_nd.arrays import Float32, Float64, Ints
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.calibration.null import Null
+from qspace_nd.calibration.summary import Summary
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
@@ -23,9 +25,9 @@ from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_n
 from qspace_nd.model.calibrating import measure
 from qspace_nd.model.fitting import fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
-from qspace_nd.model.nulls import Arrays, Measured, healthy_maps
+from qspace_nd.model.nulls import Arrays, Measured, OnDemand, healthy_maps
 from qspace_nd.model.quantities import Quantities
-from qspace_nd.model.rows import Healthy, as_part
+from qspace_nd.model.rows import Healthy, reference_parts, require_least
 from qspace_nd.network.history import History
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import SILENT, Progress, watcher
@@ -34,7 +36,7 @@ from qspace_nd.scores.base import Score
 from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.scores.names import DEFAULT_SCORE
-from qspace_nd.scores.reference import Reference
+from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
 from qspace_nd.searching.nearest import by_lists
@@ -79,6 +81,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     neighbours : int, optional
         The nearest healthy voxels that distances to the nearest are the mean to; by default the
         preset's (10; 1 for images and in the paper).
+    reference : int, optional
+        The most healthy voxels that are compared with, drawn at random, as many of each subject;
+        by default all. The network learns from all.
     preset : str
         "default" or "paper": how the network is trained (`qspace_nd.network.recipes.PRESETS` and
         `IMAGE_PRESETS`).
@@ -103,8 +108,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         The common space in which the healthy voxels have places (`qspace_nd.registration`).
     grids_ : mapping of str to array, or None
         Where the healthy voxels lie in their scans (`qspace_nd.model.nulls`).
-    nulls_ : mapping of Measured to mapping of str to array
-        What `calibrate` found.
+    nulls_, summaries_ : OnDemand
+        What `calibrate` found: arrays, and of those of images what they are compared with by
+        (`qspace_nd.calibration.summary`).
     digest_ : str
         The hash of what was loaded; only of a model that was.
     """
@@ -115,7 +121,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
     grids_: Arrays | None
-    nulls_: Mapping[Measured, Arrays]
+    nulls_: OnDemand
+    summaries_: OnDemand
     digest_: str
 
     def __init__(
@@ -126,6 +133,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         validation: float = 0.25,
         neighbours: int | None = None,
+        reference: int | None = None,
         preset: str = "default",
         decision_score: str = DEFAULT_SCORE,
         seed: int = 0,
@@ -137,6 +145,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.validation = validation
         self.neighbours = neighbours
+        self.reference = reference
         self.preset = preset
         self.decision_score = decision_score
         self.seed = seed
@@ -232,7 +241,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         healthy : sequence of Healthy
-            The voxels of each scan, normalised. All of them become the reference.
+            The voxels of each scan, normalised. All of them become the reference, or as many as
+            the setting `reference` says.
         shape : tuple of int, optional
             Of what is one row: (C,) by default, or that of images.
         acquisition : Acquisition, optional
@@ -250,6 +260,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         find_score(self.decision_score)  # before training, which takes a while
         if self.neighbours is not None:
             require_neighbours(self.neighbours, sum(len(part.rows) for part in healthy))
+        require_least(self.reference, [part.subject for part in healthy])
         self.network_, self.history_ = fit_network(
             self,
             healthy,
@@ -257,12 +268,12 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Machine(self.device, memory),
             progress,
         )
-        parts = [as_part(part, self.network_) for part in healthy]
+        parts = reference_parts(healthy, self.network_, self.reference, self.seed)
         self.reference_ = Reference(parts, Features.of(acquisition).weights)
         self.acquisition_ = acquisition
         self.template_ = template
         self.grids_ = None
-        self.nulls_ = {}
+        self.nulls_, self.summaries_ = OnDemand(), OnDemand()
         return self
 
     def encode(self, X: ArrayLike) -> Gaussian[np.ndarray]:
@@ -308,7 +319,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     def novelties(
         self,
-        X: ArrayLike,
+        X: ArrayLike | Views,
         scores: Sequence[str],
         *,
         leave_out: str | None = None,
@@ -324,8 +335,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (n, C) array of float
-            The voxels.
+        X : (n, C) array of float, or Views
+            The voxels, or views of them, which know where they lie.
         scores : sequence of str
             Names of scores.
         leave_out : str, optional
@@ -355,7 +366,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             their score to be a finite number.
         InputError
             A score's name is unknown, or it has no approximate search; or the reference holds
-            nobody but `leave_out`, or not them, or fewer voxels than `neighbours`.
+            nobody but `leave_out`, or not them, or fewer voxels than `neighbours`, or not the
+            signals that a score reads.
         """
         number = self.neighbours_ if neighbours is None else neighbours
         healthy = self._reference_without(leave_out)
@@ -369,7 +381,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         if without_place:
             rules = {name: unplaced(name, rule) for name, rule in rules.items()}
         rules = {name: directed(rule, toward, self.acquisition_) for name, rule in rules.items()}
-        voxels = self._views(X, located)
+        self._require_signals(rules)
+        voxels = X if isinstance(X, Views) else self._views(X, located)
         require_places([n for n, rule in rules.items() if rule.rests], healthy, voxels)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             novelty = scoring.score(rules, voxels, healthy, memory, watcher(progress))
@@ -397,6 +410,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Nothing can be told of such scans, or the voxels have places and the model has none.
         """
         told = Quantities.of(self.acquisition_)
+        self._require_signals({}, explain=True)
         healthy, voxels = self._reference_without(leave_out), self._views(X, located)
         if located is None:
             return explanation.among_nearest(voxels, healthy, told, memory, watcher(progress))
@@ -413,6 +427,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     def calibrate(
         self,
         *wanted: Measured,
+        people: Sequence[Part] | None = None,
         memory: int | None = None,
         progress: Progress | bool = False,
     ) -> NoveltyModel:
@@ -424,6 +439,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         ----------
         *wanted : Measured
             By what scores; by default by the setting `decision_score`.
+        people : sequence of Part, optional
+            The people's voxels, all of each scan that the model is of, where the reference holds
+            some of them; by default those of the reference.
         memory : int, optional
             Bytes that the process may use.
         progress : Progress or bool
@@ -436,7 +454,12 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         self._require_fitted()
         measured = wanted or (self.measured(),)
-        self.nulls_ = {**self.nulls_, **measure(self, measured, memory, watcher(progress))}
+        parts = self.reference_.parts if people is None else people
+        self.nulls_ |= measure(self, parts, measured, memory, watcher(progress))
+        if self.grids_ is not None:
+            self.summaries_ |= {
+                one: Summary.of(self.null(one).maps, CLUSTER_SHARE).to_arrays() for one in measured
+            }
         return self
 
     def null(self, measured: Measured | None = None) -> Null:
@@ -456,9 +479,43 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 f"The model is not calibrated for {wanted.score}; calibrate it first (qspace-nd "
                 f"calibrate --score {wanted.score})."
             )
-        parts = self.reference_.parts
-        subjects, voxels = [part.subject for part in parts], [len(part) for part in parts]
-        return Null(healthy_maps(self.nulls_[wanted], self.grids_, subjects, voxels))
+        if self.acquisition_ is not None:  # the reference may hold some of their voxels alone
+            people = [(scan.subject, scan.voxels) for scan in self.acquisition_.scans]
+        else:
+            people = [(part.subject, len(part)) for part in self.reference_.parts]
+        return Null(healthy_maps(self.nulls_[wanted], self.grids_, people))
+
+    def summary(
+        self, measured: Measured, forming: float = CLUSTER_SHARE, leave_out: str | None = None
+    ) -> Summary:
+        """What maps are compared with, whose voxels form clusters above a healthy share.
+
+        Without the healthy subject `leave_out`, if one is named.
+
+        Raises
+        ------
+        InputError
+            The model is not calibrated for what was measured, or not on images.
+        ModelError
+            What was saved of it does not fit the model.
+        """
+        if leave_out is not None or forming != CLUSTER_SHARE or measured not in self.summaries_:
+            return Summary.of(self.null(measured).without(leave_out).maps, forming)
+        try:
+            return Summary.from_arrays(self.summaries_[measured], self._people)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise ModelError(
+                f"What the model holds of its healthy people's maps by {measured.score} does not "
+                f"fit it ({error}); calibrate it again (qspace-nd calibrate --score "
+                f"{measured.score})."
+            ) from error
+
+    @property
+    def _people(self) -> list[str]:
+        """The subjects, in the order of their scans."""
+        if self.acquisition_ is not None:
+            return list(dict.fromkeys(scan.subject for scan in self.acquisition_.scans))
+        return list(dict.fromkeys(part.subject for part in self.reference_.parts))
 
     def p_values(self, X: ArrayLike, measured: Measured | None = None) -> Float64:
         """The share of healthy voxels, each person alike, as novel as each of `X` (n, C): (n,).
@@ -506,6 +563,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         number = self.neighbours_ if neighbours is None else neighbours
         rule = replace(nearest_of(score), neighbours=number)
+        self._require_signals({score: rule})
         x, healthy = np.asarray(X), self._reference_without(leave_out)
         random = np.random.default_rng(self.seed)
         voxels = self._views(x[random.permutation(len(x))[:SAMPLE]])
@@ -520,19 +578,30 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            A score's name is unknown.
+            A score's name is unknown, or it reads signals that the reference does not hold.
         ModelError
             What was saved was altered.
         """
         self._require_fitted()
-        rules = [find_score(name).score for name in scores]
-        views = frozenset[View]().union(*(rule.healthy_views | rule.rests for rule in rules))
-        if explain or any(rule.rests for rule in rules):
+        rules = {name: find_score(name).score for name in scores}
+        self._require_signals(rules, explain=explain)
+        views = frozenset[View]().union(*(one.healthy_views | one.rests for one in rules.values()))
+        if explain or any(rule.rests for rule in rules.values()):
             views |= {"placed"}  # where voxels lie
         self.reference_.check(views | ({"x", "q_bar"} if explain else frozenset()))
 
-    def save(self, folder: str | Path, *, force: bool = False, progress: Progress = SILENT) -> str:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        signals: bool = True,
+        force: bool = False,
+        progress: Progress = SILENT,
+    ) -> str:
         """Save the model to a folder; return its hash.
+
+        Without `signals` the healthy voxels' latents are written and not their signals: a quarter
+        of the size, and nobody's data; scores that read them cannot be had of it then.
 
         Raises
         ------
@@ -551,6 +620,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 template=self.template_,
                 grids=self.grids_,
                 nulls=self.nulls_,
+                summaries=self.summaries_,
+                signals=signals,
             ),
             force=force,
             progress=progress,
@@ -579,7 +650,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.reference_ = stored.reference
         model.template_ = stored.template
         model.grids_ = stored.grids
-        model.nulls_ = stored.nulls
+        model.nulls_, model.summaries_ = OnDemand() | stored.nulls, OnDemand() | stored.summaries
         model.digest_ = stored.digest
         return model
 
@@ -587,6 +658,16 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "reference_"):
             raise NotFittedModelError(
                 "The model is not fitted; call fit first, or load a fitted model."
+            )
+
+    def _require_signals(self, rules: Mapping[str, Score], *, explain: bool = False) -> None:
+        """Check that the reference holds signals where a rule reads them, or who explains does."""
+        reading = [f"the score {name}" for name, rule in rules.items() if "x" in rule.healthy_views]
+        reading += ["what explains maps"] * explain
+        if reading and not self.reference_.has_signals:
+            raise InputError(
+                f"The model was saved without the healthy voxels' signals, which {reading[0]} "
+                f"reads; fit it again with them (without --no-signals)."
             )
 
     def _reference_without(self, subject: str | None) -> Reference:

@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,35 @@ class Measured:
     toward: str | None = None
 
 
+class OnDemand(Mapping[Measured, Arrays]):
+    """Arrays by what was measured, each read when it is first looked at.
+
+    Parameters
+    ----------
+    readers : mapping of Measured to callable
+        Give the arrays.
+    """
+
+    def __init__(self, readers: Mapping[Measured, Callable[[], Arrays]] | None = None) -> None:
+        self._readers = dict(readers or {})
+
+    def __getitem__(self, measured: Measured) -> Arrays:
+        arrays = self._readers[measured]()
+        self._readers[measured] = lambda: arrays
+        return arrays
+
+    def __iter__(self) -> Iterator[Measured]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __or__(self, more: Mapping[Measured, Arrays]) -> OnDemand:
+        """The same and more, which takes the place of what is there of the same."""
+        known = {measured: partial(more.__getitem__, measured) for measured in more}
+        return OnDemand({**self._readers, **known})
+
+
 def grid_arrays(grids: Sequence[tuple[Bools, Float64]], first: int = 0) -> dict[str, NDArray[Any]]:
     """Give what there is to store of masks (X, Y, Z) and affines (4, 4), of scans from `first`."""
     arrays: dict[str, NDArray[Any]] = {}
@@ -60,9 +90,9 @@ def null_arrays(novelties: Sequence[Float32]) -> dict[str, NDArray[Any]]:
 
 
 def healthy_maps(
-    null: Arrays, grids: Arrays | None, subjects: Sequence[str], voxels: Sequence[int]
+    null: Arrays, grids: Arrays | None, people: Sequence[tuple[str, int]]
 ) -> list[HealthyMap]:
-    """Read the maps of healthy scans, of whom and of how many voxels it is known.
+    """Read the maps of healthy scans, of each of which the subject and the voxels are known.
 
     Raises
     ------
@@ -70,7 +100,7 @@ def healthy_maps(
         The arrays are of other scans.
     """
     maps = []
-    for number, (subject, count) in enumerate(zip(subjects, voxels, strict=True)):
+    for number, (subject, count) in enumerate(people):
         novelty = null.get(f"{number}.novelty")
         if novelty is None or novelty.shape != (count,) or novelty.dtype != np.float32:
             raise ModelError(

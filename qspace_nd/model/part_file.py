@@ -1,6 +1,6 @@
 """A scan's part of the healthy reference in a file: arrays of as many rows as it has voxels.
 
-    x                  signals (n, C)
+    x                  signals (n, C), unless they were left out
     q_mean, q_std      posteriors, each (n, d)
     points, features   places in the template (n, 3) and what tissue is like (n, K), where known
 
@@ -36,8 +36,10 @@ from qspace_nd.system.scratch import ROWS
 from qspace_nd.system.writing import replacing
 
 
-def write_part(folder: Path, part: Part, like: Path | None = None) -> dict[str, Any]:
-    """Write a part's arrays to a file in `folder`, named by its content.
+def write_part(
+    folder: Path, part: Part, like: Path | None = None, *, signals: bool = True
+) -> dict[str, Any]:
+    """Write a part's arrays, or all but its signals, to a file in `folder`, named by its content.
 
     Who may read it is as for the file `like`, where that is there.
 
@@ -52,7 +54,9 @@ def write_part(folder: Path, part: Part, like: Path | None = None) -> dict[str, 
         There is no room.
     """
     views = part.views
-    tensors = {"x": views.x, "q_mean": views.q.mean, "q_std": views.q.std}
+    tensors = {"q_mean": views.q.mean, "q_std": views.q.std}
+    if signals and views.has_signals:
+        tensors["x"] = views.x
     if views.is_located:
         tensors |= {"points": views.located.points, "features": views.located.features}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -84,7 +88,9 @@ def _write_arrays(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def read_part(folder: Path, record: Mapping[str, Any], network: VAE) -> Part:
     """Return the part of the reference that was written to `folder`; read nothing yet."""
-    widths = {"x": network.channels, "q_mean": network.latents, "q_std": network.latents}
+    widths = {"q_mean": network.latents, "q_std": network.latents}
+    if "x" in record["arrays"]:
+        widths["x"] = network.channels
     if "features" in record:
         widths |= {"points": 3, "features": record["features"]}
     arrays = _Arrays(folder / record["file"], record["rows"], widths, record["arrays"])
@@ -106,6 +112,11 @@ class _StoredViews(Views):
     def __getitem__(self, rows: slice) -> Views:
         some = _StoredViews(self.network, self._arrays, self._rows[rows], self.seed)
         return some.less(self.backgrounds)
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether the file holds them."""
+        return "x" in self._arrays.widths
 
     @property
     def is_located(self) -> bool:
@@ -136,7 +147,7 @@ class _StoredViews(Views):
             The file is gone, or was altered.
         """
         for name in _MADE_OF.get(view, ("q_mean", "q_std")):
-            if name in self._arrays.widths:  # where voxels lie is not known in every file
+            if name in self._arrays.widths:  # signals and places are not in every file
                 self._arrays.check(name)
 
 

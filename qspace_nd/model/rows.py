@@ -9,10 +9,14 @@ import numpy as np
 import torch
 
 from qspace_nd.arrays import Float32, Int64
+from qspace_nd.errors import ArrayError
 from qspace_nd.network.vae import VAE
 from qspace_nd.scores.reference import Part
 from qspace_nd.scores.views import Located, Views
 from qspace_nd.system.scratch import ROWS, Rows
+
+LEAST_OF_SCAN = 100
+"""The fewest voxels, in the mean over scans, that a reference is thinned to."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,51 @@ class Healthy:
     features: Rows | None = None
 
 
-def as_part(healthy: Healthy, network: VAE) -> Part:
-    """Make a scan a part of the reference, which is encoded whenever it is looked at."""
+def as_part(healthy: Healthy, network: VAE, chosen: Int64 | None = None) -> Part:
+    """Make a scan, or its `chosen` rows (m,), a part of the reference.
+
+    It is encoded whenever it is looked at.
+    """
+    rows = slice(None) if chosen is None else chosen
 
     def views() -> Views:
         located = None
         if healthy.points is not None and healthy.features is not None:
-            points, features = healthy.points[:], healthy.features[:]
+            points, features = healthy.points[:][rows], healthy.features[:][rows]
             located = Located(torch.from_numpy(points), torch.from_numpy(features))
-        return Views(network, torch.from_numpy(healthy.rows[:]), located=located)
+        return Views(network, torch.from_numpy(healthy.rows[:][rows]), located=located)
 
     return Part(healthy.subject, views)
+
+
+def require_least(most: int | None, subjects: Sequence[str]) -> None:
+    """Check that a reference of at most `most` voxels has some of each scan's subject.
+
+    Raises
+    ------
+    ArrayError
+        They are fewer than `LEAST_OF_SCAN` for each scan.
+    """
+    least = LEAST_OF_SCAN * len(subjects)
+    if most is not None and most < least:
+        raise ArrayError(
+            f"A reference of {most:,} voxels is wanted; {least:,} or more are needed, "
+            f"{LEAST_OF_SCAN} for each of {len(subjects)} scans."
+        )
+
+
+def reference_parts(
+    healthy: Sequence[Healthy], network: VAE, most: int | None, seed: int
+) -> list[Part]:
+    """Make scans the parts of a reference, of `most` voxels where they have more.
+
+    These are drawn at random, as many of each subject (`draw`).
+    """
+    if most is None or most >= sum(len(one.rows) for one in healthy):
+        return [as_part(one, network) for one in healthy]
+    pieces = [Piece(one.subject, one.rows, 0, len(one.rows)) for one in healthy]
+    drawn = draw(pieces, most, seed)
+    return [as_part(one, network, chosen) for one, chosen in zip(healthy, drawn, strict=True)]
 
 
 @dataclass(frozen=True)

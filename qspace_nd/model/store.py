@@ -22,6 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from qspace_nd.model.arrays_file import read_arrays, write_arrays
 from qspace_nd.model.index_kinds import ARRAYS, PART, WEIGHTS, names_in, require_kinds
 from qspace_nd.model.knowledge import Features
 from qspace_nd.model.masks_folder import take_up_masks
-from qspace_nd.model.nulls import Arrays, Measured
+from qspace_nd.model.nulls import Arrays, Measured, OnDemand
 from qspace_nd.model.part_file import read_part, write_part
 from qspace_nd.model.weights_file import read_weights
 from qspace_nd.network.history import History
@@ -84,8 +85,11 @@ class Contents:
         The common space in which the reference's voxels have places.
     grids : mapping of str to array, or None
         Where the reference's voxels lie in their scans (`nulls.grid_arrays`).
-    nulls : mapping of Measured to mapping of str to array
-        The healthy people's own novelty (`nulls`).
+    nulls, summaries : mapping of Measured to mapping of str to array
+        The healthy people's own novelty (`nulls`), and what is kept to compare with it
+        (`calibration.summary`).
+    signals : bool
+        Whether the healthy voxels' signals are written.
     digest : str
         The hash of the model that was read; empty for one that is to be written.
     """
@@ -97,7 +101,9 @@ class Contents:
     reference: Reference
     template: Arrays | None = None
     grids: Arrays | None = None
-    nulls: Mapping[Measured, Arrays] = field(default_factory=dict)
+    nulls: Mapping[Measured, Arrays] = field(default_factory=OnDemand)
+    summaries: Mapping[Measured, Arrays] = field(default_factory=OnDemand)
+    signals: bool = True
     digest: str = ""
 
 
@@ -166,8 +172,10 @@ def save(
             "acquisition": None if acquisition is None else acquisition.to_json(),
             "template": _write_arrays(folder, "template", contents.template),
             "grids": _write_arrays(folder, "grids", contents.grids),
-            "nulls": _write_nulls(folder, contents.nulls),
-            "reference": _write_parts(folder, contents.reference.parts, progress),
+            "nulls": _write_nulls(folder, contents.nulls, contents.summaries),
+            "reference": _write_parts(
+                folder, contents.reference.parts, progress, signals=contents.signals
+            ),
         }
         return _write_index(folder, index)
 
@@ -204,7 +212,8 @@ def add(
         The folder holds another model.
     """
     with writing(folder):
-        records = _write_parts(folder, parts, progress)
+        signals = "x" in read_index(folder)["reference"][0]["arrays"]
+        records = _write_parts(folder, parts, progress, signals=signals)
         index = read_index(folder)
         if index["hash"] != digest:  # the file system may have no locks
             raise ModelError(
@@ -217,7 +226,12 @@ def add(
         return _write_index(folder, index)
 
 
-def add_nulls(folder: Path, digest: str, nulls: Mapping[Measured, Arrays]) -> str:
+def add_nulls(
+    folder: Path,
+    digest: str,
+    nulls: Mapping[Measured, Arrays],
+    summaries: Mapping[Measured, Arrays],
+) -> str:
     """Add what was measured of the healthy people to the model in `folder`; return its new hash.
 
     Raises
@@ -232,13 +246,8 @@ def add_nulls(folder: Path, digest: str, nulls: Mapping[Measured, Arrays]) -> st
                 f"The model in {folder} was changed by another process meanwhile; calibrate it "
                 f"again."
             )
-        files = measured_in(index)
-        kept = [
-            {**asdict(measured), "file": file}
-            for measured, file in files.items()
-            if measured not in nulls
-        ]
-        index["nulls"] = kept + _write_nulls(folder, nulls)
+        kept = [null for null in index.get("nulls", []) if _measured(null) not in nulls]
+        index["nulls"] = kept + _write_nulls(folder, nulls, summaries)
         return _write_index(folder, index)
 
 
@@ -256,19 +265,27 @@ def _write_arrays(folder: Path, kind: str, arrays: Arrays | None) -> str | None:
     return None if arrays is None else write_arrays(folder, kind, arrays, folder / INDEX)
 
 
-def _write_nulls(folder: Path, nulls: Mapping[Measured, Arrays]) -> list[dict[str, Any]]:
+def _write_nulls(
+    folder: Path, nulls: Mapping[Measured, Arrays], summaries: Mapping[Measured, Arrays]
+) -> list[dict[str, Any]]:
     return [
-        {**asdict(measured), "file": _write_arrays(folder, "null", arrays)}
+        {
+            **asdict(measured),
+            "file": _write_arrays(folder, "null", arrays),
+            "summary": _write_arrays(folder, "summary", summaries.get(measured)),
+        }
         for measured, arrays in nulls.items()
     ]
 
 
-def _write_parts(folder: Path, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
+def _write_parts(
+    folder: Path, parts: Sequence[Part], progress: Progress, *, signals: bool
+) -> list[dict[str, Any]]:
     """Write parts, one after the other, as they may not fit the memory."""
     records = []
     with progress.task("Writing the healthy reference", len(parts)) as task:
         for part in parts:
-            records.append(write_part(folder / _PARTS, part, folder / INDEX))
+            records.append(write_part(folder / _PARTS, part, folder / INDEX, signals=signals))
             task.advance()
     return records
 
@@ -316,9 +333,8 @@ def _load(folder: Path, index: dict[str, Any]) -> Contents:
         reference=_reference(folder, index, network),
         template=None if template is None else read_arrays(folder / template),
         grids=None if grids is None else read_arrays(folder / grids),
-        nulls={
-            measured: read_arrays(folder / file) for measured, file in measured_in(index).items()
-        },
+        nulls=_on_demand(folder, index, "file"),
+        summaries=_on_demand(folder, index, "summary"),
         digest=index["hash"],
     )
 
@@ -394,12 +410,25 @@ def acquisition_in(index: dict[str, Any]) -> Acquisition | None:
     return None if acquisition is None else Acquisition.from_json(acquisition)
 
 
-def measured_in(index: dict[str, Any]) -> dict[Measured, str]:
-    """What of the healthy people an index says was measured, and the file of each."""
-    return {
-        Measured(null["score"], null["neighbours"], null["toward"]): null["file"]
-        for null in index.get("nulls", [])
-    }
+def measured_in(index: dict[str, Any]) -> tuple[Measured, ...]:
+    """What of the healthy people an index says was measured."""
+    return tuple(map(_measured, index.get("nulls", [])))
+
+
+def _measured(null: dict[str, Any]) -> Measured:
+    return Measured(null["score"], null["neighbours"], null["toward"])
+
+
+def _on_demand(folder: Path, index: dict[str, Any], key: str) -> OnDemand:
+    """The files that an index has under a key for what was measured, where it has one."""
+    files = {_measured(null): null.get(key) for null in index.get("nulls", [])}
+    return OnDemand(
+        {
+            measured: partial(read_arrays, folder / file)
+            for measured, file in files.items()
+            if file is not None
+        }
+    )
 
 
 def read_acquisition(folder: Path) -> Acquisition:

@@ -31,6 +31,8 @@ class History:
     altered_auc : float or None
         How well held-out people's white matter, changed as disease changes it, is told from their
         voxels as they are, by the default score; None where that is not known.
+    altered_auc_of_all : float or None
+        The same by all healthy voxels, where the reference holds some of them alone.
     """
 
     steps: int
@@ -39,6 +41,7 @@ class History:
     latent_kl: list[float]
     latents_alive: int
     altered_auc: float | None = None
+    altered_auc_of_all: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the history as plain data."""

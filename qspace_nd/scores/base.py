@@ -211,8 +211,11 @@ class Search(Score):
     """A score that searches the healthy reference, which may come in blocks, one after another."""
 
     @abstractmethod
-    def look(self, voxels: Views, block: Reference) -> Float64:
-        """Look for n `voxels` in a block: what is found of each, (n, ...)."""
+    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+        """Look for n `voxels` in a block: what is found of each, (n, ...).
+
+        What would not change what is `found` in other blocks may be left out: `join` comes next.
+        """
 
     @abstractmethod
     def join(self, found: Float64, more: Float64) -> Float64:

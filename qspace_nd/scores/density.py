@@ -45,7 +45,7 @@ class Density(Search):
         """The view w."""
         return frozenset({self.healthy_view})
 
-    def look(self, voxels: Views, block: Reference) -> Float64:
+    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
         """Logarithm of the sum of the densities: (n,)."""
         trees = block.gaussians(self.healthy_view, density_trees)
         return log_density_sum(voxels.point(self.view), trees)

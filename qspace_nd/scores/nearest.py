@@ -51,10 +51,15 @@ class Nearest(Search):
         """The features, where places are compared."""
         return frozenset({"features"} if "placed" in (self.view, self.healthy_view) else ())
 
-    def look(self, voxels: Views, block: Reference) -> Float64:
-        """Distances to the nearest, ascending: (n, k), or as many as there are."""
+    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+        """Distances to the nearest, ascending: (n, k), or as many as there are.
+
+        Beyond the k-th that was `found`, inf.
+        """
         search = block.nearest(self.healthy_view, self.build)
-        return search.distances(voxels.point(self.view).numpy(), self.neighbours)
+        known = found is not None and found.shape[1] == self.neighbours
+        within = found[:, -1] if found is not None and known else None
+        return search.distances(voxels.point(self.view).numpy(), self.neighbours, within)
 
     def join(self, found: Float64, more: Float64) -> Float64:
         """The least of both."""
@@ -103,10 +108,10 @@ class NearestGaussian(Search):
         """The view v."""
         return frozenset({self.view})
 
-    def look(self, voxels: Views, block: Reference) -> Float64:
-        """The least distance: (n,)."""
+    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+        """The least distance, or what was `found` where that is less: (n,)."""
         trees = block.gaussians(self.view, overlap_trees)
-        return nearest_gaussians(voxels.gaussian(self.view), trees)
+        return nearest_gaussians(voxels.gaussian(self.view), trees, found)
 
     def join(self, found: Float64, more: Float64) -> Float64:
         """The lesser of both."""
@@ -131,7 +136,9 @@ def overlap_trees(healthy: Iterable[Gaussian[Tensor]]) -> list[OverlapTree]:
     return [OverlapTree(some.numpy()) for some in gathered(healthy)]
 
 
-def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree]) -> Float64:
+def nearest_gaussians(
+    queries: Gaussian[Tensor], healthy: Iterable[OverlapTree], known: Float64 | None = None
+) -> Float64:
     """Bhattacharyya distance from each of `queries` (n, D) to the nearest of N Gaussians: (n,).
 
     Parameters
@@ -140,8 +147,10 @@ def nearest_gaussians(queries: Gaussian[Tensor], healthy: Iterable[OverlapTree])
         The queries, as float32.
     healthy : iterable of OverlapTree
         The Gaussians.
+    known : (n,) array, optional
+        The distance to the nearest of others.
     """
-    least = np.full(len(queries), np.inf)
+    least = np.full(len(queries), np.inf) if known is None else known.copy()
     for tree in healthy:
         tree.improve(least, queries.numpy())
     return least

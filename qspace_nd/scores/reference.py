@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspace_nd.arrays import Float32
+from qspace_nd.arrays import Float32, Int32
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.norms import Norms
@@ -67,6 +67,14 @@ class Part:
             yield replace(self, start=start, stop=min(start + ROWS, stop))
 
 
+def _is_shared(view: View, build: object) -> bool:
+    """Whether an index of all serves where a subject is left out.
+
+    Not that of places, as backgrounds are of the people who are left.
+    """
+    return build is NearestNeighbours and view != "placed"
+
+
 def _held(views: Views) -> Views:
     return views
 
@@ -89,11 +97,20 @@ class Reference:
     weights : tuple of K float, optional
         What each of the voxels' features counts for in the view `placed`, where they have places;
         all alike where none are given.
+    whole : (Reference, str), optional
+        The reference that these parts are of, and whose are left out: what is indexed of it serves
+        here too.
     """
 
-    def __init__(self, parts: Sequence[Part], weights: tuple[float, ...] = (1.0,)) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        weights: tuple[float, ...] = (1.0,),
+        whole: tuple[Reference, str] | None = None,
+    ) -> None:
         self.parts = tuple(parts)
         self.weights = weights
+        self._whole = whole
         self._indexes: dict[tuple[str, object], object] = {}
         self._norms: dict[str, Norms] = {}
         self._made: dict[object, object] = {}
@@ -110,6 +127,11 @@ class Reference:
     def is_located(self) -> bool:
         """Whether it is known of all voxels where they lie."""
         return all(part.views.is_located for part in self.parts)
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether the signals of all voxels are known, and not their latents alone."""
+        return self.parts[0].views.has_signals  # of all parts or of none
 
     def dimensions(self, view: View) -> int:
         """How many numbers a view has of a voxel, of means where it is a Gaussian."""
@@ -150,7 +172,7 @@ class Reference:
                 f"The reference holds no one but {subject}, whose own voxels cannot serve as its "
                 f"reference; fit on scans of other people too."
             )
-        return Reference(parts, self.weights)
+        return Reference(parts, self.weights, (self, subject))
 
     def blocks(self, most: int) -> list[Reference]:
         """The reference in as few blocks of at most `most` voxels as there can be.
@@ -185,16 +207,24 @@ class Reference:
 
     def is_built(self, view: View, build: Callable[..., object]) -> bool:
         """Whether this index is there already."""
+        if self._whole is not None and _is_shared(view, build):
+            return self._whole[0].is_built(view, build)
         return (view, build) in self._indexes
 
     def nearest(self, view: PointView, build: Build = NearestNeighbours) -> Finder:
         """Return the search for nearest neighbours among all voxels as seen by a view.
 
-        It is built once, by `build` from the points (N, D), for the network's device.
+        It is built once, by `build` from the points (N, D), for the network's device. Where a
+        subject is left out of a whole, the index of the whole serves.
         """
+        if self._whole is not None and _is_shared(view, build):
+            whole, subject = self._whole
+            shared = cast(NearestNeighbours, whole.nearest(view))
+            return shared.leaving_out(sorted(whole.subjects).index(subject))
         if not self.is_built(view, build):
             device = self.parts[0].views.network.device
-            self._indexes[view, build] = build(self.points(view), device)
+            owners = [self._owners()] if build is NearestNeighbours else []
+            self._indexes[view, build] = build(self.points(view), device, *owners)
         return cast(Finder, self._indexes[view, build])
 
     def norms(self, view: PointView) -> Norms:
@@ -227,6 +257,12 @@ class Reference:
         if not self.is_built(view, build):
             self._indexes[view, build] = build(chunk.gaussian(view) for chunk in self.chunks())
         return cast(Trees, self._indexes[view, build])
+
+    def _owners(self) -> Int32:
+        """Whose each voxel is, by the order of the subjects' names: (N,)."""
+        numbers = {subject: number for number, subject in enumerate(sorted(self.subjects))}
+        of_parts = np.array([numbers[part.subject] for part in self.parts], np.int32)
+        return np.repeat(of_parts, [len(part) for part in self.parts])
 
     def _pieces(self) -> Iterator[Part]:
         return chain.from_iterable(part.pieces() for part in self.parts)

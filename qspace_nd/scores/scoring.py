@@ -98,7 +98,9 @@ def _look(
                     if number == len(before):
                         before.append(_found(rule, chunk, block, healthy))
                     elif isinstance(rule, Search):
-                        before[number] = rule.join(before[number], rule.look(chunk, block))
+                        before[number] = rule.join(
+                            before[number], rule.look(chunk, block, before[number])
+                        )
                     else:
                         continue
                     task.advance(len(chunk), note=name)

@@ -135,6 +135,11 @@ class Views:
         """Whether it is known where the voxels lie."""
         return hasattr(self, "located")
 
+    @property
+    def has_signals(self) -> bool:
+        """Whether `x` is known."""
+        return True
+
     def __len__(self) -> int:
         return len(self.x)
 

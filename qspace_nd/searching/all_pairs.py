@@ -45,8 +45,11 @@ class AllPairs:
         )
         self._minima = make_minima(centred, self._size)
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N))."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
+
+        `within` spares nothing here: all points are looked at.
+        """
         nearest = np.full((len(queries), min(k, len(self._points))), np.inf)
         for start in range(0, len(queries), BATCH):
             some = slice(start, start + BATCH)

@@ -42,8 +42,11 @@ class ApproximateNeighbours:
         self._index.train(np.ascontiguousarray(some))
         self._index.add(centred)
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to k near points, ascending: (n, k), inf for none."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """Distances from `queries` (n, D) to k near points, ascending: (n, k), inf for none.
+
+        `within` spares nothing here.
+        """
         faiss.omp_set_num_threads(torch.get_num_threads())
         k = min(k, self._index.ntotal)
         squared, neighbours = self._index.search(np.ascontiguousarray(queries - self._centre), k)

@@ -9,12 +9,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from qspace_nd.arrays import Float32, Float64
+from qspace_nd.arrays import Float32, Float64, Int32
+
+if TYPE_CHECKING:
+    from qspace_nd.searching.tree import PointTree
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +28,15 @@ _CPU = torch.device("cpu")
 class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N))."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N)).
+
+        Points that are farther than `within` (n,) may be left out, with inf in their place.
+        """
 
 
-Build = Callable[[Float32, torch.device], Finder]
-"""Makes a search of points (N, D), which may compute on the network's device."""
+Build = Callable[..., Finder]
+"""Makes a search, of points (N, D) and the network's device, which it may compute on."""
 
 
 # --- Builds. What is compiled takes its time to import: only who searches waits for it.
@@ -106,6 +112,8 @@ class NearestNeighbours:
         The points, taken as float32.
     device : torch.device
         Where all pairs are compared: on a CUDA device, else on the CPU.
+    owners : (N,) array of int32, optional
+        Whose each point is, from 0 on, where those of one may be left out of a search.
 
     Attributes
     ----------
@@ -113,26 +121,41 @@ class NearestNeighbours:
         What finds neighbours, of `ENGINES`; empty before the first search.
     """
 
-    def __init__(self, points: Float32, device: torch.device = _CPU) -> None:
+    def __init__(
+        self, points: Float32, device: torch.device = _CPU, owners: Int32 | None = None
+    ) -> None:
         self._device = device
+        self._owners = np.empty(0, np.int32) if owners is None else owners
         self._points = np.ascontiguousarray(points, np.float32)
         self._number = len(points)
         self._finder: Finder | None = None
+        self._owned: PointTree | None = None
         self.engine = ""
 
     def __len__(self) -> int:
         return self._number
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N))."""
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self))
         if not len(queries):
             return np.empty((0, k))
         if self._finder is None:
             self.engine, self._finder = self._fastest(queries, k)
-            self._points = np.empty((0, 0), np.float32)  # the engine holds what it needs
-        return self._finder.distances(queries, k)
+            if self.engine == "tree":  # which holds what it needs
+                self._points = np.empty((0, 0), np.float32)
+        return self._finder.distances(queries, k, within)
+
+    def leaving_out(self, owner: int) -> Finder:
+        """The search among the others' points: by a tree of all, whichever engine is fastest."""
+        from qspace_nd.searching.tree import PointTree
+
+        if not isinstance(self._finder, PointTree):
+            self.engine, self._finder = "tree", PointTree(self._points)
+        if self._owned is None:
+            self._owned = self._finder.owned(self._owners)
+        return _LeavingOut(self._owned, owner)
 
     def _fastest(self, queries: Float32, k: int) -> tuple[str, Finder]:
         """Name and search of the engine that takes least time for some of the queries."""
@@ -157,6 +180,19 @@ class NearestNeighbours:
         if len(points[fastest]) < len(self):
             return fastest, ENGINES[fastest].build(self._points, self._device)
         return fastest, finders[fastest]
+
+
+@dataclass(frozen=True)
+class _LeavingOut:
+    """The search of a tree among the points that are not an owner's."""
+
+    tree: PointTree
+    owner: int
+
+    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+        """As `Finder` has it."""
+        queries = np.ascontiguousarray(queries, np.float32)
+        return self.tree.distances(queries, k, within, self.owner)
 
 
 def _some(queries: Float32, number: int) -> Float32:

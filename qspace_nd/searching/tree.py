@@ -17,13 +17,14 @@ pairs in float64. For Gaussians only the sums differ, the first functions of `tr
 
 from __future__ import annotations
 
+import copy
 import math
 from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64, Int64
+from qspace_nd.arrays import Float32, Float64, Int32, Int64
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.searching.tree_order import in_order
 from qspace_nd.searching.tree_search import (
@@ -42,6 +43,8 @@ _SHARE = 1024  # queries that a thread works through at a time
 _BATCH = 65_536  # rows that are prepared at a time
 _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
 _LOG_2_PI = math.log(2.0 * math.pi)
+_ROOM, _LEAST = 1.0 + 1e-9, 1e-300
+_NOBODYS = np.empty(0, np.int32)
 
 
 def _tiles(rows: Float32) -> Float32:
@@ -129,16 +132,37 @@ class PointTree:
             exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
         self._index = Index(
             EUCLIDEAN, leaves.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
-            *strides, dimensions, np.empty(0), 0.0, ids,
+            *strides, dimensions, np.empty(0), 0.0, ids, _NOBODYS,
         )  # fmt: skip
 
-    def distances(self, queries: Float32, k: int = 1) -> Float64:
-        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N))."""
-        nearest = np.full((len(queries), min(k, self._index.sizes[0])), np.inf)
-        if len(queries):
+    def owned(self, owners: Int32) -> PointTree:
+        """The same tree, that knows whose each point is: `owners` (N,), from 0 on."""
+        tree = copy.copy(self)
+        tree._index = self._index._replace(owners=owners[self._index.ids])
+        return tree
+
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        without: int = -1,
+    ) -> Float64:
+        """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
+
+        Points that are farther than `within` (n,) are left out, with inf in their place. `without`
+        is the owner whose points (`owned`) are left out too, and none of the N; -1 for none.
+        """
+        left_out = np.count_nonzero(self._index.owners == without)
+        shape = len(queries), min(k, self._index.sizes[0] - left_out)
+        # Squares of distances are rounded: what is as far as `within` must be found.
+        reach = np.full(len(queries), np.inf) if within is None else within**2 * _ROOM + _LEAST
+        nearest = np.repeat(reach[:, None], shape[1], axis=1)
+        if nearest.size:
             with workers() as pool:
                 ordered, ids = self._ordered(queries, pool)
-                _search_all(self._index, ordered, ids, nearest, pool)
+                _search_all(self._index, ordered._replace(without=without), ids, nearest, pool)
+        nearest[nearest >= reach[:, None]] = np.inf
         distances: Float64 = np.sqrt(nearest)
         return distances
 
@@ -217,7 +241,7 @@ class _Gaussians:
         self.index = Index(
             kind, flat, boxes, sizes, begins, parts, 3 if kind == BHATTACHARYYA else 1, width,
             width, flat, width * stride, 1, stride, dimensions, constants,
-            least if kind == DENSITY else 0.0, ids,
+            least if kind == DENSITY else 0.0, ids, _NOBODYS,
         )  # fmt: skip
 
     def order_of(self, means: Float32, pool: Executor) -> Int64:

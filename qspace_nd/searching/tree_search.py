@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64, Int64
+from qspace_nd.arrays import Float32, Float64, Int32, Int64
 from qspace_nd.searching.vectors import (
     CHUNK,
     LANES,
@@ -145,6 +145,8 @@ class Index(NamedTuple):
     ids : (points,)
         Which of the points that were given each one is: of two that are equally near to a query
         the one that was given first is the nearer.
+    owners : (points,) or (0,)
+        Whose each point is, where some may be left out.
     """
 
     kind: int
@@ -164,6 +166,7 @@ class Index(NamedTuple):
     constants: Float64
     least_constant: float
     ids: Int64
+    owners: Int32
 
 
 class Queries(NamedTuple):
@@ -178,11 +181,14 @@ class Queries(NamedTuple):
     slack : (n,)
         By how much more than its distance a point may seem to be away, but for the rounding of
         the sums.
+    without : int
+        The owner whose points are left out; -1 for none.
     """
 
     rows: Float32
     exact: Float32
     slack: Float64
+    without: int = -1
 
 
 @inlined
@@ -465,6 +471,8 @@ def _look_into_leaf(
             if group.found[lane] > group.limit[member]:
                 continue
             point = number * LANES + lane
+            if queries.without >= 0 and index.owners[point] == queries.without:
+                continue
             distance = _measure(index, point, queries, query)
             farthest = group.neighbours[member, last]
             if not _is_nearer(index, distance, point, nearest[query, last], farthest):

@@ -27,7 +27,12 @@ from qspace_nd.registration.places import register
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
-from qspace_nd.workflows.calibrate import are_enough, keep_nulls, report_shares
+from qspace_nd.workflows.calibrate import (
+    are_enough,
+    keep_nulls,
+    report_shares,
+    require_all_voxels,
+)
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
@@ -35,6 +40,7 @@ from qspace_nd.workflows.healthy_scans import (
     normalise,
     warn_of,
 )
+from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.placing import Placer
 
 _log = logging.getLogger(__name__)
@@ -74,7 +80,7 @@ def add_scans(
         nothing was written.
     """
     folder, watching = Path(folder), watcher(progress)
-    store.read_acquisition(folder)  # before any work
+    require_all_voxels(ModelFacts.read(folder), "scans are added")  # before any work
     scans = open_scans(paths, options)
     with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
         model = NoveltyModel.load(folder, machine.device)

@@ -13,6 +13,7 @@ from qspace_nd.model.knowledge import change_of
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
 from qspace_nd.progress import Progress, timed, watcher
+from qspace_nd.scores.reference import Part
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.settings import MapSettings
@@ -51,6 +52,7 @@ def calibrate_model(
     folder, watching = Path(folder), watcher(progress)
     facts = ModelFacts.read(folder)
     require_enough([scan.subject for scan in facts.acquisition.scans])
+    require_all_voxels(facts, "is calibrated")
     if settings.approximate:
         raise InputError("Healthy people's maps are found exactly; leave the approximate search.")
     if settings.toward is not None:
@@ -72,18 +74,41 @@ def calibrate_model(
         report_shares(model, wanted)
 
 
+def require_all_voxels(facts: ModelFacts, done: str) -> None:
+    """Check that the reference of a model holds all voxels of its healthy scans.
+
+    Raises
+    ------
+    InputError
+        It does not, and what cannot be `done` to it for that.
+    """
+    of = sum(scan.voxels for scan in facts.acquisition.scans)
+    if facts.voxels < of:
+        raise InputError(
+            f"The model in {facts.folder} holds {facts.voxels:,} of its healthy scans' {of:,} "
+            f"voxels (fit --reference), and {done} by whole scans alone, which fit has; fit it "
+            f"again."
+        )
+
+
 def keep_nulls(
     model: NoveltyModel,
     folder: Path,
     wanted: Sequence[Measured],
     memory: int | None,
     progress: Progress,
+    people: Sequence[Part] | None = None,
 ) -> None:
-    """Calibrate a model that was read from `folder`, and write what was found there."""
+    """Calibrate a model that was read from `folder`, and write what was found there.
+
+    `people` are the voxels of its healthy scans, where its reference holds some of them alone.
+    """
     with timed("Calibrating"):
-        model.calibrate(*wanted, memory=memory, progress=progress)
-    nulls = {measured: model.nulls_[measured] for measured in wanted}
-    model.digest_ = store.add_nulls(folder, model.digest_, nulls)
+        model.calibrate(*wanted, people=people, memory=memory, progress=progress)
+    nulls, summaries = (
+        {measured: one[measured] for measured in wanted} for one in (model.nulls_, model.summaries_)
+    )
+    model.digest_ = store.add_nulls(folder, model.digest_, nulls, summaries)
 
 
 def are_enough(model: NoveltyModel) -> bool:

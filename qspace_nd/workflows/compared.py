@@ -11,9 +11,9 @@ import numpy as np
 from qspace_nd.arrays import Bools, Float32, Float64
 from qspace_nd.calibration.clusters import HealthyClusters, find_clusters, logp_of
 from qspace_nd.calibration.null import Null
+from qspace_nd.calibration.summary import COMMON
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import SHARES, Healthy, curve_of, logp_at
-from qspace_nd.workflows.significance import SHARE
 
 _MOST = 5.0  # -log10 p that thumbnails draw brightest
 
@@ -78,7 +78,7 @@ class Compared:
             if other != subject
         ]
         return {
-            "above": float(np.mean(logp > -np.log10(SHARE))),
+            "above": float(np.mean(logp > -np.log10(COMMON))),
             "clusters": len(masses),
             "beyond": sum(mass > max(theirs) for mass in masses),
             "mass": masses[0] if masses else 0.0,

@@ -13,6 +13,7 @@ import numpy as np
 
 from qspace_nd._version import __version__
 from qspace_nd.arrays import Bools, Float32
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.errors import LabelError, ScanError, listed
 from qspace_nd.evaluation.curves import froc_plot, precision_plot, roc_plot
 from qspace_nd.evaluation.froc import Curve, froc
@@ -36,7 +37,6 @@ from qspace_nd.scores.names import BASELINE_SCORE, DEFAULT_SCORE
 from qspace_nd.system.hashing import hash_of, hash_of_file
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
-from qspace_nd.workflows.settings import CLUSTER_SHARE
 
 FIGURES = {
     "roc.png": roc_plot,

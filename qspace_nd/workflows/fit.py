@@ -27,6 +27,7 @@ from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import grid_arrays
+from qspace_nd.model.rows import as_part, require_least
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.registration.template import Template
@@ -65,6 +66,7 @@ def fit_scans(
     channels: Sequence[str] = (),
     register_on: str | None = None,
     calibrate: bool = True,
+    signals: bool = True,
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
     force: bool = False,
@@ -99,6 +101,9 @@ def fit_scans(
     calibrate : bool
         Whether healthy people's own maps are found, where there are enough, so that patients' can
         be compared with them; it takes as long as to map all the scans.
+    signals : bool
+        Whether the healthy voxels' signals are kept beside their latents, for scores that read
+        them.
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
@@ -124,6 +129,7 @@ def fit_scans(
     protocol = common_protocol(scans, options, features).called(channels, register_on)
     if tuned is not None:
         require_tunable(protocol.gradients, protocol.features, len(_subjects(scans)))
+    require_least(model.reference, [scan.files.subject for scan in scans])
     placing = _is_to_place(template, scans, protocol)
     if machine.device != "auto":
         model.set_params(device=machine.device)
@@ -141,12 +147,13 @@ def fit_scans(
         model.grids_ = grid_arrays([(one.mask[:], one.scan.grid.affine) for one in kept])
         assess(model, [one.healthy for one in kept], acquisition, machine.memory)
         with timed("Writing the model"), computed_masks(kept, folder):
-            model.digest_ = model.save(folder, force=force, progress=watching)
+            model.digest_ = model.save(folder, signals=signals, force=force, progress=watching)
             _write_template(folder, template_arrays)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
         measured = model.measured(DEFAULT_SCORE)
         if calibrate and are_enough(model):
-            keep_nulls(model, folder, [measured], machine.memory, watching)
+            people = [as_part(one.healthy, model.network_) for one in kept]
+            keep_nulls(model, folder, [measured], machine.memory, watching, people)
     give_verdict(model, measured if measured in model.nulls_ else None)
     return model
 

@@ -54,6 +54,8 @@ class ModelFacts:
         The nearest healthy voxels that it takes the mean distance to, unless asked otherwise.
     acquisition : Acquisition
         Of the scans that it was fitted on.
+    voxels : int
+        How many healthy voxels its reference holds.
     has_template : bool
         Whether its voxels have places.
     measured : tuple of Measured
@@ -64,6 +66,7 @@ class ModelFacts:
     digest: str
     neighbours: int
     acquisition: Acquisition
+    voxels: int
     has_template: bool = False
     measured: tuple[Measured, ...] = ()
 
@@ -71,11 +74,6 @@ class ModelFacts:
     def protocol(self) -> Protocol:
         """What a scan is brought to."""
         return protocol_of(self.acquisition)
-
-    @property
-    def voxels(self) -> int:
-        """How many healthy voxels the reference holds."""
-        return sum(scan.voxels for scan in self.acquisition.scans)
 
     @staticmethod
     def read(folder: Path) -> ModelFacts:
@@ -92,9 +90,10 @@ class ModelFacts:
         neighbours = own or PRESETS[settings.get("preset", "default")].neighbours
         acquisition = store.require_acquisition(store.acquisition_in(index), folder)
         placed = index.get("template") is not None
-        measured = tuple(store.measured_in(index)) if index.get("grids") else ()
+        measured = store.measured_in(index) if index.get("grids") else ()
+        voxels = sum(part["rows"] for part in index["reference"])
         return ModelFacts(
-            folder.absolute(), index["hash"], neighbours, acquisition, placed, measured
+            *(folder.absolute(), index["hash"], neighbours, acquisition, voxels, placed, measured)
         )
 
 
@@ -118,6 +117,8 @@ class MapJob:
         That clusters are named by.
     force : bool
         Whether maps that are there are made again.
+    datasets : tuple of Path
+        The BIDS datasets that the scans of the run are of, which a dataset of maps links to.
     """
 
     scan: Scan
@@ -128,6 +129,7 @@ class MapJob:
     smooth: float | None = None
     atlas: Atlas | None = None
     force: bool = False
+    datasets: tuple[Path, ...] = ()
 
     @cached_property
     def recipe(self) -> dict[str, Any]:

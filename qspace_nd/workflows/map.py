@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,12 +10,13 @@ from pathlib import Path
 
 from qspace_nd._version import __version__
 from qspace_nd.diffusion.gradients import B0_LIMIT
-from qspace_nd.errors import InputError, OutputError
+from qspace_nd.errors import InputError, OutputError, counted
 from qspace_nd.imaging.atlas import Atlas
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, RAW, ScanOptions, bring_to, open_scans
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.layouts.derivatives import require_own
 from qspace_nd.layouts.maps import MapFiles, name_maps, names_a_file
+from qspace_nd.layouts.names import dataset_root
 from qspace_nd.model.knowledge import change_of
 from qspace_nd.model.quantities import Quantities
 from qspace_nd.progress import Progress, watcher
@@ -28,6 +30,8 @@ from qspace_nd.workflows.regions import is_of_scan, require_place
 from qspace_nd.workflows.runners import Runner, in_turn
 from qspace_nd.workflows.settings import MapSettings
 
+_log = logging.getLogger(__name__)
+
 
 def map_scans(
     paths: Iterable[str | Path],
@@ -38,6 +42,7 @@ def map_scans(
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
     runner: Runner = in_turn,
+    part: tuple[int, int] = (1, 1),
     force: bool = False,
     progress: Progress | bool = False,
 ) -> list[MapFiles]:
@@ -60,6 +65,9 @@ def map_scans(
     machine : Machine
     runner : Runner
         What does the jobs.
+    part : (int, int)
+        Which part of how many, from 1 on: the first of three takes the first scan, the fourth and
+        so on. All are looked at, so that the parts together make what one run would.
     force : bool
         Replace files that exist, and map again what is mapped already.
     progress : Progress or bool
@@ -68,7 +76,7 @@ def map_scans(
     Returns
     -------
     list of MapFiles
-        Of every scan, those that were skipped too.
+        Of every scan of the part, those that were skipped too.
 
     Raises
     ------
@@ -87,11 +95,13 @@ def map_scans(
     atlas = None if settings.atlas is None else Atlas.read(settings.atlas)
     scans = open_scans(paths, options)
     outputs = name_maps([scan.files for scan in scans], output, settings.scores)
+    datasets = _datasets(scans)
     jobs = [
-        replace(_job(scan, model, files, settings, options, atlas), force=force)
+        replace(_job(scan, model, files, settings, options, atlas), force=force, datasets=datasets)
         for scan, files in zip(scans, outputs, strict=True)
     ]
     _require_free([job.files for job in jobs], scans)
+    jobs = _part_of(jobs, part)
     in_folder = not names_a_file(output)
     if in_folder:
         require_own_table(output)
@@ -103,7 +113,7 @@ def map_scans(
         loaded.check_reference(settings.scores, explain=settings.explain)
         for measured in settings.measured(model.neighbours).values():
             if measured in model.measured:
-                loaded.null(measured)
+                loaded.summary(measured)
         if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
@@ -113,6 +123,29 @@ def map_scans(
         if in_folder:
             write_cohort_table(output)
     return [job.files for job in jobs]
+
+
+def _part_of(jobs: list[MapJob], part: tuple[int, int]) -> list[MapJob]:
+    """The jobs of a part, every N-th; says so where there are fewer scans than parts.
+
+    Raises
+    ------
+    InputError
+        There is no such part.
+    """
+    number, of = part
+    if not 1 <= number <= of:
+        raise InputError(f"There is no part {number} of {of}; parts are counted from 1.")
+    mine = jobs[number - 1 :: of]
+    if of > 1:
+        _log.info(f"Part {number} of {of}: {counted(len(mine), 'scan')} of {len(jobs)}")
+    return mine
+
+
+def _datasets(scans: Sequence[Scan]) -> tuple[Path, ...]:
+    """The BIDS datasets of scans, in their order, whichever part of them is mapped."""
+    roots = (dataset_root(scan.files.image) for scan in scans)
+    return tuple(dict.fromkeys(root for root in roots if root is not None))
 
 
 def _require_knowledge(model: ModelFacts, settings: MapSettings, folder: str | Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.arrays import Float32
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.diffusion.normalise import divide_by_channel_means
 from qspace_nd.errors import ModelError, ScanError
 from qspace_nd.evaluation.mosaic import has_stamp, write_mosaic
@@ -39,7 +40,7 @@ from qspace_nd.system.writing import together, write_text
 from qspace_nd.workflows.jobs import STAMP, MapJob, ModelFacts
 from qspace_nd.workflows.placing import Placement, Placer
 from qspace_nd.workflows.regions import is_of_scan, name_clusters
-from qspace_nd.workflows.settings import CLUSTER_SHARE, MapSettings
+from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
 
 RESIDUAL = (
@@ -128,7 +129,7 @@ def map_one(
         measured = settings.scores if settings.approximate else ()
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
-            describe(job.files.dataset, [job.scan.files.image])  # its links are what URIs name
+            describe(job.files.dataset, job.datasets)  # its links are what URIs name
         kind = processor(machine.device)
         found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
         found |= _unlike(job, voxels)

@@ -12,6 +12,7 @@ import numpy as np
 
 from qspace_nd.arrays import Bools, Float32
 from qspace_nd.calibration.comparable import FWHM, Comparable
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.errors import InputError, LabelError, ScanError, listed
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import SHARES, Person, logp_at
@@ -35,7 +36,7 @@ from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.workflows.compared import Compared
 from qspace_nd.workflows.jobs import ModelFacts
 from qspace_nd.workflows.placing import Placer
-from qspace_nd.workflows.settings import CLUSTER_SHARE, EXACT, MapSettings
+from qspace_nd.workflows.settings import EXACT, MapSettings
 from qspace_nd.workflows.significance import far_level
 
 _log = logging.getLogger(__name__)

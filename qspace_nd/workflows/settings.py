@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.errors import InputError
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE, NOTHING
 
 if TYPE_CHECKING:
     from qspace_nd.model.nulls import Measured
-
-CLUSTER_SHARE = 0.05
-"""The healthy share above which voxels form clusters, unless asked otherwise."""
 
 EXACT, APPROXIMATE = "exact", "approximate"
 SEARCHES = (EXACT, APPROXIMATE)

@@ -9,22 +9,15 @@ from typing import Any
 import numpy as np
 
 from qspace_nd.arrays import Float32
-from qspace_nd.calibration.clusters import (
-    Found,
-    HealthyClusters,
-    find_clusters,
-    logp_of,
-)
-from qspace_nd.calibration.comparable import FWHM, Comparable
+from qspace_nd.calibration.clusters import Found, compare, find_clusters, logp_of
+from qspace_nd.calibration.comparable import FWHM
+from qspace_nd.calibration.summary import COMMON, RARE, Summary
 from qspace_nd.errors import counted
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
 from qspace_nd.workflows.regions import COLUMNS as REGION_COLUMNS
 from qspace_nd.workflows.regions import Region
-
-SHARE, RARE = 0.01, 0.001
-"""Shares of healthy voxels above which a brain is said to have so many."""
 
 MEASURES = {
     "ShareAboveHealthy1Percent": "share_above_1_percent",
@@ -201,14 +194,14 @@ def significance(
     forming : float
         The healthy share above which voxels form clusters.
     """
-    comparable, healthy = _healthy(model, measured, leave_out, forming)
-    null, mask, affine = healthy.null, voxels.mask, voxels.scan.grid.affine
-    brought, height = comparable.bring(novelty, mask, affine)
-    p = null.p_values(brought)
+    healthy = _summary(model, measured, forming, leave_out)
+    mask, affine = voxels.mask, voxels.scan.grid.affine
+    brought, height = healthy.bring(novelty, mask, affine)
+    p = healthy.shares.p_values(brought)
     logp = logp_of(p)
-    found = healthy.compare(find_clusters(logp, mask, affine, forming))
+    found = compare(find_clusters(logp, mask, affine, forming), healthy.masses)
     masses = [one.mass for one in found.clusters]
-    own = (float(np.mean(p < SHARE)), float(np.mean(p < RARE)), len(masses), sum(masses))
+    own = (float(np.mean(p < COMMON)), float(np.mean(p < RARE)), len(masses), sum(masses))
     standings = {
         name: Standing(value, others)
         for name, value, others in zip(MEASURES, own, _of_healthy(healthy), strict=True)
@@ -217,30 +210,26 @@ def significance(
         logp,
         found,
         standings,
-        (null.threshold(0.5), null.threshold(RARE)),
+        (healthy.shares.threshold(0.5), healthy.shares.threshold(RARE)),
         forming,
         height,
-        comparable.heights,
+        healthy.heights,
     )
 
 
 @lru_cache(maxsize=4)  # of a model that stays in memory for many scans
-def _healthy(
-    model: NoveltyModel, measured: Measured, leave_out: str | None, forming: float
-) -> tuple[Comparable, HealthyClusters]:
-    null = model.null(measured)
-    null = null if leave_out is None else null.without(leave_out)
-    comparable = Comparable(null.maps)
-    return comparable, HealthyClusters(comparable.null, forming)
+def _summary(
+    model: NoveltyModel, measured: Measured, forming: float, leave_out: str | None
+) -> Summary:
+    return model.summary(measured, forming, leave_out)
 
 
-@lru_cache(maxsize=4)
-def _of_healthy(healthy: HealthyClusters) -> tuple[tuple[float, ...], ...]:
+def _of_healthy(summary: Summary) -> tuple[tuple[float, ...], ...]:
     """What healthy people have of each of `MEASURES`; in the mean over the scans of each."""
-    masses = list(healthy.masses.values())
+    masses = list(summary.masses.values())
     return (
-        tuple(healthy.null.shares_above(SHARE).values()),
-        tuple(healthy.null.shares_above(RARE).values()),
+        summary.above[COMMON],
+        summary.above[RARE],
         tuple(float(np.mean([len(scan) for scan in scans])) for scans in masses),
         tuple(float(np.mean([scan.sum() for scan in scans])) for scans in masses),
     )

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
-from qspace_nd.calibration.comparable import Comparable
+from qspace_nd.calibration.summary import COMMON
 from qspace_nd.errors import InputError, WorkError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
-from qspace_nd.model.rows import Healthy
+from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.model.tuning import Assessment
+from qspace_nd.scores.reference import Reference
 
 _log = logging.getLogger(__name__)
-
-SHARE = 0.01
-"""The share of the others' healthy voxels above which a person's are counted."""
 
 _FAR = 3.0  # times that share: who has more should be looked at
 _LEAST_AUC = 0.6  # of changed healthy white matter; chance has 0.5
@@ -42,13 +41,18 @@ def assess(
     except (InputError, WorkError) as error:
         _log.debug(f"It is not told how well changed white matter is found: {error}")
         return
-    auc = assessment.auc(model, model.neighbours_, memory)
-    model.history_ = replace(model.history_, altered_auc=auc)
+    auc, of_all = assessment.auc(model, model.neighbours_, memory), None
+    if model.reference is not None and model.reference < sum(len(one.rows) for one in healthy):
+        whole = copy(model)
+        whole.reference_ = Reference([as_part(one, model.network_) for one in healthy])
+        of_all = assessment.auc(whole, model.neighbours_, memory)
+    model.history_ = replace(model.history_, altered_auc=auc, altered_auc_of_all=of_all)
 
 
 def healthy_shares(model: NoveltyModel, measured: Measured) -> dict[str, float]:
     """The share of each healthy person's voxels that is above the others' 1 %, by one score."""
-    return Comparable(model.null(measured).maps).null.shares_above(SHARE)
+    summary = model.summary(measured)
+    return dict(zip(summary.masses, summary.above[COMMON], strict=True))
 
 
 def told(shares: Mapping[str, float], score: str) -> str:
@@ -57,7 +61,7 @@ def told(shares: Mapping[str, float], score: str) -> str:
     "1.1 % (0.6 to 1.5) of their voxels above the others' 1 %", for a sentence that names who.
     """
     least, most = min(shares.values()), max(shares.values())
-    if most > _FAR * SHARE:
+    if most > _FAR * COMMON:
         worst = max(shares, key=shares.__getitem__)
         _log.warning(
             f"{worst} has {100 * most:.1f} % of the voxels above the other healthy people's 1 %, "
@@ -65,7 +69,7 @@ def told(shares: Mapping[str, float], score: str) -> str:
         )
     mean = 100 * float(np.mean(list(shares.values())))
     spread = f"{100 * least:.1f} to {100 * most:.1f}"
-    return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * SHARE:.0f} %"
+    return f"{mean:.1f} % ({spread}) of their voxels above the others' {100 * COMMON:.0f} %"
 
 
 def report_people(acquisition: Acquisition | None, shares: Mapping[str, float]) -> None:
@@ -124,6 +128,11 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
         facts.append(
             f"healthy white matter that is changed as disease would is found with AUC "
             f"{history.altered_auc:.2f}"
+        )
+    if history.altered_auc_of_all is not None:
+        facts[-1] += (
+            f" by {len(model.reference_):,} healthy voxels, by all of them with "
+            f"{history.altered_auc_of_all:.2f}"
         )
     facts.append(f"{history.latents_alive} of {model.latents} latents are used")
     few = len(history.losses) < _FEW_LOOKS

@@ -66,3 +66,29 @@ def test_scans_of_one_person_count_as_one() -> None:
 def test_three_people_are_too_few() -> None:
     with pytest.raises(InputError, match="by 3 of them; expected 4 or more: fit the model on more"):
         require_enough(["a", "b", "c", "a"])
+
+
+@given(
+    arrays(np.float32, (4, 60), elements=st.integers(0, 40)),
+    arrays(np.float32, 90, elements=st.integers(-1, 41)),
+    st.sampled_from([0.3, 0.05, 1e-4]),
+)
+def test_thinned_shares_are_never_lower_and_hardly_higher(
+    values: np.ndarray, novelty: np.ndarray, precision: float
+) -> None:
+    shares = null_of(*values, values[0, :7].tolist()).shares
+    few = shares.thinned(precision)
+    exact, found = shares.of(novelty), few.of(novelty)
+    assert (found >= exact - 1e-12).all()
+    assert (found <= exact * np.exp(precision) * (1 + 1e-9)).all()
+    assert few.threshold(0.1) >= shares.threshold(0.1)
+    assert few.p_values(novelty).max() <= 1 + 1e-12
+
+
+def test_thinned_shares_are_few() -> None:
+    random = np.random.default_rng(0)
+    null = null_of(*random.normal(size=(4, 50_000)).astype(np.float32))
+    few = null.shares.thinned(0.01)
+    assert len(few.values) < 2500
+    novelty = random.normal(size=1000).astype(np.float32)
+    assert (few.of(novelty) <= 1.0101 * null.shares.of(novelty)).all()

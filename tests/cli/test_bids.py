@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import Run, call_here, tree_of
+from tests.conftest import PROGRAM, Run, call_here, tree_of
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 PATIENTS = ("patient01", "patient02", "patient03")
@@ -95,6 +95,27 @@ def test_maps_name_their_sources_by_bids_uris(study: Path) -> None:
         assert sources == [f"bids:cohort:{patient}/dwi/{patient}_dwi.nii.gz"]
     description = json.loads((study / "maps/dataset_description.json").read_text())
     assert description["DatasetLinks"] == {"cohort": "../cohort"}
+
+
+def test_the_parts_of_a_run_make_what_the_whole_does(place: Path, call: Run) -> None:
+    line = "map --bids cohort --where group=patient -o parts -q --part"
+    running = [
+        subprocess.Popen([PROGRAM, *line.split(), part], cwd=place, stderr=subprocess.PIPE)
+        for part in ("2/2", "1/2")
+    ]
+    said = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert tree_of(place / "parts") == tree_of(place / "maps")
+    outcome = call(f"{line.replace(' -q', '')} 5/5", place)
+    assert outcome.status == 0
+    assert "Part 5 of 5: 0 scans of 3" in outcome.stderr
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_a_part_that_there_is_not_is_refused(part: str, place: Path, call: Run) -> None:
+    outcome = call(f"map --bids cohort -o maps --part {part}", place)
+    assert outcome.status == 2
+    assert f"'{part}' names no part; 1/8 to 8/8 are the parts of eight" in outcome.stderr
 
 
 def test_qsipreps_derivatives_are_read_and_all_entities_kept(place: Path, call: Run) -> None:

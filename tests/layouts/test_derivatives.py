@@ -28,8 +28,8 @@ SCAN, IMAGE = "sub-01/dwi/sub-01_dwi.nii.gz", "sub-01/dwi/sub-01_param-x_dwimap.
 
 def test_a_dataset_is_described_and_linked_to_its_sources(tmp_path: Path) -> None:
     raw, out = dataset(tmp_path / "my study"), tmp_path / "out"
-    describe(out, [raw / SCAN])
-    describe(out, [raw / "sub-02/dwi/sub-02_dwi.nii.gz"])
+    describe(out, [raw])
+    describe(out, [raw, raw])
     facts = description(out)
     assert facts["DatasetType"] == "derivative"
     assert facts["GeneratedBy"][0]["Name"] == "qspace-nd"  # type: ignore[index]
@@ -42,7 +42,7 @@ def test_a_dataset_is_described_and_linked_to_its_sources(tmp_path: Path) -> Non
 def test_several_sources_are_told_apart(tmp_path: Path) -> None:
     out = tmp_path / "study/derivatives/qspace-nd"
     for root in (dataset(tmp_path / "study"), dataset(tmp_path / "a/study")):
-        describe(out, [root / SCAN])
+        describe(out, [root])
     assert description(out)["DatasetLinks"] == {"study": "../..", "study2": "../../../a/study"}
 
 
@@ -52,7 +52,7 @@ def test_several_sources_are_told_apart(tmp_path: Path) -> None:
 def test_a_description_by_another_program_stays(text: str, tmp_path: Path) -> None:
     path = tmp_path / "dataset_description.json"
     path.write_text(text)
-    describe(tmp_path, [dataset(tmp_path / "raw") / SCAN])
+    describe(tmp_path, [dataset(tmp_path / "raw")])
     assert path.read_text() == text
 
 
@@ -66,7 +66,7 @@ def test_sources_are_named_by_bids_uris_and_found_again_after_a_move(tmp_path: P
     raw, out = dataset(tmp_path / "study/raw"), tmp_path / "study/out"
     (raw / SCAN).parent.mkdir(parents=True)
     (raw / SCAN).touch()
-    describe(out, [raw / SCAN])
+    describe(out, [raw])
     write_sidecar(out / IMAGE, {}, [raw / SCAN])
     facts = json.loads((out / IMAGE.replace(".nii.gz", ".json")).read_text())
     assert facts["Sources"] == [f"bids:raw:{SCAN}"]
@@ -102,7 +102,7 @@ def test_links_of_another_kind_lead_nowhere(links: object, tmp_path: Path) -> No
     facts = description(tmp_path) | {"DatasetLinks": links}
     (tmp_path / "dataset_description.json").write_text(json.dumps(facts))
     assert locate("bids:raw:x.nii.gz", tmp_path / "map.nii.gz") is None
-    describe(tmp_path, [dataset(tmp_path.parent / "study") / SCAN])
+    describe(tmp_path, [dataset(tmp_path.parent / "study")])
     assert description(tmp_path)["DatasetLinks"] == {"study": "../study"}
 
 
@@ -119,9 +119,9 @@ def _describe(out: Path, source: Path) -> None:
 
 def test_processes_that_describe_a_dataset_at_once_lose_no_link(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    scans = [dataset(tmp_path / f"raw{number}") / SCAN for number in range(12)]
+    roots = [dataset(tmp_path / f"raw{number}") for number in range(12)]
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_describe, [out] * 12, scans))
+        list(pool.map(_describe, [out] * 12, roots))
     links = description(out)["DatasetLinks"]
     assert links == {f"raw{number}": f"../raw{number}" for number in range(12)}
     assert {path.name for path in out.iterdir()} == {".bidsignore", "dataset_description.json"}

@@ -44,14 +44,14 @@ def test_maps_and_where_they_lie_come_back() -> None:
     mask[1, 1:3, 2] = True
     novelty = np.float32([0.5, 2.5])
     grids = grid_arrays([(mask, np.diag([2.0, 2, 2, 1]))])
-    (one,) = healthy_maps(null_arrays([novelty]), grids, ["a"], [2])
+    (one,) = healthy_maps(null_arrays([novelty]), grids, [("a", 2)])
     np.testing.assert_array_equal(one.mask, mask)
     np.testing.assert_array_equal(one.novelty, novelty)
     with pytest.raises(ModelError, match="does not fit its reference; calibrate it again"):
-        healthy_maps(null_arrays([novelty]), grids, ["a"], [3])
+        healthy_maps(null_arrays([novelty]), grids, [("a", 3)])
     grids = {**grids, "0.shape": np.array([4000, 4000, 4000])}
     with pytest.raises(ModelError, match="healthy voxels lie does not fit"):
-        healthy_maps(null_arrays([novelty]), grids, ["a"], [2])
+        healthy_maps(null_arrays([novelty]), grids, [("a", 2)])
     grids = {**grids, "0.mask": grids["0.mask"][:1]}
     with pytest.raises(ModelError, match="healthy voxels lie does not fit"):
-        healthy_maps(null_arrays([novelty]), grids, ["a"], [2])
+        healthy_maps(null_arrays([novelty]), grids, [("a", 2)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,3 +134,19 @@ def test_a_check_looks_at_every_part_and_raises_what_one_does() -> None:
     with pytest.raises(ModelError, match="damaged"):
         Reference([part(2), part(3)]).check(["q"])
     reference_of([5]).check(["p_bar"])  # nothing in memory is damaged
+
+
+def test_who_is_left_out_is_left_out_of_the_index_of_all() -> None:
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.normal(0, 1, (900, 1)).astype(np.float32))
+    some = [slice(0, 300), slice(300, 500), slice(500, 900)]
+    parts = [
+        Part(name, partial(Views, NETWORK, x[rows])) for name, rows in zip("bab", some, strict=True)
+    ]
+    whole, queries = Reference(parts), random.normal(0, 1, (50, 1)).astype(np.float32)
+    for subject, left in (("b", x[300:500]), ("a", torch.cat([x[:300], x[500:]]))):
+        others = whole.without(subject)
+        found = others.nearest("x").distances(queries, 7)
+        np.testing.assert_array_equal(found, NearestNeighbours(left.numpy()).distances(queries, 7))
+        assert others.is_built("x", NearestNeighbours)
+    assert whole.is_built("x", NearestNeighbours)  # the one that both used

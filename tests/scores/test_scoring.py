@@ -40,7 +40,7 @@ class Sum(Search):
     looks: list[tuple[int, int]] = field(default_factory=list)
     cost = Cost.SEARCH
 
-    def look(self, voxels: Views, block: Reference) -> Float64:
+    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
         self.looks.append((len(voxels), len(block)))
         return voxels.x.sum(1).double().numpy() * 0 + block.points("x").astype(float).sum()
 

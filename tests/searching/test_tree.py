@@ -102,3 +102,32 @@ def test_a_tree_tells_which_points_are_nearest_of_equally_near_ones_the_first(
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_array_equal(distances, PointTree(points).distances(queries, 30))
     assert PointTree(points).neighbours(queries[:0], 30)[1].shape == (0, 30)
+
+
+@pytest.mark.parametrize("dimensions", [3, 12])
+@pytest.mark.parametrize("k", [1, 10, 400])
+def test_an_owners_points_are_left_out_as_if_they_were_not_there(dimensions: int, k: int) -> None:
+    points, random = normal(5003, dimensions), np.random.default_rng(0)
+    owners = random.choice(4, 5003, p=[0.05, 0.15, 0.3, 0.5]).astype(np.int32)
+    tree = PointTree(points).owned(owners)
+    queries = np.concatenate([points[owners == 2][:300], normal(40, dimensions, seed=1)])
+    for owner in (*range(4), -1):
+        others = points[owners != owner]
+        found = tree.distances(queries, k, None, owner)
+        assert found.shape == (len(queries), min(k, len(others)))
+        np.testing.assert_array_equal(found, PointTree(others).distances(queries, k))
+
+
+def test_without_the_only_owner_nothing_is_found() -> None:
+    tree = PointTree(normal(50, 3)).owned(np.zeros(50, np.int32))
+    assert tree.distances(normal(4, 3), 3, None, 0).shape == (4, 0)
+
+
+@pytest.mark.parametrize("dimensions", [3, 12])
+def test_what_is_farther_than_asked_for_is_left_out_and_nothing_else(dimensions: int) -> None:
+    tree, queries = PointTree(normal(5003, dimensions)), normal(300, dimensions, seed=1)
+    all_ = tree.distances(queries, 10)
+    for within in (all_[:, 4], all_[:, 0] * 0.5, np.full(300, np.inf), np.zeros(300)):
+        found = tree.distances(queries, 10, within)
+        expected = np.where(all_ <= within[:, None], all_, np.inf)
+        np.testing.assert_array_equal(found, expected)
