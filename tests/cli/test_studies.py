@@ -1,4 +1,4 @@
-"""Whole studies, from scans to tables, and the lines of the README."""
+"""Whole studies, from scans to tables."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pytest
 
-from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
-from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, register_quickly
-
-README = Path(__file__).parents[2] / "README.md"
-
+from tests.conftest import PROGRAM, Run
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f]")
 
@@ -101,119 +93,3 @@ def test_a_bids_cohort_goes_through_the_commands_by_its_folders(
     )
     table = (tmp_path / "qspace-nd-eval/eval.tsv").read_text().splitlines()
     assert len(table) == 1 + 2 * 2 * 2  # patients, scores, regions
-
-
-def console_blocks(text: str) -> list[list[str]]:
-    """Give the lines that call `qspace-nd` in each block of the README that shows a shell."""
-    blocks = re.findall(r"^```(?:console|bash|sh)\n(.*?)^```", text, re.M | re.S)
-    lines = [[line.removeprefix("$ ") for line in block.splitlines()] for block in blocks]
-    calls = [[line for line in block if line.startswith("qspace-nd ")] for block in lines]
-    return [block for block in calls if block]
-
-
-SHORTER = {
-    "fit": " --epochs 1",
-    "group": " --epochs 1",
-    "simulate": " --controls 1 --voxel-size 8",
-    "demo": None,
-}
-"""What is added to a line of the README with a word to make it quick; None where it cannot be."""
-
-
-@pytest.mark.parametrize(
-    "block", console_blocks(README.read_text()), ids=lambda block: block[0].replace(" ", "-")
-)
-def test_the_lines_of_the_readme_work(
-    block: list[str],
-    folder: Path,
-    bids_cohort: Path,
-    call: Run,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    remove_results(folder)
-    if any("stacks/" in line for line in block):
-        register_quickly(monkeypatch)
-        for scan in CONTROLS[:2]:
-            as_stack(folder / scan, folder / "stacks" / scan.name)
-        as_stack(folder / PATIENT, folder / "stack.nii.gz")
-    if not any(line.startswith("qspace-nd simulate") for line in block):
-        (folder / "cohort").symlink_to(bids_cohort)
-    for line in block:
-        words = line.split()  # --add takes no settings
-        found = (more for word, more in SHORTER.items() if word in words and "--add" not in words)
-        more = next(found, "")
-        if more is None:
-            continue
-        outcome = call(line.removeprefix("qspace-nd ") + more, folder)
-        assert outcome.status == 0, outcome.stderr
-
-
-def test_the_readme_shows_what_check_prints(prepared: Path, call: Run) -> None:
-    """Its last scan and its count; other scans have other numbers."""
-
-    def lines(text: str) -> list[str]:
-        return [re.sub(r"-?\d[\d.,]*", "0", line).rstrip() for line in text.splitlines()]
-
-    (shown,) = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.M | re.S)
-    done = call("check healthy/*.nii.gz patient.nii.gz", prepared)
-    assert lines(done.stdout)[-len(lines(shown)) :] == lines(shown)
-
-
-def python_blocks() -> dict[str, str]:
-    """What the README shows of pictures, of scans, and of arrays."""
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)
-    return dict(zip(("pictures", "scans", "arrays"), blocks, strict=True))
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let training be over in a moment."""
-    for presets in (PRESETS, IMAGE_PRESETS):
-        monkeypatch.setitem(presets, "default", replace(presets["default"], steps=10))
-
-
-@pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("shape", [(6,), (1, 6, 5)], ids=["vectors", "images"])
-def test_the_arrays_of_the_readme_work(
-    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(0)
-    np.save(tmp_path / "normal.npy", random.random((60, *shape)))
-    np.save(tmp_path / "test.npy", random.random((20, *shape)))
-    monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec(python_blocks()["arrays"], found)
-    assert found["novelty"].shape == found["error"].shape == (20,)
-    again = NoveltyModel.load("model").decision_function(found["test"])
-    np.testing.assert_array_equal(again, found["novelty"])
-
-
-@pytest.mark.usefixtures("short")
-def test_the_scans_of_the_readme_work(inside: Path) -> None:
-    shutil.rmtree(inside / "qspace-nd-model")
-    found: dict[str, Any] = {}
-    exec(python_blocks()["scans"], found)
-    assert {*found["auc"]} == {"latent-distance", "recon-error"} | {
-        f"{score}, 6 mm" for score in ("latent-distance", "recon-error")
-    }
-    assert all(path.is_file() for path in found["evaluation"].files)
-
-
-def test_the_picture_of_the_readme_works(inside: Path) -> None:
-    exec(python_blocks()["pictures"], {})
-    assert (inside / "figure.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_the_readme_begins_with_a_small_picture() -> None:
-    (path,) = re.findall(r"^!\[[^]]+\]\((\S+)\)", README.read_text()[:400], re.M)
-    assert (README.parent / path).stat().st_size < 300_000
-
-
-def test_the_readme_shows_the_three_lines() -> None:
-    lines = [line for block in console_blocks(README.read_text()) for line in block]
-    for line in (
-        "qspace-nd fit healthy/*.nii.gz",
-        "qspace-nd map patient.nii.gz -o novelty.nii.gz",
-        "qspace-nd eval --labels lesions.nii.gz",
-    ):
-        assert line in lines
