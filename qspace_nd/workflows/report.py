@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from qspace_nd.evaluation.methods import methods_of, passage_of, references_of, together_cited
 from qspace_nd.evaluation.page import index_of, page_of
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
@@ -22,6 +23,9 @@ from qspace_nd.workflows.report_one import Studied
 INDEX = "index.html"
 """What the page of all people is called."""
 
+BESIDE = ("methods.md", "references.bib")
+"""What lies beside it: the methods of all people, for a paper, and the works that are cited."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +39,8 @@ def report_maps(
     progress: Progress | bool = False,
 ) -> list[Path]:
     """Write a page for each person whose maps are given, and one of all, to `folder`.
+
+    Beside them lie the methods, for a paper (`methods.md`), and what they cite (`references.bib`).
 
     Of several maps of a scan the page shows one that can be compared with healthy people's, of the
     default score where there is one.
@@ -68,26 +74,30 @@ def report_maps(
     drawn = pair(groups, [*map(Path, labels)], "--labels") if labels else [None] * len(groups)
     names = _names(groups)
     files = _files(folder, names)
-    require_writable(files, force=force)
+    beside = [folder / name for name in BESIDE]
+    require_writable([*files, *beside], force=force)
     studied = Studied(NoveltyModel.load(facts.folder), facts)
     chosen = [studied.choose(group) for group in groups]
-    pages, rows = [], []
+    pages, rows, passages, cited = [], [], {}, []
     watching = watcher(progress)
     with watching.task("Reporting maps", len(groups)) as task:
         for name, record, outlined, path in zip(names, chosen, drawn, files[1:], strict=True):
             person = studied.person(name, record, outlined)
             pages.append(page_of(person))
+            passages[name] = passage_of(person)
+            cited.append(references_of(person))
             row = studied.row(person)
             rows.append({"name": name, "group": "mapped", "page": path.name, **row})
             task.advance(note=name)
     healthy = studied.healthy()
     rows += [] if healthy is None else healthy.rows()
     pages.insert(0, index_of(rows, None if healthy is None else healthy.forming))
+    texts = [*pages, methods_of(passages), together_cited(cited)]
     with alone(lock_of(files[0]), folder):
-        remove_leftovers(files)
+        remove_leftovers([*files, *beside])
         with together(force=force):
-            for path, page in zip(files, pages, strict=True):
-                write_text(path, page)
+            for path, text in zip([*files, *beside], texts, strict=True):
+                write_text(path, text)
     _log.info(f"Wrote {files[0]}: open it in a browser")
     return files
 
@@ -100,7 +110,7 @@ def require_new(folder: Path, *, force: bool) -> None:
     OutputError
         See `qspace_nd.system.writing.require_writable`.
     """
-    require_writable([folder / INDEX], force=force)
+    require_writable([folder / name for name in (INDEX, *BESIDE)], force=force)
 
 
 def _names(groups: Sequence[Sequence[MapRecord]]) -> list[str]:
