@@ -20,11 +20,7 @@ from qspace_nd._version import __version__
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ["Dockerfile", "Apptainer.def"]
-SERVED = {
-    "wheel": "dist/*.whl",
-    "versions": "bin/constraints.txt",
-    "hashes": "bin/requirements.txt",
-}
+INSTALLED = {"dist/*.whl", "bin/constraints.txt", "bin/requirements.txt"}
 
 
 def lines_of(name: str) -> list[str]:
