@@ -11,18 +11,23 @@ import tarfile
 import zipfile
 from collections.abc import Iterable
 from configparser import ConfigParser
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from qspace_nd._version import __version__
 
 ROOT = Path(__file__).parents[1]
 BESIDE = ("benchmarks", "bin", "containers", "data", "docs", "examples", "tests")
 """Folders that the source distribution holds beside the package, where the clone has them."""
+
+LEFT = ("*_cache", "__pycache__", "*.egg-info")
+"""Folders that tools leave in a clone."""
 
 
 def setup() -> ConfigParser:
@@ -48,13 +53,11 @@ def pins(name: str) -> dict[str, str]:
 
 
 def files_of(folder: Path) -> set[str]:
-    """All files below a folder, but what Python, pytest and their like leave there."""
+    """All files below a folder, but what Python, Numba, pytest and their like leave there."""
     return {
         str(path.relative_to(ROOT))
         for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix not in {".pyc", ".pyo"}
-        and not any(part.endswith("_cache") for part in path.parts)
+        if path.is_file() and not any(fnmatch(part, left) for part in path.parts for left in LEFT)
     }
 
 
@@ -74,7 +77,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if path.is_file():
             shutil.copy(path, clone)
         elif path.name in (*BESIDE, "qspace_nd"):
-            shutil.copytree(path, clone / path.name, ignore=shutil.ignore_patterns("*_cache"))
+            shutil.copytree(path, clone / path.name, ignore=shutil.ignore_patterns(*LEFT))
     call([sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."], clone)
     return {path.suffix: path for path in (clone / "dist").iterdir()}
 
@@ -147,6 +150,17 @@ def test_it_runs_where_nothing_but_its_requirements_is(
     assert (tmp_path / "cohort" / "patient.nii.gz").is_file()
     page = "from qspace_nd.evaluation.page import index_of; print(index_of([], None))"
     assert "<html" in call([python, "-c", page], tmp_path)
+
+
+def test_the_oldest_versions_are_the_least_that_are_required() -> None:
+    oldest = pins("oldest.txt")
+    required = requirements("fast", "test")
+    for tool in ("mypy", "ruff"):  # they read the code and are no part of what runs
+        del required[tool]
+    assert set(oldest) == set(required)
+    for name, one in required.items():
+        (least,) = (bound.version for bound in one.specifier if bound.operator == ">=")
+        assert Version(oldest[name]) == Version(least), name
 
 
 def test_hashed_versions_are_those_that_are_tested() -> None:
