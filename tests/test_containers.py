@@ -137,5 +137,5 @@ def test_what_a_recipe_installs_runs(name: str, tmp_path: Path) -> None:
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert f"version {__version__}" in done.stdout
+    assert f"qspace-nd {__version__}" in done.stdout
     assert (tmp_path / "demo" / "report" / "methods.md").is_file()
