@@ -27,6 +27,7 @@ ELSEWHERE = {
     "measuring": "benchmarks/README.md",
     "changes": "CHANGELOG.md",
     "contributing": "CONTRIBUTING.md",
+    "citing": "CITATION.md",
 }
 """The pages of the site, by name, that are files elsewhere in the repository."""
 

@@ -40,7 +40,7 @@ DEFAULT_FOLDER = Path("qspace-nd-report")
     type=PATH,
     default=DEFAULT_FOLDER,
     show_default=True,
-    help="Folder for index.html and a page for each person.",
+    help="Folder for index.html, a page for each person, and methods and references for a paper.",
 )
 @overwriting
 @talking

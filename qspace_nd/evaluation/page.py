@@ -275,12 +275,13 @@ def _filled(template: str, script: str, **told: Any) -> str:
         f"base-uri 'none'; form-action 'none'"
     )
     known = {"policy": policy, "style": Markup(style), "script": Markup(code)}
-    page = _environment().get_template(template)
+    page = environment().get_template(template)
     return page.render(known, version=__version__, **told) + "\n"
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What fills the templates of `report/`."""
     made = Environment(
         loader=FunctionLoader(_text),
         autoescape=True,

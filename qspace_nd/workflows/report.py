@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from qspace_nd.evaluation.page import page_of
+from qspace_nd.evaluation.methods import methods_of, passage_of, references_of, together_cited
+from qspace_nd.evaluation.page import index_of, page_of
 from qspace_nd.layouts.maps import MapRecord, name_maps, patient_of
 from qspace_nd.layouts.names import stem
 from qspace_nd.layouts.pairing import find_maps, group_by_patient, pair
@@ -19,8 +20,11 @@ from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.locking import alone, lock_of
 from qspace_nd.system.writing import remove_leftovers, require_writable, together, write_text
 from qspace_nd.workflows.jobs import ModelFacts
-from qspace_nd.workflows.report_index import INDEX, page_with, require_addable
+from qspace_nd.workflows.report_index import INDEX, everybody_in, require_addable
 from qspace_nd.workflows.report_one import Studied
+
+BESIDE = ("methods.md", "references.bib")
+"""What lies beside it: the methods of all people, for a paper, and the works that are cited."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ def report_maps(
 ) -> list[Path]:
     """Write a page for each person whose maps are given, and one of all, to `folder`.
 
+    Beside them lie the methods, for a paper (`methods.md`), and what they cite (`references.bib`).
     Where there is a report of the same model already, people are added to it; several processes may
     do so side by side.
 
@@ -71,6 +76,7 @@ def report_maps(
     drawn = pair(groups, [*map(Path, labels)], "--labels") if labels else [None] * len(groups)
     names = _names(groups)
     files = _files(folder, names)
+    beside = [folder / name for name in BESIDE]
     require_addable(folder, facts.digest, force=force)
     require_writable(files[1:], force=force)
     studied = Studied(NoveltyModel.load(facts.folder), facts)
@@ -81,18 +87,26 @@ def report_maps(
         for name, record, outlined, path in zip(names, chosen, drawn, files[1:], strict=True):
             person = studied.person(name, record, outlined)
             pages.append(page_of(person))
-            row = studied.row(person)
-            rows.append({"name": name, "group": "mapped", "page": path.name, **row})
+            row = {"methods": passage_of(person), "references": references_of(person)}
+            row |= {"name": name, "group": "mapped", "page": path.name, **studied.row(person)}
+            rows.append(row)
             task.advance(note=name)
     healthy = studied.healthy()
     rows += [] if healthy is None else healthy.rows()
     with alone(lock_of(files[0]), folder):
         require_writable(files[1:], force=force)
-        pages.insert(0, page_with(rows, folder, facts.digest, force=force))
-        remove_leftovers(files)
+        everybody = everybody_in(rows, folder, facts.digest, force=force)
+        mapped = [row for row in everybody if row["page"]]
+        texts = [
+            index_of(everybody, facts.digest),
+            *pages,
+            methods_of({row["name"]: row["methods"] for row in mapped}),
+            together_cited(row["references"] for row in mapped),
+        ]
+        remove_leftovers([*files, *beside])
         with together():
-            for path, page in zip(files, pages, strict=True):
-                write_text(path, page)
+            for path, text in zip([*files, *beside], texts, strict=True):
+                write_text(path, text)
     _log.info(f"Wrote {files[0]}: open it in a browser")
     return files
 

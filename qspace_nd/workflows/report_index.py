@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qspace_nd.errors import OutputError
-from qspace_nd.evaluation.page import index_of, made_of
+from qspace_nd.evaluation.page import made_of
 
 INDEX = "index.html"
 """What it is called in the folder of a report."""
@@ -34,10 +34,10 @@ def require_addable(folder: Path, model: str, *, force: bool) -> None:
     _rows_there(folder, model, force=force)
 
 
-def page_with(rows: Sequence[Row], folder: Path, model: str, *, force: bool) -> str:
-    """The page of all, as HTML: these people, and those whose pages are in the folder already.
+def everybody_in(rows: Sequence[Row], folder: Path, model: str, *, force: bool) -> list[Row]:
+    """What the page of all tells: of these people, and those whose pages are in the folder already.
 
-    It is the same in whatever order people were added. Healthy people are told anew.
+    In one order, in whatever order people were added. Healthy people are told anew.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def page_with(rows: Sequence[Row], folder: Path, model: str, *, force: bool) -> 
     """
     there = {_key(row): row for row in _rows_there(folder, model, force=force)}
     there |= {_key(row): row for row in rows}
-    return index_of([there[key] for key in sorted(there)], model)
+    return [there[key] for key in sorted(there)]
 
 
 def _key(row: Row) -> tuple[bool, str, str]:

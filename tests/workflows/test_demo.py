@@ -28,7 +28,8 @@ def test_the_whole_method_runs_on_a_small_cohort(
     assert [path.is_file() for files in done.maps for path in files.paths()] == [True] * 2 * 21
     assert {"Simulating", "Training", "Scoring voxels", "Evaluating maps"} <= {*heard.names}
     assert [path.name for path in sorted(done.report.parent.iterdir())] == [
-        *("index.html", "sub-patient01.html", "sub-patient02.html")
+        *("index.html", "methods.md", "references.bib"),
+        *("sub-patient01.html", "sub-patient02.html"),
     ]
     before = tree_of(tmp_path)
     with pytest.raises(Exception, match="exists already"):

@@ -91,6 +91,18 @@ def test_a_page_holds_the_map_that_is_compared_with_healthy_people(there: Path) 
     assert len(b0) == mask_in(data["near"], data["shape"]).sum() > mask.sum()
 
 
+def test_the_methods_lie_beside_the_page_of_all(there: Path) -> None:
+    report_maps(["maps"], MODEL, "report")
+    methods = Path("report/methods.md").read_text()
+    assert re.findall(r"^## (.*)$", methods, re.M) == ["`control-01`", "`patient`"]
+    assert re.findall(r"that\sk\sof\sthe\s(\d)\shealthy", methods) == ["3", "4"]
+    assert Path("report/references.bib").read_text().count("@article{bullmore1999,") == 1
+    for page in Path("report").glob("*.html"):
+        page.unlink()
+    with pytest.raises(OutputError, match=r"methods\.md exists already"):
+        report_maps([OF_DEFAULT], MODEL, "report")
+
+
 def test_the_healthy_people_are_those_of_the_model(there: Path) -> None:
     files = report_maps(["maps"], MODEL, "report")
     null = NoveltyModel.load(MODEL).null()
