@@ -34,7 +34,7 @@ USED = {
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
     "report": ALL | {"-f"},
-    "check": ALL | {"--nthreads"},
+    "check": ALL | {"-f", "--nthreads"},
     "bids": SHARED,
     "scores": ALL,
     "simulate": ALL | {"-f", "--seed", "--nthreads"},
