@@ -123,7 +123,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     network_: VAE
     reference_: Reference
     history_: History
-    few_: bool
+    few_: bool = False
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
     grids_: Arrays | None
