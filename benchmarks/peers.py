@@ -125,7 +125,7 @@ def latent_distance(cohort: Cohort, *, channels: str = DEFAULT_CHANNELS, **setti
 
     history = model.history_
     facts = {
-        "latents": model.latents,
+        "latents": model.network_.latents,
         "alive": history.latents_alive,
         "steps": history.steps,
         "validation loss": round(history.validation_loss, 3),

@@ -366,6 +366,29 @@ def test_half_of_the_inliers_of_a_table_are_learnt_from():
     assert novel.sum() == 5
 
 
+def test_each_digit_is_novel_in_turn_and_given_in_the_shape_that_a_method_takes(monkeypatch):
+    import tabular
+
+    shapes = []
+
+    class Bright:
+        def fit(self, x):
+            shapes.append(x.shape[1:])
+            return self
+
+        def decision_function(self, x):
+            return x.reshape(len(x), -1).sum(axis=1)
+
+    for shape in ((64,), (1, 8, 8)):
+        monkeypatch.setitem(tabular.DIGITS, "bright", (Bright, shape))
+        aucs = tabular.digits("bright")
+        assert len(aucs) == 10
+        assert aucs[1] < 0.5 < aucs[8]  # few strokes, and many
+    assert shapes == [(64,)] * 10 + [(1, 8, 8)] * 10
+    text = tabular.digits_report({"bright": [0.5] * 9 + [1.0]})
+    assert text.endswith(f"| bright | {'0.500 | ' * 9}1.000 | 0.550 |")
+
+
 # --- two checkouts
 
 

@@ -75,21 +75,21 @@ def _patient_table(summary: Table, results: Sequence[Result], width: int) -> ric
     def drawn(shown: int) -> rich.table.Table:
         title = f"{score}, {_place(summary)}"
         caption = f"{_PRECISION} {_FOUND}" if shown > 1 else ""
-        table = _empty_table(names, figures[:shown], title=title, caption=caption)
+        table = empty_table(names, figures[:shown], title=title, caption=caption)
         for group, row in zip(by_score(results), summary.rows, strict=True):
             region = [row.region] if several_regions else []
             for one in group:
                 voxels = [f"{one.lesion_voxels:,}", f"{one.voxels:,}"]
                 told = [rounded(one.auc), *_more(one), *voxels]
-                table.add_row(*_plain([*region, one.patient, *told[:shown]]))
+                table.add_row(*plain_texts([*region, one.patient, *told[:shown]]))
                 region = [""] if several_regions else []
             if len(group) > 1:
                 told = [rounded(row.mean.auc), *_more(row)]
-                table.add_row(*_plain([*region, "mean", *told[:shown]]), style="bold")
+                table.add_row(*plain_texts([*region, "mean", *told[:shown]]), style="bold")
             table.add_section()
         return table
 
-    return _widest(map(drawn, (len(figures), len(figures) - 2, 1)), width)
+    return widest(map(drawn, (len(figures), len(figures) - 2, 1)), width)
 
 
 def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
@@ -99,19 +99,19 @@ def _score_table(summary: Table, width: int, plain: bool) -> rich.table.Table:
     patients = _Columns(
         list(summary.patients), lambda row: [_marked(cell, plain) for cell in row.cells]
     )
-    extremes = _Columns(["Least\nAUC", "Greatest\nAUC"], lambda row: _plain(_extremes(row)))
-    more = _Columns(_MORE_HEADERS, lambda row: _plain(_more(row)))
+    extremes = _Columns(["Least\nAUC", "Greatest\nAUC"], lambda row: plain_texts(_extremes(row)))
+    more = _Columns(_MORE_HEADERS, lambda row: plain_texts(_more(row)))
     spread: tuple[tuple[_Columns, ...], ...] = (
         ((patients, mean, more), (patients, mean), (extremes, mean, more), (extremes, mean))
         if several
         else ((mean, more),)
     )
     tables = (_filled_table(summary, layout, plain) for layout in (*spread, (mean,)))
-    return _widest(tables, width)
+    return widest(tables, width)
 
 
-def _widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
-    """The first that fits, names broken between words if need be, or else the last."""
+def widest(tables: Iterable[rich.table.Table], width: int) -> rich.table.Table:
+    """The first of several that fits, names broken between words if need be, or else the last."""
     for drawn in tables:
         if _measured(drawn).minimum <= width:
             _give_width(drawn, width)
@@ -168,10 +168,10 @@ def _filled_table(summary: Table, layout: Sequence[_Columns], plain: bool) -> ri
     if _MORE_HEADERS[-1] in headers:
         caption += [_PRECISION, _FOUND]
     named, names = row_names(summary)
-    drawn = _empty_table(named, headers, title=f"AUC {_place(summary)}", caption=" ".join(caption))
+    drawn = empty_table(named, headers, title=f"AUC {_place(summary)}", caption=" ".join(caption))
     for row, name, following in zip(summary.rows, names, [*summary.rows[1:], None], strict=True):
         texts = [text for columns in layout for text in columns.texts(row)]
-        drawn.add_row(*_plain(name), *texts, end_section=_closes(row, following))
+        drawn.add_row(*plain_texts(name), *texts, end_section=_closes(row, following))
     return drawn
 
 
@@ -191,9 +191,10 @@ def _closes(row: Row, following: Row | None) -> bool:
     return row.score == BASELINE_SCORE != following.score
 
 
-def _empty_table(
+def empty_table(
     names: Sequence[str], figures: Sequence[str], *, title: str, caption: str
 ) -> rich.table.Table:
+    """A table without rows: names stand on the left and may be broken, figures on the right."""
     drawn = RichTable(
         title=title,
         title_justify="left",
@@ -219,7 +220,7 @@ def _measured(drawn: RenderableType) -> Measurement:
     return Measurement.get(console, console.options, drawn)
 
 
-def _plain(texts: Iterable[str]) -> list[rich.text.Text]:
+def plain_texts(texts: Iterable[str]) -> list[rich.text.Text]:
     """Take the texts as they are: a patient's name may look like markup."""
     return [Text(text) for text in texts]
 
@@ -235,7 +236,7 @@ def render_overlaps(results: Iterable[Result], *, width: int = 80) -> rich.table
     summary = table(results)
     named, names = row_names(summary)
     mean = "; means over the patients" if len(summary.patients) > 1 else ""
-    drawn = _empty_table(
+    drawn = empty_table(
         [*named, "Above"],
         ["Recall", "Precision", "Dice"],
         title=f"Voxels above a threshold, {_place(summary)}{mean}",
@@ -244,10 +245,10 @@ def render_overlaps(results: Iterable[Result], *, width: int = 80) -> rich.table
     for row, name in zip(summary.rows, names, strict=True):
         for overlap_name, one in row.overlaps.items():
             figures = (one.recall, one.precision, one.dice) if one else (None,) * 3
-            drawn.add_row(*_plain([*name, _THRESHOLDS[overlap_name], *map(rounded, figures)]))
+            drawn.add_row(*plain_texts([*name, _THRESHOLDS[overlap_name], *map(rounded, figures)]))
             name = [""] * len(name)
         drawn.add_section()
-    return _widest([drawn], width)
+    return widest([drawn], width)
 
 
 def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
@@ -270,15 +271,15 @@ def render_recall(results: Iterable[Result], *, width: int = 80) -> rich.table.T
     def drawn(shown: Sequence[tuple[SizeBin, ...]]) -> rich.table.Table:
         title = f"Lesions found {_place(summary)}" + ", by volume in mm³" * bool(shown)
         headers = [*(_size(of_all[0]) for of_all in shown), large, "All"]
-        table = _empty_table(named, headers, title=title, caption=_FOUND)
+        table = empty_table(named, headers, title=title, caption=_FOUND)
         for at, (row, name) in enumerate(zip(summary.rows, names, strict=True)):
             counts = [(of_all[at].found, of_all[at].lesions) for of_all in shown]
             counts += [(row.large_lesions_found, row.large_lesions)]
             counts += [(row.lesions_found, row.lesions)]
-            table.add_row(*_plain([*name, *(_share(*count) for count in counts)]))
+            table.add_row(*plain_texts([*name, *(_share(*count) for count in counts)]))
         return table
 
-    return _widest(map(drawn, (sizes, [])), width)
+    return widest(map(drawn, (sizes, [])), width)
 
 
 def render_froc(results: Iterable[Result], *, width: int = 80) -> rich.table.Table:
@@ -291,15 +292,15 @@ def render_froc(results: Iterable[Result], *, width: int = 80) -> rich.table.Tab
     """
     summary = table(results)
     named, names = row_names(summary)
-    drawn = _empty_table(
+    drawn = empty_table(
         named,
         list(map(str, FALSE_CLUSTERS)),
         title=f"Lesions found {_place(summary)}, by false clusters a scan",
         caption=_FALSE,
     )
     for row, name in zip(summary.rows, names, strict=True):
-        drawn.add_row(*_plain([*name, *_found_at(row.froc)]))
-    return _widest([drawn], width)
+        drawn.add_row(*plain_texts([*name, *_found_at(row.froc)]))
+    return widest([drawn], width)
 
 
 def _found_at(curve: Curve | None) -> list[str]:

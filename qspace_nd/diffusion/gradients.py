@@ -89,6 +89,11 @@ class GradientTable:
         bvals = np.where(self.b0, 0.0, self.bvals)
         return listed([_name_shell(bvals[shell]) for shell in self.shell_volumes()])
 
+    def weighted_bvals(self) -> list[int]:
+        """The median b-value of each weighted shell, rising, in s/mm²."""
+        shells = [shell for shell in self.shell_volumes() if not self.b0[shell].any()]
+        return [round(float(np.median(self.bvals[shell]))) for shell in shells]
+
     def to_json(self) -> dict[str, Any]:
         """Give plain lists, as stored in a model folder."""
         return {"bvals": self.bvals.tolist(), "directions": self.directions.tolist()}

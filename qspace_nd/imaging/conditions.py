@@ -124,6 +124,22 @@ def differences(own: Conditions, healthy: Sequence[Conditions]) -> list[str]:
     ]
 
 
+def usual(conditions: Sequence[Conditions]) -> Conditions:
+    """What most of some scans have of each condition: the first of several values.
+
+    Of the residuals' percentiles the median, of an even number of scans the lower one. There has
+    to be a scan.
+    """
+    most: dict[str, Any] = {}
+    for key, near, _ in _KINDS:
+        known = [value for one in conditions if (value := getattr(one, key)) is not None]
+        alike = [sum(near(value, other) for other in known) for value in known]
+        most[key] = known[alike.index(max(alike))] if known else None
+    residuals = [one.residual for one in conditions if one.residual is not None]
+    middle = np.percentile(residuals, 50, axis=0, method="lower").tolist() if residuals else None
+    return Conditions(**most, residual=None if middle is None else tuple(middle))
+
+
 def unlike(path: Path, found: Sequence[str]) -> str:
     """Warn of a scan by what was `found` to differ."""
     return (

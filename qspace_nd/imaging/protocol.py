@@ -75,6 +75,14 @@ class ScanOptions:
 DEFAULT_OPTIONS = ScanOptions()
 
 _SAMPLE = 4000  # voxels that tell a scan's residual
+_RESAMPLED = (
+    "All scans are fitted in spherical harmonics, which takes noise off "
+    "(--gradients strict takes them as they were scanned)"
+)
+_AS_SCANNED = (
+    "and the others are taken as they were scanned: they have no shells, too few directions, or no "
+    "b=0 volume, for a fit in spherical harmonics, which would take noise off"
+)
 
 
 @dataclass(frozen=True)
@@ -200,13 +208,19 @@ def files_of(paths: Iterable[str | Path], options: ScanOptions) -> list[ScanFile
 
 
 def common_protocol(
-    scans: Sequence[Scan], options: ScanOptions = DEFAULT_OPTIONS, features: str = RAW
+    scans: Sequence[Scan],
+    options: ScanOptions = DEFAULT_OPTIONS,
+    features: str = RAW,
+    *,
+    aloud: bool = True,
 ) -> Protocol:
     """The protocol of healthy scans, that of the first one.
 
     All scans are resampled or none is: mixing costs accuracy. They are wherever the directions
     allow it, even where the tables agree, because the fit takes off noise that distances would
     otherwise consist of (see `docs/training.md`).
+
+    If `aloud`, how scans are taken is logged.
 
     Raises
     ------
@@ -227,7 +241,10 @@ def common_protocol(
             f"and .bvec files beside it, or take --gradients auto."
         )
     if options.gradients == "auto" and features == RAW and first.gradients is not None:
-        return _resampled_where_possible(scans, first, options)
+        protocol = _resampled_where_possible(scans, first, options)
+        if aloud:
+            _log.info(_RESAMPLED if protocol.resampled else f"{path} {_AS_SCANNED}")
+        return protocol
     resampled = options.gradients == "resample" and features == RAW
     stack = Stack.of(first.channels) if first.gradients is None else None
     protocol = Protocol(first.channels, first.gradients, resampled, features, stack)
@@ -246,16 +263,7 @@ def _resampled_where_possible(scans: Sequence[Scan], first: Scan, options: ScanO
         unlike = replace(protocol, resampled=False)
         if any(bring_to(scan, unlike, options).mixed for scan in scans):
             raise
-        _log.info(
-            f"{first.files.image} and the others are taken as they were scanned: they have no "
-            f"shells, too few directions, or no b=0 volume, for a fit in spherical harmonics, "
-            f"which would take noise off"
-        )
         return unlike
-    _log.info(
-        "All scans are fitted in spherical harmonics, which takes noise off "
-        "(--gradients strict takes them as they were scanned)"
-    )
     return protocol
 
 

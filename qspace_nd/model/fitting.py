@@ -17,7 +17,18 @@ from qspace_nd.errors import ArrayError
 from qspace_nd.model.rows import Healthy, Piece, collect, draw, hold_out, spread
 from qspace_nd.network.history import History
 from qspace_nd.network.image_vae import network_for
-from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS, Recipe
+from qspace_nd.network.recipes import (
+    FEW,
+    IMAGE_PRESETS,
+    LATENTS,
+    MOST_COLUMNS,
+    OF_FEW_IMAGES,
+    OF_TABLES,
+    PRESETS,
+    Recipe,
+    is_table,
+)
+from qspace_nd.network.table_vae import directions
 from qspace_nd.network.training import STANDARDISED_ROWS, VALIDATION_ROWS, train
 from qspace_nd.network.vae import VAE
 from qspace_nd.progress import Progress
@@ -33,7 +44,7 @@ _LEAST = {"latents": 1, "neighbours": 1, "kl_weight": 0.0, "epochs": 1, "seed": 
 class Settings(Protocol):
     """The settings of `NoveltyModel` that decide how its network is trained."""
 
-    latents: int
+    latents: int | None
     hidden: Sequence[int] | None
     kl_weight: float | None
     epochs: int | None
@@ -43,7 +54,16 @@ class Settings(Protocol):
     seed: int
 
 
-def recipe_of(settings: Settings, shape: tuple[int, ...]) -> Recipe:
+def are_few(settings: Settings, rows: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether so many rows of a shape, which are of no scans, have the recipe of few rows.
+
+    Where settings name the paper's preset or say what the network is like, that holds.
+    """
+    silent = settings.latents is None and settings.hidden is None and settings.preset == "default"
+    return silent and rows <= FEW and math.prod(shape) <= MOST_COLUMNS
+
+
+def recipe_of(settings: Settings, shape: tuple[int, ...], few: bool = False) -> Recipe:
     """Return the preset's recipe, with what settings have in its place.
 
     Parameters
@@ -52,13 +72,15 @@ def recipe_of(settings: Settings, shape: tuple[int, ...]) -> Recipe:
         Those of a model.
     shape : tuple of int
         Of one row: (C,), or that of images.
+    few : bool
+        Whether rows are few (`are_few`).
 
     Raises
     ------
     ArrayError
         A setting is out of range.
     """
-    presets = _presets(shape)
+    presets = _presets(shape, few)
     if settings.preset not in presets:
         raise ArrayError(f"No preset is called {settings.preset!r}, only {', '.join(presets)}.")
     for name, least in _LEAST.items():
@@ -73,7 +95,7 @@ def recipe_of(settings: Settings, shape: tuple[int, ...]) -> Recipe:
     return recipe if settings.kl_weight is None else replace(recipe, kl_weight=settings.kl_weight)
 
 
-def widths_of(settings: Settings, shape: tuple[int, ...]) -> Sequence[int]:
+def widths_of(settings: Settings, shape: tuple[int, ...], few: bool = False) -> Sequence[int]:
     """Return the widths of the encoder's hidden layers; parameters as of `recipe_of`.
 
     Raises
@@ -85,15 +107,16 @@ def widths_of(settings: Settings, shape: tuple[int, ...]) -> Sequence[int]:
         if min(settings.hidden, default=1) < 1:
             raise ArrayError(f"hidden is {settings.hidden}; widths of 1 or more are wanted.")
         return settings.hidden
-    widths = _presets(shape)[settings.preset].hidden
+    widths = _presets(shape, few)[settings.preset].hidden
     if isinstance(widths, tuple):
         return widths
-    if settings.latents not in widths:
+    latents = LATENTS if settings.latents is None else settings.latents
+    if latents not in widths:
         raise ArrayError(
-            f"The preset {settings.preset} knows no hidden widths for {settings.latents} latents, "
+            f"The preset {settings.preset} knows no hidden widths for {latents} latents, "
             f"only for {', '.join(map(str, widths))}; name them, as in hidden=(64, 32, 16)."
         )
-    return widths[settings.latents]
+    return widths[latents]
 
 
 def fit_network(
@@ -102,6 +125,8 @@ def fit_network(
     shape: tuple[int, ...],
     machine: Machine,
     progress: Progress,
+    *,
+    few: bool = False,
 ) -> tuple[VAE, History]:
     """Train a network on healthy voxels, or on as many as training looks at and memory holds.
 
@@ -117,6 +142,8 @@ def fit_network(
         Where to train, and the memory that the process may use.
     progress : Progress
         Told of every look at the validation loss.
+    few : bool
+        Whether rows are few (`are_few`).
 
     Returns
     -------
@@ -128,7 +155,7 @@ def fit_network(
     ArrayError
         A setting is out of range.
     """
-    recipe, hidden = recipe_of(settings, shape), widths_of(settings, shape)
+    recipe, hidden = recipe_of(settings, shape, few), widths_of(settings, shape, few)
     device = find_device(machine.device)
     training, validation = hold_out(healthy, settings.validation, settings.seed)
     if settings.epochs is not None:
@@ -137,10 +164,11 @@ def fit_network(
     with progress.task("Drawing voxels to train on", 1) as task:
         x, number = _gather(training, validation, recipe, settings.seed, machine.memory)
         task.advance()
+    latents = _latents(settings, recipe, x[:number])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = network_for(
-            shape, settings.latents, hidden, recipe.activation, recipe.standardise
+            shape, latents, hidden, recipe.activation, recipe.standardise, few=few
         )
     rows = torch.arange(len(x), device=device)
     history = train(
@@ -155,9 +183,19 @@ def fit_network(
     return network.eval().requires_grad_(False), history
 
 
-def _presets(shape: tuple[int, ...]) -> Mapping[str, Recipe]:
-    """The recipes for vectors, of shape (C,), or for images."""
-    return PRESETS if len(shape) == 1 else IMAGE_PRESETS
+def _latents(settings: Settings, recipe: Recipe, x: Tensor) -> int:
+    """How many latents a network has that learns from rows `x` (n, C)."""
+    if settings.latents is not None:
+        return settings.latents
+    return LATENTS if recipe.variance is None else directions(x, recipe.variance)
+
+
+def _presets(shape: tuple[int, ...], few: bool) -> Mapping[str, Recipe]:
+    """The recipes for vectors, of shape (C,), or for images; if `few`, for few of them."""
+    presets = PRESETS if len(shape) == 1 else IMAGE_PRESETS
+    if not few:
+        return presets
+    return presets | {"default": OF_TABLES if is_table(shape) else OF_FEW_IMAGES}
 
 
 def _gather(

@@ -43,7 +43,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
     _check("", index, _INDEX | {key: _OPTIONAL[key] for key in index.keys() & _OPTIONAL})
     settings, network, training = (index[key] for key in ("settings", "network", "training"))
     _check("settings.", settings, {key: _SETTINGS[key] for key in settings.keys() & _SETTINGS})
-    _check("network.", network, _NETWORK | (_OF_IMAGES if "shape" in network else _OF_VECTORS))
+    _check("network.", network, _NETWORK | _kinds_of(network))
     _check("training.", training, _TRAINING)
     _check("training.", training, {key: _ASSESSED[key] for key in training.keys() & _ASSESSED})
     for number, part in enumerate(index["reference"]):
@@ -109,9 +109,8 @@ def _check_stack(acquisition: Mapping[str, Any], *, placed: bool) -> int:
 
 def _require_agreement(index: Mapping[str, Any]) -> None:
     latents, training = index["network"]["latents"], index["training"]
-    if latents != index["settings"].get("latents", latents) or latents != len(
-        training["latent_kl"]
-    ):
+    said = index["settings"].get("latents")
+    if latents != len(training["latent_kl"]) or said not in (None, latents):
         raise ValueError("has other numbers of latents in its settings, network and training")
     if not set(names_in(index)) <= index["files"].keys():
         raise ValueError("does not list its weights and the parts of its reference as files")
@@ -122,8 +121,15 @@ def _require_agreement(index: Mapping[str, Any]) -> None:
         raise ValueError("has places of some of its parts alone, or without a template")
 
 
+def _kinds_of(network: Mapping[str, Any]) -> dict[str, _Kind]:
+    """What is asked of a network by the data that it is for: images, tables or vectors."""
+    kinds = {"shape": _OF_IMAGES, "row": _OF_TABLES}
+    return next((kind for key, kind in kinds.items() if key in network), _OF_VECTORS)
+
+
 def _shape_of(network: Mapping[str, Any]) -> list[int]:
-    return list(network["shape"]) if "shape" in network else [network["channels"]]
+    shape = network.get("shape", network.get("row"))
+    return [network["channels"]] if shape is None else list(shape)
 
 
 def _check(where: str, facts: object, kinds: Mapping[str, _Kind]) -> None:
@@ -204,7 +210,7 @@ _INDEX: dict[str, _Kind] = {
     ),
 }
 _SETTINGS: dict[str, _Kind] = {
-    "latents": _whole(most=1e6),
+    "latents": _or_null(_whole(most=1e6)),
     "hidden": _or_null(_WIDTHS),
     "kl_weight": _or_null(("a number of 0 or more", lambda v: _is_real(v) and v >= 0)),
     "epochs": _or_null(_whole()),
@@ -230,6 +236,12 @@ _OF_IMAGES: dict[str, _Kind] = {
     "shape": (
         "three whole numbers",
         lambda v: _is_list(v, lambda size: _is_whole(size, most=1e5), 3) and len(v) == 3,
+    )
+}
+_OF_TABLES: dict[str, _Kind] = {
+    "row": (
+        "one whole number or three",
+        lambda v: _is_list(v, lambda size: _is_whole(size, most=1e5)) and len(v) in (1, 3),
     )
 }
 _TRAINING: dict[str, _Kind] = {

@@ -23,7 +23,7 @@ from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
 from qspace_nd.model.calibrating import measure
-from qspace_nd.model.fitting import fit_network, recipe_of
+from qspace_nd.model.fitting import are_few, fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
 from qspace_nd.model.nulls import Arrays, Measured, OnDemand, healthy_maps
 from qspace_nd.model.quantities import Quantities
@@ -66,8 +66,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    latents : int
-        Number d of latent dimensions.
+    latents : int, optional
+        Number d of latent dimensions; by default 8, of few rows as many as they vary in (below).
     hidden : sequence of int, optional
         Widths of the encoder's hidden layers, for images their numbers of filters; the decoder
         mirrors them. By default the preset's; the paper's of vectors exist for 8, 16 and 24
@@ -94,6 +94,15 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     device : str
         "auto", "cpu", "cuda" or "mps", for the network; on "cuda" all pairs are compared there too.
 
+    Notes
+    -----
+    The defaults are made for the voxels of scans. Rows that are said to be of nobody (no `groups`,
+    no `acquisition`), at most 20,000 of 1,024 numbers or fewer, are taken for a table or for small
+    images and have a recipe of their own (`network.recipes.OF_TABLES`, `OF_FEW_IMAGES`), unless
+    `latents`, `hidden` or `preset` say otherwise: latents by the rows' variance, no random gains,
+    the nearest neighbour. Columns keep the weight that their units give them, as for nearest
+    neighbours: standardise a table before.
+
     Attributes
     ----------
     network_ : VAE
@@ -102,6 +111,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         All healthy voxels, as the network sees them.
     history_ : History
         What training showed.
+    few_ : bool
+        Whether it was fitted by the recipe of few rows.
     acquisition_ : Acquisition or None
         Of the scans; None for a model of arrays.
     template_ : mapping of str to array, or None
@@ -118,6 +129,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     network_: VAE
     reference_: Reference
     history_: History
+    few_: bool = False
     acquisition_: Acquisition | None
     template_: Mapping[str, Float32] | None
     grids_: Arrays | None
@@ -127,7 +139,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        latents: int = 8,
+        latents: int | None = None,
         hidden: Sequence[int] | None = None,
         kl_weight: float | None = None,
         epochs: int | None = None,
@@ -168,7 +180,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         self._require_fitted()
         if self.neighbours is not None:
             return self.neighbours
-        return recipe_of(self, self.network_.shape).neighbours
+        return recipe_of(self, self.network_.shape, self.few_).neighbours
 
     def fit(
         self,
@@ -212,7 +224,11 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             raise ArrayError(f"X has shape {x.shape}; a model needs at least 2 healthy voxels.")
         shape, x = x.shape[1:], x.reshape(len(x), -1)
         self.fit_parts(
-            by_subject(x, groups), shape=shape, acquisition=acquisition, progress=watched
+            by_subject(x, groups),
+            shape=shape,
+            acquisition=acquisition,
+            few=groups is None and acquisition is None and are_few(self, len(x), shape),
+            progress=watched,
         )
         with watched.task("Encoding the healthy reference", len(self.reference_.parts)) as task:
             parts = []
@@ -229,6 +245,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         shape: tuple[int, ...] | None = None,
         acquisition: Acquisition | None = None,
         template: Mapping[str, Float32] | None = None,
+        few: bool = False,
         memory: int | None = None,
         progress: Progress = SILENT,
     ) -> NoveltyModel:
@@ -249,6 +266,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             Of the scans.
         template : mapping of str to array, optional
             The common space, where the voxels have places.
+        few : bool
+            Take the recipe of few rows.
         memory : int, optional
             Bytes that the process may use; by default three quarters of what is available.
 
@@ -267,7 +286,9 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             shape or (healthy[0].rows.shape[1],),
             Machine(self.device, memory),
             progress,
+            few=few,
         )
+        self.few_ = few
         parts = reference_parts(healthy, self.network_, self.reference, self.seed)
         self.reference_ = Reference(parts, Features.of(acquisition).weights)
         self.acquisition_ = acquisition
@@ -615,7 +636,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         return store.save(
             Path(folder),
             store.Contents(
-                settings=self.get_params(),
+                settings=self.get_params() | self._said(),
                 network=self.network_,
                 history=self.history_,
                 acquisition=self.acquisition_,
@@ -649,6 +670,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             ) from error
         model.network_ = stored.network.eval().requires_grad_(False).to(target)
         model.history_ = stored.history
+        model.few_ = stored.settings["latents"] is None
         model.acquisition_ = stored.acquisition
         model.reference_ = stored.reference
         model.template_ = stored.template
@@ -656,6 +678,13 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         model.nulls_, model.summaries_ = OnDemand() | stored.nulls, OnDemand() | stored.summaries
         model.digest_ = stored.digest
         return model
+
+    def _said(self) -> dict[str, int]:
+        """The number of latents, which may be a default that another version has not.
+
+        Of few rows it stays unsaid, as it is they who say it.
+        """
+        return {} if self.few_ else {"latents": self.network_.latents}
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "reference_"):

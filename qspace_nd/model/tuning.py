@@ -189,7 +189,7 @@ def tune(
         setting = dict(zip(free, values, strict=True))
         candidate = NoveltyModel(**(model.get_params() | setting))
         candidate.fit_parts(healthy, acquisition=acquisition, memory=memory, progress=progress)
-        dead = candidate.latents - candidate.history_.latents_alive
+        dead = candidate.network_.latents - candidate.history_.latents_alive
         for neighbours in NEIGHBOURS:
             auc = assessment.auc(candidate, neighbours, memory)
             trial = Trial({**setting, "neighbours": neighbours}, auc, dead)

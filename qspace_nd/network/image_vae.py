@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qspace_nd.network.recipes import is_table
+from qspace_nd.network.table_vae import TableVAE
 from qspace_nd.network.vae import ACTIVATIONS, VAE, VectorVAE, linear
 
 
@@ -119,9 +121,20 @@ def _up(
 
 
 def network_for(
-    shape: Sequence[int], latents: int, hidden: Sequence[int], activation: str, standardised: bool
+    shape: Sequence[int],
+    latents: int,
+    hidden: Sequence[int],
+    activation: str,
+    standardised: bool,
+    *,
+    few: bool = False,
 ) -> VAE:
-    """Return the network for inputs of a shape: (C,) for vectors, (K, H, W) for images."""
+    """Return the network for inputs of a shape: (C,) for vectors, (K, H, W) for images.
+
+    For `few` vectors or small images, that of tables.
+    """
+    if few and is_table(shape):
+        return TableVAE(shape, latents, hidden, activation, standardised)
     if len(shape) == 1:
         return VectorVAE(shape[0], latents, hidden, activation, standardised)
     return ImageVAE(shape, latents, hidden, activation, standardised)
@@ -129,4 +142,6 @@ def network_for(
 
 def network_again(settings: dict[str, Any]) -> VAE:
     """Build a network from its `settings`."""
-    return ImageVAE(**settings) if "shape" in settings else VectorVAE(**settings)
+    kinds: dict[str, type[VAE]] = {"shape": ImageVAE, "row": TableVAE}
+    kind = next((kind for key, kind in kinds.items() if key in settings), VectorVAE)
+    return kind(**settings)

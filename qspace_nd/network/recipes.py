@@ -1,13 +1,16 @@
-"""How networks are trained: the recipes by name, of vectors and of images."""
+"""How networks are trained: the recipes by name, of vectors and of images, and of few rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 PAPER_HIDDEN = {8: (64, 32, 16), 16: (128, 64, 32), 24: (128, 64, 48)}
 """Widths of the hidden layers for each number of latents in the paper (section 3.1)."""
+
+LATENTS = 8
+"""Latents where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Recipe:
         network that has seen gains around those of the training scans places both smoothly.
     neighbours : int
         The nearest healthy voxels that distances to the nearest are the mean to.
+    variance : float or None
+        The share of the rows' variance whose principal components are counted to be the latents,
+        where no number is said; None for `LATENTS`.
     """
 
     hidden: Mapping[int, tuple[int, ...]] | tuple[int, ...]
@@ -60,6 +66,7 @@ class Recipe:
     gradient_norm: float
     gain_jitter: float
     neighbours: int
+    variance: float | None = None
 
 
 PRESETS = {
@@ -132,3 +139,39 @@ IMAGE_PRESETS = {
 
 "paper" has its optimiser, batches and rate; the numbers of filters and of steps are ours.
 """
+
+FEW, MOST_COLUMNS = 20_000, 1024
+"""Rows and columns up to which an array is a table of few rows, or a set of few images."""
+
+LEAST_SIDE = 12
+"""Pixels of an image's shorter side, below which few images are a table."""
+
+OF_TABLES = Recipe(
+    hidden=(128, 64),
+    kl_weight=1e-4,
+    batch_size=128,
+    rate=1e-3,
+    steps=500,
+    check_every=25,
+    patience=8,
+    one_cycle=False,
+    standardise=True,
+    activation="silu",
+    gradient_norm=100.0,
+    gain_jitter=0.0,
+    neighbours=1,
+    variance=0.9999,
+)
+"""The recipe of few rows that are of no scans.
+
+Their columns are no signals, which one gain would multiply; and so few are soon known by heart:
+training ends when held-out rows gain no more.
+"""
+
+OF_FEW_IMAGES = replace(IMAGE_PRESETS["default"], hidden=(16, 32), steps=600, variance=0.8)
+"""The recipe of few images, but for small ones."""
+
+
+def is_table(shape: Sequence[int]) -> bool:
+    """Tell whether few rows of a shape, (C,) or (K, H, W), are learnt as a table."""
+    return len(shape) == 1 or min(shape[1:]) < LEAST_SIDE

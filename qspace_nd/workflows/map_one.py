@@ -137,8 +137,8 @@ def map_one(
         recalls = {name: model.recall(voxels.values, name, **how) for name in measured}
         if job.files.dataset is not None:
             describe(job.files.dataset, job.datasets)  # its links are what URIs name
-        kind = processor(machine.device)
-        found: dict[str, Any] = {"Latents": model.latents, "LeftOut": subject, "Processor": kind}
+        found: dict[str, Any] = {"Latents": model.network_.latents, "LeftOut": subject}
+        found["Processor"] = processor(machine.device)
         found |= _unlike(job, voxels)
         facts = _facts(job, voxels, found, recalls, placement)
         for name, one in significances.items():

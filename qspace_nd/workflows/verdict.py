@@ -117,7 +117,7 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
     history = model.history_
     _log.debug(
         f"Validation loss {history.validation_loss:.2f} nats a voxel; latents alive "
-        f"{history.latents_alive} of {model.latents}; KL of each, in nats: "
+        f"{history.latents_alive} of {model.network_.latents}; KL of each, in nats: "
         f"{', '.join(f'{kl:.1f}' for kl in history.latent_kl)}"
     )
     facts = []
@@ -134,7 +134,7 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
             f" by {len(model.reference_):,} healthy voxels, by all of them with "
             f"{history.altered_auc_of_all:.2f}"
         )
-    facts.append(f"{history.latents_alive} of {model.latents} latents are used")
+    facts.append(f"{history.latents_alive} of {model.network_.latents} latents are used")
     few = len(history.losses) < _FEW_LOOKS
     faults = _faults(model, few)
     text = "; ".join(facts)
@@ -153,10 +153,11 @@ def give_verdict(model: NoveltyModel, measured: Measured | None) -> None:
 def _faults(model: NoveltyModel, few: bool) -> list[str]:
     """What is wrong with a model, of which `few` looks were taken, and what to do: sentences."""
     history, faults = model.history_, []
-    dead = model.latents - history.latents_alive
+    latents = model.network_.latents
+    dead = latents - history.latents_alive
     if dead:
         faults.append(
-            f"Training went badly: {dead} of {model.latents} latents are dead, that is, carry "
+            f"Training went badly: {dead} of {latents} latents are dead, that is, carry "
             f"nothing of the signal, and lesions may go unseen; lower --kl-weight or take fewer "
             f"--latents, and fit again."
         )

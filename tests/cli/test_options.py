@@ -14,7 +14,7 @@ from qspace_nd.cli import COMMANDS, cli
 from qspace_nd.cli.options import DEFAULT_MODEL, HEADINGS, TALK, Option
 from qspace_nd.imaging.protocol import RAW, ROTATION_INVARIANT, ScanOptions
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.network.recipes import PRESETS
+from qspace_nd.network.recipes import LATENTS, PRESETS
 from qspace_nd.simulation.cohort import simulate_cohort
 from qspace_nd.simulation.files import LAYOUTS
 from qspace_nd.simulation.lesions import LESION_KINDS
@@ -34,7 +34,7 @@ USED = {
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
     "report": ALL | {"-f"},
-    "check": ALL | {"--nthreads"},
+    "check": ALL | {"-f", "--nthreads"},
     "bids": SHARED,
     "scores": ALL,
     "simulate": ALL | {"-f", "--seed", "--nthreads"},
@@ -102,7 +102,7 @@ def defaults_of(function: Any) -> dict[str, Any]:
     [
         ("fit", "validation", defaults_of(NoveltyModel)["validation"]),
         ("fit", "preset", defaults_of(NoveltyModel)["preset"]),
-        ("fit", "latents", tuple(defaults_of(NoveltyModel)[one] for one in ("latents", "hidden"))),
+        ("fit", "latents", (LATENTS, defaults_of(NoveltyModel)["hidden"])),
         ("fit", "seed", defaults_of(NoveltyModel)["seed"]),
         ("fit", "epochs", defaults_of(NoveltyModel)["epochs"]),
         ("fit", "features", RAW),

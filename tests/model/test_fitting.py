@@ -5,22 +5,35 @@ from __future__ import annotations
 import logging
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 from qspace_nd import NoveltyModel
 from qspace_nd.errors import ArrayError
 from qspace_nd.model import fitting
 from qspace_nd.model.fitting import fit_network, recipe_of, widths_of
 from qspace_nd.model.rows import Healthy
-from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
+from qspace_nd.network.image_vae import ImageVAE
+from qspace_nd.network.recipes import (
+    FEW,
+    IMAGE_PRESETS,
+    LATENTS,
+    OF_FEW_IMAGES,
+    OF_TABLES,
+    PRESETS,
+)
+from qspace_nd.network.table_vae import TableVAE, directions
+from qspace_nd.network.vae import VectorVAE
 from qspace_nd.progress import SILENT
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.memory import GB
-from tests.model.conftest import CHANNELS, TINY, images, same, voxels
+from tests.model.conftest import CHANNELS, GROUPS, ROWS, TINY, images, same, voxels
 
 VECTOR, IMAGE = (CHANNELS,), (1, 6, 5)
 
@@ -112,6 +125,93 @@ def test_a_trained_network_takes_no_more_slopes_and_is_on_the_device() -> None:
     assert not any(weight.requires_grad for weight in network.parameters())
     assert network.device == torch.device("cpu")
     assert history.steps == 3
+
+
+# --- Few rows
+
+
+@pytest.mark.parametrize(
+    ("settings", "how", "rows"),
+    [
+        ({"latents": 8}, {}, ROWS),
+        ({"hidden": (16, 8)}, {}, ROWS),
+        ({"preset": "paper"}, {}, ROWS),
+        ({}, {"groups": GROUPS}, ROWS),
+        ({}, {"groups": ["ann"] * ROWS}, ROWS),
+        ({}, {}, FEW + 1),
+    ],
+    ids=["latents", "hidden", "paper", "groups", "one person", "many"],
+)
+def test_voxels_and_whoever_says_more_keep_their_recipe(
+    settings: dict[str, Any], how: dict[str, Any], rows: int
+) -> None:
+    model = NoveltyModel(epochs=1, **settings).fit(voxels(rows), **how)
+    assert not model.few_
+    assert isinstance(model.network_, VectorVAE)
+    assert model.network_.latents == 8
+    assert model.neighbours_ == PRESETS[model.preset].neighbours
+
+
+def test_few_rows_of_nobody_are_a_table() -> None:
+    model = NoveltyModel(epochs=1).fit(voxels())
+    assert model.few_
+    assert isinstance(model.network_, TableVAE)
+    assert model.network_.latents == directions(
+        torch.from_numpy(voxels()[: round(0.75 * ROWS)]), OF_TABLES.variance or 0
+    )
+    assert (model.latents, model.neighbours_) == (None, OF_TABLES.neighbours)
+
+
+def test_scans_are_no_table_however_few_their_voxels() -> None:
+    model = NoveltyModel(epochs=1).fit_parts([Healthy("ann", voxels())])
+    assert not model.few_
+    assert model.network_.latents == LATENTS
+
+
+def test_few_images_have_latents_by_their_variance() -> None:
+    small = NoveltyModel(epochs=1).fit(images())
+    assert isinstance(small.network_, TableVAE)
+    assert small.network_.shape == IMAGE
+    large = np.random.default_rng(0).random((40, 1, 12, 12), np.float32)
+    model = NoveltyModel(epochs=1).fit(large)
+    assert isinstance(model.network_, ImageVAE)
+    assert model.network_.settings["hidden"] == list(OF_FEW_IMAGES.hidden)
+    assert model.network_.latents > LATENTS
+    wide = np.zeros((9, 1, 33, 33), np.float32)
+    assert not NoveltyModel(epochs=1).fit(wide + large[:9, :, :1, :1]).few_
+
+
+def test_two_rows_are_enough() -> None:
+    model = NoveltyModel(epochs=1).fit(voxels(2))
+    assert model.decision_function(voxels(3)).shape == (3,)
+
+
+def test_a_table_of_clusters_is_told_as_by_nearest_neighbours() -> None:
+    random = np.random.default_rng(0)
+    centres = 10 * random.normal(size=(5, 20))
+    learnt, normal = (
+        (centres[random.integers(5, size=n)] + random.normal(size=(n, 20))) for n in (600, 300)
+    )
+    novel = (centres[:, None] + 1.6 * random.normal(size=(5, 60, 20))).reshape(-1, 20)
+    x, truth = np.concatenate([normal, novel]), np.arange(600) >= 300
+    model = NoveltyModel(device="cpu").fit(learnt)
+    nearest = NearestNeighbors(n_neighbors=1).fit(learnt).kneighbors(x)[0][:, 0]
+    assert roc_auc_score(truth, model.decision_function(x)) > roc_auc_score(truth, nearest) - 0.01
+
+
+@pytest.mark.parametrize("x", [voxels(), images()], ids=["table", "images"])
+def test_a_model_of_few_rows_is_saved_and_read(x: np.ndarray, tmp_path: Path) -> None:
+    model = NoveltyModel(epochs=1).fit(x)
+    model.save(tmp_path / "model")
+    again = NoveltyModel.load(tmp_path / "model")
+    assert (again.few_, again.neighbours_, again.latents) == (True, 1, None)
+    np.testing.assert_array_equal(again.decision_function(x), model.decision_function(x))
+
+
+def test_a_saved_model_of_voxels_says_its_latents(tmp_path: Path) -> None:
+    NoveltyModel(epochs=1).fit(voxels(), groups=GROUPS).save(tmp_path / "model")
+    again = NoveltyModel.load(tmp_path / "model")
+    assert (again.few_, again.latents) == (False, LATENTS)
 
 
 # --- Rows

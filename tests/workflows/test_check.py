@@ -54,7 +54,7 @@ def test_what_is_left_out_on_demand_is_a_warning(folder: Path) -> None:
     assert any("Warning: " in line and "are left out" in line for line in report.lines())
 
 
-def test_scans_are_held_against_the_first_that_can_be_used(folder: Path) -> None:
+def test_scans_are_held_against_those_that_can_be_used(folder: Path) -> None:
     (folder / SCANS[0]).write_bytes(b"no scan")
     bvals = np.loadtxt(folder / "patient.bval")
     np.savetxt(folder / "patient.bval", bvals[None] * 2, fmt="%g")
