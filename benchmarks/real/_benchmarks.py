@@ -36,6 +36,6 @@ def results(options: argparse.Namespace) -> Path:
 
 
 def told(arguments: Sequence[str] | None) -> list[str]:
-    """The options as a section tells them, the command line's by default: no folder of one machine."""
+    """The options as a section tells them: those of the command line, no folder of a machine."""
     given = sys.argv[1:] if arguments is None else arguments
     return ["DIR" if Path(one).is_absolute() else one for one in given]

@@ -1,4 +1,4 @@
-"""Simulated scans in the layouts of public datasets: names and tables are theirs, people are not."""
+"""Simulated scans in the layouts of public datasets, with their names and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from qspace_nd.diffusion.fsl import write_gradients
-from qspace_nd.diffusion.gradients import GradientTable
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.nifti import write_scan, write_volume
 from qspace_nd.simulation.cohort import Simulation
@@ -31,7 +30,7 @@ def write_dwi(
     grid = Grid(subject.mask.shape, subject.affine)
     write_scan(path, np.rint(subject.signal).astype(np.int16), grid)
     start = str(path).removesuffix(".nii.gz")
-    write_gradients(Path(f"{start}.bval"), Path(f"{start}.bvec"), table, subject.affine)
+    write_gradients(Path(f"{start}.bval"), Path(f"{start}.bvec"), TABLE, subject.affine)
     if mask is not None:
         write_volume(mask, subject.mask, grid)
     return path
