@@ -22,9 +22,7 @@ TABLE = standard_table(unweighted=1, directions=12)
 SIMULATION = Simulation(voxel_size=8.0, table=TABLE, mass_effect=4.0, seed=3)
 
 
-def write_dwi(
-    path: Path, subject: Subject, mask: Path | None, table: GradientTable = TABLE
-) -> Path:
+def write_dwi(path: Path, subject: Subject, mask: Path | None) -> Path:
     """Write a scan with its b-values and b-vectors, and perhaps its brain mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = Grid(subject.mask.shape, subject.affine)
