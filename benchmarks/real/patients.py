@@ -166,7 +166,7 @@ class Study:
         """Fit the model on scans of healthy people; tiny where it only has to run."""
         if not (self.folder / "model").exists():
             model = NoveltyModel(device="auto", epochs=1 if quick else None)
-            fit_scans(healthy, model, self.folder / "model", **how)
+            fit_scans(healthy, model, self.folder / "model", calibrate=not quick, **how)
 
     @cached_property
     def model(self) -> NoveltyModel:

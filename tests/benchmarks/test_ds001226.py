@@ -95,7 +95,11 @@ def test_masks_on_the_t1_weighted_scan_do_not_fit_scans_that_qsiprep_turned(tmp_
 
 
 def test_the_section_says_what_each_method_finds(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unregistered: None,
+    undrawn: None,
 ) -> None:
     import ds001226
     import summary

@@ -79,7 +79,9 @@ def test_a_map_is_like_itself_where_the_motion_between_two_is_known(tmp_path: Pa
     assert alike(*files)[0] < 0.5
 
 
-def test_the_section_tells_sessions_and_scanners_apart(dataset: Path, tmp_path: Path) -> None:
+def test_the_section_tells_sessions_and_scanners_apart(
+    dataset: Path, tmp_path: Path, undrawn: None
+) -> None:
     import ds003416
 
     ds003416.main([str(dataset), "--quick", "--cache", str(tmp_path)])

@@ -77,7 +77,11 @@ def test_images_with_the_skull_are_refused(dataset: Path, tmp_path: Path) -> Non
 
 
 def test_the_section_is_named_a_demonstration(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unregistered: None,
+    undrawn: None,
 ) -> None:
     import isles2022
     import summary
