@@ -210,3 +210,16 @@ def test_labels_that_lie_elsewhere_mark_nothing_in_the_mask() -> None:
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), "elsewhere.nii.gz")
     with pytest.raises(LabelError, match="marks no voxel as lesion within the mask, and 0 outside"):
         evaluate_maps([NOVELTY], [Path("elsewhere.nii.gz")], Path("eval"), resample_labels=True)
+
+
+def test_several_labels_are_one_lesion_when_they_are_resampled() -> None:
+    image = nib.load(finer_labels())
+    values = np.asarray(image.dataobj).copy()
+    values[::2] *= 2  # two labels that meet everywhere: neither has the half of a voxel of the map
+    nib.save(nib.Nifti1Image(values, image.affine), "two.nii.gz")
+    one, two = (
+        evaluate_maps([NOVELTY], [Path(f"{name}.nii.gz")], Path(name), resample_labels=True)
+        for name in ("fine", "two")
+    )
+    assert two.results[0].lesion_voxels == one.results[0].lesion_voxels
+    assert two.results[0].auc == one.results[0].auc
