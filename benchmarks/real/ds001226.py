@@ -80,10 +80,10 @@ PREFIXES = {"CON": True, "PAT": False}
 """Who is healthy by the names of subjects."""
 
 TOWARD = "oedema"
-DIRECTED_OURS = f"{DIRECTED[-1]}, toward {TOWARD}"
+OURS = (*UNDIRECTED, f"{DIRECTED[-1]}, toward {TOWARD}")
 TOLD = {
     **{name: KNOWS[name] for name in UNDIRECTED},
-    DIRECTED_OURS: "place, sign",
+    OURS[-1]: "place, sign",
     **{name: KNOWS[name] for name in (*SIGNED, *UNSIGNED, MAHALANOBIS)},
 }
 """What each method knows beside the controls' scans."""
@@ -222,7 +222,7 @@ def markdown(study: Study, patients: Sequence[Patient], healthy: int, **how: str
             "clusters a scan; the best Dice, which nobody knows without labels. White matter is "
             "where the controls' mean FA at the place is above 0.25, and the tumours. All that "
             "know the place know it by one registration to the controls' template.",
-            section(results, TOLD, "latent-") if results else "Nobody could be evaluated.",
+            section(results, TOLD, OURS) if results else "Nobody could be evaluated.",
             *_told(study, how["absent"]),
         ]
     )

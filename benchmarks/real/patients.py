@@ -6,7 +6,7 @@ then holds all of them against the same labels in the same voxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -248,7 +248,9 @@ class Study:
 # --- What is told
 
 
-def section(results: Mapping[str, Sequence[Result]], knows: Mapping[str, str], own: str) -> str:
+def section(
+    results: Mapping[str, Sequence[Result]], knows: Mapping[str, str], ours: Collection[str]
+) -> str:
     """The tables of all groups: what each method finds, and how far ours are ahead.
 
     Parameters
@@ -257,8 +259,8 @@ def section(results: Mapping[str, Sequence[Result]], knows: Mapping[str, str], o
         By group.
     knows : mapping of str to str
         What each method is told beside healthy people's scans, in the order of the table.
-    own : str
-        What the names of ours have in them.
+    ours : collection of str
+        The names of ours; all others are rivals.
     """
     parts = []
     for group, some in results.items():
@@ -267,7 +269,7 @@ def section(results: Mapping[str, Sequence[Result]], knows: Mapping[str, str], o
             f"### {group}, {number} patient{'s' if number > 1 else ''}",
             _found(some, knows),
             "How far ours are ahead of each method that knows as much, the same patients:",
-            _ahead(some, knows, own),
+            _ahead(some, knows, ours),
         ]
     return "\n\n".join(parts)
 
@@ -293,13 +295,14 @@ def _found(results: Sequence[Result], knows: Mapping[str, str]) -> str:
     return table(["", "knows", *figures, *found, "best Dice"], rows)
 
 
-def _ahead(results: Sequence[Result], knows: Mapping[str, str], own: str) -> str:
+def _ahead(results: Sequence[Result], knows: Mapping[str, str], ours: Collection[str]) -> str:
     regions = list(dict.fromkeys(one.region for one in results))
     methods = _methods(results, knows)
     rows = []
-    for name, told in (one for one in methods if own in one[0]):
+    for name, told in (one for one in methods if _bare(one[0]) in ours):
         for other, known in methods:
-            if known == told and own not in other and _is_smoothed(name) == _is_smoothed(other):
+            rival = _bare(other) not in ours
+            if rival and known == told and _is_smoothed(name) == _is_smoothed(other):
                 cells = [
                     f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
                     for region in regions
@@ -321,6 +324,10 @@ def _methods(results: Sequence[Result], knows: Mapping[str, str]) -> list[tuple[
 
 def _is_smoothed(name: str) -> bool:
     return name.endswith(SMOOTHED)
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(SMOOTHED)
 
 
 def _called(region: str) -> str:

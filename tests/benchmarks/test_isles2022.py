@@ -98,6 +98,7 @@ def test_the_section_is_named_a_demonstration(
         assert len(rows) == 1
     dwi = re.search(r"^\| DWI over the brain \| sign \| ([01]\.\d+)", text, re.MULTILINE)
     assert dwi is not None and float(dwi[1]) > 0.6  # lesions are bright
+    assert "| latent-placed-distance | placed-distance |" not in text  # which is ours too
     assert "| z of low ADC at the place | place, sign |" in text
 
 
