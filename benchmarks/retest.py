@@ -50,8 +50,13 @@ class Said(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def alike(one: MapFiles, other: MapFiles) -> tuple[float, float, float]:
-    """Spearman's r of two maps and of the smoothed, and Dice of the clusters of these."""
+def alike(
+    one: MapFiles, other: MapFiles, motion: np.ndarray | None = None
+) -> tuple[float, float, float]:
+    """Spearman's r of two maps and of the smoothed, and Dice of the clusters of these.
+
+    `motion` (4, 4) brings the world of the one to that of the other, where the head lay elsewhere.
+    """
     maps, smooth, clusters, masks, grids = [], [], [], [], []
     for files in (one, other):
         (path,) = files.maps.values()
@@ -65,7 +70,8 @@ def alike(one: MapFiles, other: MapFiles) -> tuple[float, float, float]:
         masks.append(mask)
         grids.append(grid)
     points = apply_affine(grids[0].affine, np.argwhere(masks[0] > 0))
-    at = apply_affine(np.linalg.inv(grids[1].affine), points).T
+    moved = points if motion is None else apply_affine(motion, points)
+    at = apply_affine(np.linalg.inv(grids[1].affine), moved).T
 
     def there(volume: np.ndarray, order: int) -> np.ndarray:
         return ndimage.map_coordinates(volume, at, order=order, cval=0)

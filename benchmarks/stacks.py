@@ -104,13 +104,14 @@ def measure(
         for name in DIRECTED:
             found[f"{name}, toward {toward}", knows] = figures(scores[name], brain)
     found["FLAIR, z over the brain", "sign"] = figures(brain.flair, brain)
-    found["z of FLAIR at the place", "place, sign"] = figures(_at_place(model, brain, flair), brain)
+    z = at_place(model, brain.located, flair)
+    found["z of FLAIR at the place", "place, sign"] = figures(z, brain)
     own = list(model.deviations(brain.x, brain.located).values.values())[flair]
     found["the same, own background off (`map --explain`)", "place, sign"] = figures(own, brain)
     return found
 
 
-def _at_place(model: NoveltyModel, brain: Brain, channel: int) -> Values:
+def at_place(model: NoveltyModel, located: Located, channel: int) -> Values:
     """z of a channel's logarithm by the healthy voxels around the place, as for the z-maps."""
     healthy = [part.views.located for part in model.reference_.parts]
     points = [one.points.numpy() for one in healthy]
@@ -118,9 +119,9 @@ def _at_place(model: NoveltyModel, brain: Brain, channel: int) -> Values:
     moments = [np.concatenate([value, value**2], axis=1) for value in values]
     lattice = Lattice.around(points)
     near = lattice.mean_near(zip(points, moments, strict=True), NEAR)
-    mean, square = lattice.field(near).at(brain.located.points.numpy()).astype(np.float64).T
+    mean, square = lattice.field(near).at(located.points.numpy()).astype(np.float64).T
     spread = np.sqrt(np.maximum(square - mean**2, 1e-4))
-    return np.asarray((brain.located.features.numpy()[:, channel] - mean) / spread)
+    return np.asarray((located.features.numpy()[:, channel] - mean) / spread)
 
 
 # --- simulated --------------------------------------------------------------------------------

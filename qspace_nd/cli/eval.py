@@ -73,6 +73,13 @@ class _Eval(Command):
     "or more for each patient.",
 )
 @option(
+    "--resample-labels",
+    heading=MAPS,
+    is_flag=True,
+    help="Bring labels that lie on another grid than their map, in the same space, onto the map's "
+    "grid; without it they are refused.",
+)
+@option(
     "-o",
     "--output",
     heading=OUTPUT,
@@ -89,6 +96,7 @@ def command(
     dataset: Dataset | None,
     masks: tuple[Path, ...],
     within: tuple[Path, ...],
+    resample_labels: bool,
     output: Path,
     force: bool,
     progress: Progress,
@@ -117,6 +125,7 @@ def command(
         output,
         masks=masks,
         within=within,
+        resample_labels=resample_labels,
         force=force,
         progress=progress,
     )

@@ -72,8 +72,21 @@ class Grid:
         return float(np.linalg.norm(apply_affine(one - other, corners), axis=1).max())
 
 
-def require_same_grid(path: Path, found: Grid, expected: Grid) -> None:
+def require_same_grid(
+    path: Path,
+    found: Grid,
+    expected: Grid,
+    advice: str = "resample it to the scan's grid, or name another file",
+) -> None:
     """Check that the image at `path` lies on the grid of the scan.
+
+    Parameters
+    ----------
+    path : Path
+    found, expected : Grid
+        The image's and the scan's.
+    advice : str
+        What to do where they differ.
 
     Raises
     ------
@@ -83,5 +96,5 @@ def require_same_grid(path: Path, found: Grid, expected: Grid) -> None:
     if not found.same_as(expected):
         raise GridError(
             f"{path} lies on another grid than the scan: found {found.describe()}; expected "
-            f"{expected.describe()}: resample it to the scan's grid, or name another file."
+            f"{expected.describe()}: {advice}."
         )

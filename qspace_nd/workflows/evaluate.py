@@ -26,7 +26,8 @@ from qspace_nd.evaluation.tables import by_score, require_distinct, to_json, to_
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.masks import read_mask
 from qspace_nd.imaging.nifti import read_volume
-from qspace_nd.imaging.zero_one import read_as_zero_one
+from qspace_nd.imaging.regridding import resample_mask
+from qspace_nd.imaging.zero_one import ZeroOne, read_as_zero_one
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.layouts.maps import MapRecord
 from qspace_nd.layouts.names import stem
@@ -48,6 +49,9 @@ FIGURES = {
 
 _STAMP = "inputs"
 """What the hash of all that an evaluation was made of is called in its JSON file."""
+
+_RESAMPLED = "resampled_labels"
+"""What that file calls how labels on other grids were brought onto their maps'."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,11 +95,14 @@ class _Truth:
     lesion : array (X, Y, Z) bool
     regions : dict of str to array (X, Y, Z) bool
         The voxels to evaluate, the whole mask first.
+    resampled : str
+        How the labels came onto the grid, where they lay on another.
     """
 
     grid: Grid
     lesion: Bools
     regions: dict[str, Bools]
+    resampled: str = ""
 
     @property
     def mask(self) -> Bools:
@@ -110,6 +117,7 @@ def evaluate_maps(
     *,
     masks: Sequence[str | Path] = (),
     within: Sequence[str | Path] = (),
+    resample_labels: bool = False,
     force: bool = False,
     progress: Progress | bool = False,
 ) -> Evaluation:
@@ -126,6 +134,9 @@ def evaluate_maps(
     within : sequence of str or Path
         Regions, white matter for example, that are evaluated beside the whole mask; each is called
         by what its files' names say beside the patient (`qspace_nd.layouts.pairing.pair_regions`).
+    resample_labels : bool
+        Bring labels that lie on another grid than their map onto it
+        (`qspace_nd.imaging.regridding.resample_mask`), rather than refuse them.
     force : bool
         Replace files that exist.
     progress : Progress or bool
@@ -142,18 +153,18 @@ def evaluate_maps(
     files = [folder / name for name in ("eval.json", "eval.tsv", *FIGURES)]
     files += [folder / f"slices_{patient.name}.png" for patient in patients]
     _require_free(files, stamp, force=force)
-    results, shown = _evaluate(patients, watcher(progress))
+    evaluated = _evaluate(patients, watcher(progress), resample_labels=resample_labels)
     with alone(lock_of(files[0]), folder):
         _require_free(files, stamp, force=force)  # another process may have written meanwhile
         remove_leftovers(files)
         with together(force=force):
-            _write(files, stamp, results, shown)
+            _write(files, stamp, evaluated)
             if _stamp(patients) != stamp:
                 raise ScanError(
                     f"The maps or their labels, {patients[0].maps[0].path} for one, were changed "
                     f"while they were evaluated; run the command again when they are written."
                 )
-    return Evaluation(results, files)
+    return Evaluation(evaluated.results, files)
 
 
 # --- The tables and figures
@@ -181,10 +192,10 @@ def _require_free(files: Sequence[Path], stamp: str, *, force: bool) -> None:
     require_writable(files, force=force or begun)
 
 
-def _write(
-    files: Sequence[Path], stamp: str, results: Sequence[Result], shown: Sequence[Shown]
-) -> None:
-    facts = {_STAMP: stamp, **to_json(results)}
+def _write(files: Sequence[Path], stamp: str, evaluated: _Evaluated) -> None:
+    results, shown = evaluated.results, evaluated.shown
+    resampled = {_RESAMPLED: evaluated.resampled} if evaluated.resampled else {}
+    facts = {_STAMP: stamp, **resampled, **to_json(results)}
     write_text(files[0], json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_text(files[1], to_tsv(results))
     slices_at = 2 + len(FIGURES)
@@ -234,21 +245,42 @@ def _distinct_names(patients: Sequence[Sequence[MapRecord]]) -> list[str]:
 # --- All patients
 
 
-def _evaluate(patients: Sequence[_Patient], progress: Progress) -> tuple[list[Result], list[Shown]]:
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """What is written.
+
+    Attributes
+    ----------
+    results : list of Result
+    shown : list of Shown
+        A picture for each patient.
+    resampled : dict of str to str
+        How labels were brought onto the grid of their maps, by patient.
+    """
+
+    results: list[Result]
+    shown: list[Shown]
+    resampled: dict[str, str]
+
+
+def _evaluate(
+    patients: Sequence[_Patient], progress: Progress, *, resample_labels: bool
+) -> _Evaluated:
     results: list[Result] = []
     shown: list[Shown] = []
     truths: dict[str, _Truth] = {}
     number = sum(len(patient.maps) for patient in patients)
     with progress.task("Evaluating maps", number) as task:
         for patient in patients:
-            truth = truths[patient.name] = _truth(patient)
+            truth = truths[patient.name] = _truth(patient, resample_labels=resample_labels)
             cases = [_case(record, patient.name, truth) for record in patient.maps]
             for case in cases:
                 results += _results(case, truth)
                 task.advance(note=patient.name)
             shown.append(_choose_shown(cases, patient, truth))
     require_distinct(results)
-    return _with_curves(results, patients, truths, progress), shown
+    resampled = {name: truth.resampled for name, truth in truths.items() if truth.resampled}
+    return _Evaluated(_with_curves(results, patients, truths, progress), shown, resampled)
 
 
 def _with_curves(
@@ -281,11 +313,12 @@ def _with_curves(
 # --- One patient
 
 
-def _truth(patient: _Patient) -> _Truth:
+def _truth(patient: _Patient, *, resample_labels: bool) -> _Truth:
     """Read what a patient's maps are held against."""
     _, grid = read_volume(patient.maps[0].path)
     mask = _read_mask(patient.mask, grid)
-    lesion = _read_labels(patient.labels, grid, mask)
+    labels, lesion, resampled = _read_labels(patient.labels, grid, resample=resample_labels)
+    _require_told_apart(patient.labels, labels, lesion, mask)
     outside = int((lesion & ~mask).sum())
     if outside:
         _log.warning(
@@ -293,7 +326,7 @@ def _truth(patient: _Patient) -> _Truth:
             f"they are not evaluated."
         )
     regions = {name: mask & _read_mask(path, grid) for name, path in patient.within.items()}
-    return _Truth(grid, lesion, {BRAIN: mask} | regions)
+    return _Truth(grid, lesion, {BRAIN: mask} | regions, resampled)
 
 
 def _case(record: MapRecord, patient: str, truth: _Truth) -> Case:
@@ -324,18 +357,57 @@ def _latents(record: MapRecord) -> int | None:
     return None if record.score == BASELINE_SCORE else record.latents  # it uses none
 
 
-def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
+def _read_labels(path: Path, grid: Grid, *, resample: bool) -> tuple[ZeroOne, Bools, str]:
+    """Read lesions on the grid of a map: as they are, as (X, Y, Z) bool, and how they came there.
+
+    The last is empty where they lie on that grid.
+    """
     values, found = read_volume(path)
-    require_same_grid(path, found, grid)
+    if not resample:
+        advice = (
+            "give --resample-labels, if both lie in the same space, to have it resampled onto the "
+            "map's grid, or name another file"
+        )
+        require_same_grid(path, found, grid, advice)
     nonfinite = int((~np.isfinite(values)).sum())
     if nonfinite:
         raise LabelError(f"{path} holds NaN or infinity in {nonfinite} voxels; give 0 and 1.")
-    found_labels = read_as_zero_one(path, values, "lesion", LabelError)
-    lesion = found_labels.marked
+    labels = read_as_zero_one(path, values, "lesion", LabelError)
+    if found.same_as(grid):
+        return labels, labels.marked, ""
+    lesion, told = _resampled(path, labels.marked, found, grid)
+    _log.info(told)
+    return labels, lesion, told
+
+
+def _resampled(path: Path, marked: Bools, found: Grid, grid: Grid) -> tuple[Bools, str]:
+    """Bring lesions onto the grid of a map, and say so."""
+    if not (found.is_oriented and grid.is_oriented):
+        which = "it" if not found.is_oriented else "its map"
+        raise LabelError(
+            f"{path} lies on another grid than its map, and the header of {which} does not say "
+            f"where the voxels are (its qform and sform codes are 0); expected a header that does: "
+            f"resample the labels with what made them."
+        )
+    lesion = resample_mask(marked, found, grid)
+    before, after = (
+        np.count_nonzero(voxels) * abs(np.linalg.det(one.affine[:3, :3])) / 1000
+        for voxels, one in ((marked, found), (lesion, grid))
+    )
+    return lesion, (
+        f"{path} was resampled onto the grid of the map, by the headers and without registration: "
+        f"lesions interpolated linearly, a voxel is lesion where that is more probable than not; "
+        f"{before:.3g} ml in {found.describe()} became {after:.3g} ml in {grid.describe()}."
+    )
+
+
+def _require_told_apart(path: Path, labels: ZeroOne, lesion: Bools, mask: Bools) -> None:
+    """Check that there is lesion and healthy tissue within the mask; say how labels were read."""
     if not lesion[mask].any():
         raise LabelError(
-            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it (its "
-            f"largest value is {values.max():.3g}); give labels with at least one voxel of 1 there."
+            f"{path} marks no voxel as lesion within the mask, and {lesion.sum()} outside it (the "
+            f"file marks {np.count_nonzero(labels.marked)}); give labels with at least one voxel "
+            f"of 1 there."
         )
     if lesion[mask].all():
         raise LabelError(
@@ -343,20 +415,19 @@ def _read_labels(path: Path, grid: Grid, mask: Bools) -> Bools:
             f"is 0."
         )
     share = lesion[mask].mean()
-    if share > _MOST and len(found_labels.labels) > 1:
+    if share > _MOST and len(labels.labels) > 1:
         raise LabelError(
-            f"{path} holds the labels {listed(found_labels.labels)}, in {100 * share:.0f} % of the "
+            f"{path} holds the labels {listed(labels.labels)}, in {100 * share:.0f} % of the "
             f"mask; expected lesions alone: give a file in which nothing else is above 0, as "
-            f"`fslmaths X -thr {found_labels.labels[-1]} -uthr {found_labels.labels[-1]} -bin Y` "
+            f"`fslmaths X -thr {labels.labels[-1]} -uthr {labels.labels[-1]} -bin Y` "
             f"makes of one label."
         )
     if share > _MOST:
         _log.warning(
             f"{path} marks {100 * share:.0f} % of the mask as lesion; see that it is the labels."
         )
-    for note in found_labels.notes:
+    for note in labels.notes:
         _log.warning(note)
-    return lesion
 
 
 def _read_mask(path: Path, grid: Grid) -> Bools:

@@ -150,3 +150,76 @@ def test_an_evaluation_knows_when_what_its_picture_shows_has_changed() -> None:
         evaluate_maps([NOVELTY], [LABELS], Path("eval"))
     evaluate_maps([NOVELTY], [LABELS], Path("eval"), force=True)
     assert Path("eval/slices_patient.png").read_bytes() != drawn
+
+
+# --- Labels on another grid
+
+
+def finer_labels(path: Path = Path("fine.nii.gz")) -> Path:
+    """The lesions of the patient in voxels of half the size, as drawn on an anatomical image."""
+    image = nib.load(LABELS)
+    values = np.kron(values_of(LABELS) > 0, np.ones((2, 2, 2))).astype("u1")
+    half = np.diag([0.5, 0.5, 0.5, 1.0])
+    half[:3, 3] = -0.25  # the corners of both images' voxels coincide
+    nib.save(nib.Nifti1Image(values, image.affine @ half), path)
+    return path
+
+
+def test_labels_on_another_grid_are_refused_with_the_option_that_takes_them() -> None:
+    path = finer_labels()
+    with pytest.raises(
+        GridError, match=r"fine\.nii\.gz lies on another grid .*give --resample-labels, if both"
+    ):
+        evaluate_maps([NOVELTY], [path], Path("eval"))
+    assert not Path("eval").exists()
+
+
+def test_labels_on_another_grid_are_resampled_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "qspace_nd")
+    path = finer_labels()
+    same = evaluate_maps([NOVELTY], [LABELS], Path("same"), resample_labels=True)
+    assert not [line for line in caplog.messages if "resampled" in line]
+    found = evaluate_maps([NOVELTY], [path], Path("eval"), resample_labels=True)
+    assert found.results[0].auc == same.results[0].auc
+    assert found.results[0].lesion_voxels == same.results[0].lesion_voxels
+    (said,) = [line for line in caplog.messages if "resampled" in line]
+    volume = (values_of(LABELS) > 0).sum() * abs(np.linalg.det(nib.load(LABELS).affine)) / 1000
+    assert said.count(f"{volume:.3g} ml in") == 2
+    assert "without registration" in said
+    told = json.loads(Path("eval/eval.json").read_text())
+    assert told["resampled_labels"] == {"patient": said}
+    assert "resampled_labels" not in json.loads(Path("same/eval.json").read_text())
+
+
+def test_labels_whose_header_places_no_voxels_are_not_resampled() -> None:
+    image = nib.load(finer_labels())
+    image.set_sform(image.affine, 0)
+    image.set_qform(image.affine, 0)
+    nib.save(image, "nowhere.nii.gz")
+    with pytest.raises(LabelError, match=r"header of it does not say where .*codes are 0"):
+        evaluate_maps([NOVELTY], [Path("nowhere.nii.gz")], Path("eval"), resample_labels=True)
+    assert not Path("eval").exists()
+
+
+def test_labels_that_lie_elsewhere_mark_nothing_in_the_mask() -> None:
+    image = nib.load(finer_labels())
+    affine = image.affine.copy()
+    affine[0, 3] += 1000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), "elsewhere.nii.gz")
+    with pytest.raises(LabelError, match="marks no voxel as lesion within the mask, and 0 outside"):
+        evaluate_maps([NOVELTY], [Path("elsewhere.nii.gz")], Path("eval"), resample_labels=True)
+
+
+def test_several_labels_are_one_lesion_when_they_are_resampled() -> None:
+    image = nib.load(finer_labels())
+    values = np.asarray(image.dataobj).copy()
+    values[::2] *= 2  # two labels that meet everywhere: neither has the half of a voxel of the map
+    nib.save(nib.Nifti1Image(values, image.affine), "two.nii.gz")
+    one, two = (
+        evaluate_maps([NOVELTY], [Path(f"{name}.nii.gz")], Path(name), resample_labels=True)
+        for name in ("fine", "two")
+    )
+    assert two.results[0].lesion_voxels == one.results[0].lesion_voxels
+    assert two.results[0].auc == one.results[0].auc
