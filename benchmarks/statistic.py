@@ -3,9 +3,10 @@
     QSPACE_ND_DATA=... python benchmarks/statistic.py
 
 How widely maps are smoothed, how scans are brought to one level, above which healthy share voxels
-form clusters, and by what clusters are ordered: mass, extent or height. Each is judged by the
-lesions found at 1, 2 and 5 clusters a scan that are expected in a healthy person, of people who
-took no part; and by their share of voxels with p below 1 %, over the nominal one.
+form clusters, and by what clusters are ordered: mass, extent, height, or the peak in the map that
+threshold-free cluster enhancement makes (the package `tfce`). Each is judged by the lesions found
+at 1, 2 and 5 clusters a scan that are expected in a healthy person, of people who took no part; and
+by their share of voxels with p below 1 %, over the nominal one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from placed_peers import place_all, placed_model
 from results import table, write_section
 from scipy import ndimage
+from tfce import tfce
 
 from qspace_nd.arrays import Float32
 from qspace_nd.calibration.clusters import logp_of
@@ -44,14 +45,14 @@ SCORES = (UNDIRECTED[0], DIRECTED[0])
 WIDTHS = (0.0, 4.0, 6.0)
 LEVELS = {"none": None, "quartiles": (0.25, 0.75), "median, 90th percentile": BULK}
 SHARES = (0.1, 0.05, 0.02, 0.01, 0.005)
-ORDERS = ("mass", "extent", "height")
+ORDERS = ("mass", "extent", "height", "TFCE")
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """A scan's clusters by each of `ORDERS` (3, k), the hits, the lesions of each and of all."""
+    """A scan's clusters by each of `ORDERS` (4, k), the hits, the lesions of each and of all."""
 
     by: Values
     hits: NDArray[np.bool_]
@@ -81,7 +82,8 @@ def levelled(maps: Sequence[Float32], healthy: int, level: tuple[float, float] |
 
 def clusters_of(scan: Scan, p: Values, share: float) -> Clusters:
     """The clusters of a scan's p-values (n,) below a share."""
-    above = scan.volume(logp_of(p)) + np.log10(share)
+    logp = scan.volume(logp_of(p))
+    above = logp + np.log10(share)
     labels, count = connected((above > 0) & scan.mask)
     numbers = np.arange(1, count + 1)
     lesion = scan.volume(scan.labels, False)
@@ -90,6 +92,7 @@ def clusters_of(scan: Scan, p: Values, share: float) -> Clusters:
         ndimage.sum_labels(above, labels, numbers),
         np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(float),
         ndimage.maximum(above, labels, numbers) if count else [],
+        ndimage.maximum(tfce(logp), labels, numbers) if count else [],
     ]
     finds = [set(np.unique(each[labels == number]).tolist()) - {0} for number in numbers]
     return Clusters(
@@ -98,7 +101,7 @@ def clusters_of(scan: Scan, p: Values, share: float) -> Clusters:
 
 
 def judge(scans: Sequence[Scan], maps: Sequence[Float32], healthy: int, share: float) -> Values:
-    """The share of lesions found by each order at each of `FALSE`: (3, 3); then 2 of voxels."""
+    """The share of lesions found by each order at each of `FALSE`: (4, 3); then 2 of voxels."""
     null = Null([HealthyMap(s.name, m) for s, m in zip(scans, maps[:healthy], strict=False)])
     people = list(zip(scans, maps, strict=True))
     own = [
@@ -141,9 +144,10 @@ def rows_of(cohorts: Sequence[tuple[list[Scan], int, list[dict[str, Float32]]]])
                 axis=0,
             )
             texts = [
-                " / ".join(f"{figure:.2f}" for figure in some) for some in figures[:9].reshape(3, 3)
+                " / ".join(f"{figure:.2f}" for figure in some)
+                for some in figures[:-2].reshape(4, 3)
             ]
-            voxels = [f"{figure:.2f}" for figure in figures[9:]]
+            voxels = [f"{figure:.2f}" for figure in figures[-2:]]
             rows.append([name, f"{width:g} mm", level, f"{100 * share:g} %", *texts, *voxels])
     return rows
 
@@ -152,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", metavar="FOLDER")
     parser.add_argument("--jobs", type=int, default=1, help="processes that simulate and register")
+    parser.add_argument("-o", "--output", type=Path, default=HERE, metavar="FOLDER")
     options = parser.parse_args()
     masks, cohorts = real_lesion_masks(), []
     for design in designs("development", 8, 8):
@@ -168,17 +173,18 @@ def main() -> None:
         torch.set_num_threads(1)
         cohorts.append((scans, healthy, maps))
         print(f"{design.name} is mapped", flush=True)
-    command = shlex.join(["python", "benchmarks/statistic.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/statistic.py", "--jobs", str(options.jobs)])
     header = ["score", "smoothing", "level", "share", *ORDERS, "p < 1 %, mean", "worst"]
     text = (
         "## By what maps are compared (development, simulated)\n\n"
         f"`{command}`: the choice was made by this. Two cohorts of 12 and 8 controls, 8 newcomers "
         "and 8 patients each, simulated signal on real people's heads; means over the two. "
-        "Lesions found where 1, 2 and 5 clusters are expected in a healthy scan, by mass, extent "
-        "and height; and newcomers' share of voxels with p below 1 %, over the nominal one.\n\n"
+        "Lesions found where 1, 2 and 5 clusters are expected in a healthy scan, by mass, extent, "
+        "height and the peak of threshold-free cluster enhancement; and newcomers' share of voxels "
+        "with p below 1 %, over the nominal one.\n\n"
     )
     text += table(header, rows_of(cohorts))
-    write_section(HERE / "RESULTS.md", "statistic", text)
+    write_section(options.output / "RESULTS.md", "statistic", text)
     print(text)
 
 
