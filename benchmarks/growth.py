@@ -45,6 +45,7 @@ VOXELS = 1_500_000  # of a scan
 REFERENCES = {"20 scans": 20, "1,000 scans": 1000, "40,000 scans": 40_000}
 NODES = (1, 16, 256)
 CORES = 16  # of a node
+BLOCKS = (1, 2, 4, 12)
 THINNED = 100_000_000
 BYTES = {
     "signals": 4 * CHANNELS,
@@ -98,8 +99,12 @@ def latents(sizes: Sequence[int], jobs: int, cache: Path | None) -> tuple[NDArra
     return drawn.astype(np.float32), model.encode(patient.x).mean[:QUERIES]
 
 
-def measure(sizes: Sequence[int], voxel_size: float, jobs: int, cache: Path | None) -> Measured:
-    points, queries = latents(sizes, jobs, cache)
+def measure(
+    sizes: Sequence[int],
+    points: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    voxel_size: float,
+) -> Measured:
     building, query = [], []
     for size in sizes:
         start = time.perf_counter()
@@ -111,6 +116,31 @@ def measure(sizes: Sequence[int], voxel_size: float, jobs: int, cache: Path | No
         query.append(1e6 * (time.perf_counter() - start) / len(queries))
         print(size, f"{building[-1]:.1f} s, {query[-1]:.1f} µs a query", flush=True)
     return Measured(building, query, torch.get_num_threads(), _reading(voxel_size))
+
+
+def blocks(points: NDArray[np.float32], queries: NDArray[np.float32]) -> list[list[str]]:
+    """A row for each number of blocks: time of their searches over that of one tree.
+
+    Each block searched by itself, and no farther than what was found in those before it.
+    """
+    rows, alone = [], 0.0
+    for number in BLOCKS:
+        trees = [PointTree(some.copy()) for some in np.array_split(points, number)]
+        seconds = []
+        for bounded in (False, True):
+            found = np.full((len(queries), NEIGHBOURS), np.inf)
+            for tree in trees:
+                tree.distances(queries[:256], NEIGHBOURS)
+            start = time.perf_counter()
+            for tree in trees:
+                within = found[:, -1] if bounded else None
+                more = np.hstack([found, tree.distances(queries, NEIGHBOURS, within)])
+                found = np.sort(more, axis=1)[:, :NEIGHBOURS]
+            seconds.append(time.perf_counter() - start)
+        alone = alone or seconds[0]
+        rows.append([str(number), *(f"{one / alone:.2f}" for one in seconds)])
+        print("blocks", rows[-1], flush=True)
+    return rows
 
 
 def _reading(voxel_size: float) -> float:
@@ -179,7 +209,9 @@ def main() -> None:
     torch.set_num_threads(options.jobs)
     sizes = (2000, 4000, 8000) if options.quick else SIZES
     cache = None if options.quick else options.cache
-    measured = measure(sizes, 8.0 if options.quick else 2.0, options.jobs, cache)
+    points, queries = latents(sizes, options.jobs, cache)
+    measured = measure(sizes, points, queries, 8.0 if options.quick else 2.0)
+    apart = table(["blocks", "each by itself", "bounded"], blocks(points[: sizes[1]], queries))
     argv = [word for word in sys.argv[1:] if not word.startswith("--cache")]
     command = shlex.join(["python", "benchmarks/growth.py", *argv])
     trees = table(
@@ -195,7 +227,9 @@ def main() -> None:
     )
     text = (
         f"## Growth\n\n`{command}`, {measured.threads} threads: {NEIGHBOURS} nearest of "
-        f"{LATENTS} latents (simulated signal on real people's heads).\n\n{trees}\n\n{told}"
+        f"{LATENTS} latents (simulated signal on real people's heads).\n\n{trees}\n\n{told}\n\n"
+        f"A reference of {sizes[1]:,} in blocks, as where memory holds no more: the time of all "
+        f"searches over that of one tree.\n\n{apart}"
     )
     write_section(options.output / "RESULTS.md", "growth", text)
     docs = options.output if options.quick else HERE.parent / "docs"
