@@ -372,13 +372,13 @@ def test_a_save_that_is_killed_at_any_write_leaves_a_whole_model(
     assert files_of(folder).keys() == {"model.json", *store.read_index(folder)["files"]}
 
 
-def half(content: object, path: Path) -> None:
+def half(content: object, path: Path, *more: object) -> None:
     """Write as `write_tensors` does, and be killed in the middle."""
     path.write_bytes(b"half")
     raise Killed
 
 
-def kill(*arguments: object) -> None:
+def kill(*arguments: object, **named: object) -> None:
     raise Killed
 
 

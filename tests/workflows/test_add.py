@@ -195,7 +195,7 @@ def test_an_addition_that_is_killed_leaves_the_model_as_it_was(
     before = index_of(study)
     read = store.read_index
 
-    def kill(*arguments: object) -> None:
+    def kill(*arguments: object, **named: object) -> None:
         raise Killed
 
     def read_then_kill(folder: Path) -> dict:
