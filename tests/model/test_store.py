@@ -417,7 +417,7 @@ def test_a_first_save_that_is_killed_leaves_no_model_and_can_be_repeated(
 ) -> None:
     folder = tmp_path / "model"
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(part_file, "_write_arrays", half)
+        patch.setattr(part_file, "write_tensors", half)
         model.save(folder)
     with pytest.raises(ModelError, match="There is no model"):
         NoveltyModel.load(folder)
