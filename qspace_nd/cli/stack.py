@@ -104,6 +104,7 @@ def command(
     for. They must be registered to each other and lie on one grid. fit, map and eval take the files
     that are written.
     """
+    from qspace_nd.errors import counted
     from qspace_nd.layouts.contrasts import match_patterns, match_suffixes
     from qspace_nd.workflows.stack import stack_images
 
@@ -125,8 +126,8 @@ def command(
         _log.debug(f"Wrote {path}")
     files = f"{shlex.quote(str(output))}/*.nii.gz"
     _log.info(
-        f"Wrote {len(paths)} 4-D files ({names}) to {output}/; next, if they are of healthy "
-        f"people:\nqspace-nd fit {files} --channels {names}"
+        f"Wrote {counted(len(paths), 'stack')} of {names} to {output}/; next, if they are of "
+        f"healthy people:\nqspace-nd fit {files} --channels {names}"
     )
 
 

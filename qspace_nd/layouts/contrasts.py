@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,14 @@ from qspace_nd.layouts.names import (
     absolute,
     is_file_or_absent,
     is_image,
+    is_mask,
     is_scan,
     parse_entities,
     stem,
 )
+
+MASK = "mask"
+"""What messages call the masks by."""
 
 _WILD = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]")
 _WORDS = re.compile(r"[/_.]")
@@ -99,7 +103,7 @@ def match_suffixes(
 
 
 def _match(found: Mapping[str, Sequence[_Found]], mask: Path | None) -> list[Contrasts]:
-    masks = [] if mask is None else _expand("mask", [mask])
+    masks = [] if mask is None else _expand(MASK, [mask])
     every = [one.path for images in (*found.values(), masks) for one in images]
     by_entities = all(map(parse_entities, every))
     key = _by_entities if by_entities else _by_pattern
@@ -107,9 +111,9 @@ def _match(found: Mapping[str, Sequence[_Found]], mask: Path | None) -> list[Con
     first, *others = keyed
     for other in others:
         _require_same(first, keyed[first], other, keyed[other])
-    masked = key("mask", masks)
+    masked = key(MASK, masks)
     if mask is not None:
-        _require_same(first, keyed[first], "mask", masked)
+        _require_same(first, keyed[first], MASK, masked)
     folders = Folders()
     stacks = []
     for who in keyed[first]:
@@ -121,22 +125,21 @@ def _match(found: Mapping[str, Sequence[_Found]], mask: Path | None) -> list[Con
     return stacks
 
 
-def _by_entities(channel: str, images: Sequence[_Found]) -> dict[Hashable, _Found]:
+def _by_entities(channel: str, images: Sequence[_Found]) -> dict[str, _Found]:
     """Key images by their entities, but those in which the whole channel agrees."""
     entities = [set(parse_entities(one.path).items()) for one in images]
     common = set.intersection(*entities) if entities else set()
     shared = {(key, value) for key, value in common if key not in _WHO}
-    return _keyed(channel, images, [frozenset(own - shared) for own in entities])
+    keys = [sorted(own - shared, key=lambda item: (item[0] != "sub", item)) for own in entities]
+    return _keyed(channel, images, ["_".join(map("-".join, own)) for own in keys])
 
 
-def _by_pattern(channel: str, images: Sequence[_Found]) -> dict[Hashable, _Found]:
+def _by_pattern(channel: str, images: Sequence[_Found]) -> dict[str, _Found]:
     return _keyed(channel, images, [one.stands_for for one in images])
 
 
-def _keyed(
-    channel: str, images: Sequence[_Found], keys: Sequence[Hashable]
-) -> dict[Hashable, _Found]:
-    keyed: dict[Hashable, _Found] = {}
+def _keyed(channel: str, images: Sequence[_Found], keys: Sequence[str]) -> dict[str, _Found]:
+    keyed: dict[str, _Found] = {}
     for key, image in zip(keys, images, strict=True):
         other = keyed.setdefault(key, image)
         if other is not image:
@@ -148,16 +151,18 @@ def _keyed(
 
 
 def _require_same(
-    first: str, one: Mapping[Hashable, _Found], second: str, other: Mapping[Hashable, _Found]
+    first: str, one: Mapping[str, _Found], second: str, other: Mapping[str, _Found]
 ) -> None:
     for keyed, lacking, without in ((one, second, other), (other, first, one)):
-        alone = [image.path for key, image in keyed.items() if key not in without]
+        alone = [(key, image.path) for key, image in keyed.items() if key not in without]
         if alone:
-            more = f", and {counted(len(alone) - 1, 'other')} have none" if len(alone) > 1 else ""
+            key, path = alone[0]
+            told = f", {key!r} by its name" if key else ""
+            more = f", nor have {counted(len(alone) - 1, 'other')}" if len(alone) > 1 else ""
             raise ScanError(
-                f"{alone[0]} has no {lacking} of the same person{more}: found "
+                f"{path} has no {lacking} of the same person{told}{more}: found "
                 f"{counted(len(one), 'image')} of {first} and {len(other)} of {second}, expected "
-                f"one of each for everybody, of equal BIDS entities or with the same in place of "
+                f"one of each for everybody, with the same BIDS entities, or the same in place of "
                 f"*; add what is missing, or narrow the patterns."
             )
 
@@ -221,7 +226,10 @@ def _expand(channel: str, patterns: Sequence[Path]) -> list[_Found]:
 def _expand_pattern(channel: str, pattern: Path) -> list[_Found]:
     regex = _regex_of(str(pattern))
     paths = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207  Path's takes hidden ones
-    found = [_read(path, regex) for path in paths if is_image(Path(path))]
+    images = [path for path in paths if is_image(Path(path))]
+    if channel != MASK:
+        images = [path for path in images if not is_mask(Path(path))]
+    found = [_read(path, regex) for path in images]
     if not found:
         raise ScanError(
             f"{pattern}, given for {channel}, matches no NIfTI image; expected a .nii.gz or .nii "

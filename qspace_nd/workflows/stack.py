@@ -22,7 +22,7 @@ from qspace_nd.imaging.nifti import (
     write_scan,
     write_volume,
 )
-from qspace_nd.imaging.stack import Stack
+from qspace_nd.imaging.stack import CHANNELS, Stack
 from qspace_nd.layouts.contrasts import Contrasts, require_channels
 from qspace_nd.layouts.maps import sidecar_path, write_sidecar
 from qspace_nd.layouts.names import absolute
@@ -161,7 +161,7 @@ def _write(one: _Planned, *, divide: bool) -> None:
         volumes[..., index] = volume
     if mask is not None:
         write_volume(one.mask, mask, grid, DESCRIPTION)
-    facts: dict[str, Any] = {"Channels": [*one.contrasts.images]}
+    facts: dict[str, Any] = {CHANNELS: [*one.contrasts.images]}
     facts |= {"DividedBy": means} if divide else {}
     write_sidecar(one.path, facts, one.inputs())
     write_scan(one.path, volumes, grid, DESCRIPTION)
