@@ -17,6 +17,7 @@ from qspace_nd.layouts.bids import Dataset
 from qspace_nd.layouts.companions import Folders, describe_scan
 from qspace_nd.layouts.names import (
     absolute,
+    ending,
     is_file_or_absent,
     is_image,
     is_mask,
@@ -255,12 +256,18 @@ def _regex_of(pattern: str) -> re.Pattern[str]:
 
 
 def _read(path: str, regex: re.Pattern[str]) -> _Found:
+    text = path[: len(path) - len(ending(Path(path)))]
     match = regex.fullmatch(path)
     if match is None:  # `**` alone, at the end
-        return _Found(Path(path), _joined([path]), _joined([path]))
+        return _Found(Path(path), _joined([text]), _joined([text]))
     spans = [match.span(group) for group in range(1, regex.groups + 1)]
-    words = [path[slice(*_to_ends(path, *span))] for span in spans]
-    return _Found(Path(path), _joined(match.groups()), _joined(words))
+    spans = [(start, min(end, len(text))) for start, end in spans if start < len(text)]
+    words = [slice(*_to_ends(text, *span)) for span in spans]
+    return _Found(
+        Path(path),
+        _joined(text[slice(*span)] for span in spans),
+        _joined(text[word] for word in words),
+    )
 
 
 def _to_ends(text: str, start: int, end: int) -> tuple[int, int]:
@@ -279,7 +286,7 @@ def _joined(parts: Iterable[str]) -> str:
 
 def _told_apart(paths: Sequence[Path]) -> list[_Found]:
     """Tell paths that were written out apart by the words that they do not have in common."""
-    words = [_WORDS.split(str(path)) for path in paths]
+    words = [_WORDS.split(str(path.with_name(stem(path)))) for path in paths]
     apart = [
         _joined(word for word in own if not all(word in one for one in words)) for own in words
     ]
