@@ -29,7 +29,8 @@ from qspace_nd.layouts.names import (
 MASK = "mask"
 """What messages call the masks by."""
 
-_WILD = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]")
+_CARD = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]]*\]")
+_WILD = re.compile(rf"(?:{_CARD.pattern})+")
 _WORDS = re.compile(r"[/_.]")
 _WHO = ("sub", "ses")
 """Entities that images of one person share; in others a contrast may differ, as in `acq`."""
@@ -240,19 +241,19 @@ def _expand_pattern(channel: str, pattern: Path) -> list[_Found]:
 
 
 def _regex_of(pattern: str) -> re.Pattern[str]:
-    """A regular expression with a group for each wild card of a shell's pattern."""
+    """A regular expression with a group for each run of wild cards in a shell's pattern."""
     regex, end = "", 0
     for wild in _WILD.finditer(pattern):
-        text = wild[0]
-        if text == "**/":
-            group = "(?:[^/]+/)*"
-        elif text.startswith("["):
-            group = text.replace("[!", "[^", 1)
-        else:
-            group = "[^/]" if text == "?" else "[^/]*"
-        regex += f"{re.escape(pattern[end : wild.start()])}({group})"
+        cards = _CARD.sub(_as_regex, wild[0])
+        regex += f"{re.escape(pattern[end : wild.start()])}({cards})"
         end = wild.end()
     return re.compile(regex + re.escape(pattern[end:]))
+
+
+def _as_regex(card: re.Match[str]) -> str:
+    if card[0].startswith("["):
+        return card[0].replace("[!", "[^", 1)
+    return {"**/": "(?:[^/]+/)*", "?": "[^/]"}.get(card[0], "[^/]*")
 
 
 def _read(path: str, regex: re.Pattern[str]) -> _Found:

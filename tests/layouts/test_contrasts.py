@@ -41,6 +41,7 @@ def names(stacks: list[Contrasts]) -> list[str]:
         ("{}/a/dwi.nii.gz {}/a/adc.nii.gz", "**/dwi.nii.gz **/adc.nii.gz", "{}_a"),
         ("{}/a/{}_dwi.nii {}/b/{}_adc.nii", "*/a/*_dwi.nii */b/*_adc.nii", "{}"),
         ("{}/T1/dwi.nii.gz {}/T1/adc.nii.gz", "*/*/dwi.nii.gz */*/adc.nii.gz", "{}_T1_contrasts"),
+        ("{}/dwi.nii.gz {}.nii.gz", "??/dwi.nii.gz [p]?.nii.gz", "{}"),
         ("{}/dwi.nii.gz {}/adc.nii.gz", "p[!x]/dwi.nii.gz p?/adc.nii.gz", "{}"),
     ],
 )
