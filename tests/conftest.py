@@ -161,7 +161,7 @@ def as_stack(scan: Path, to: Path) -> None:
     volumes = image.get_fdata(dtype=np.float32)
     weighted = volumes[..., ~b0]
     contrasts = [volumes[..., b0].mean(-1), weighted.mean(-1), weighted[..., 0]]
-    to.parent.mkdir(exist_ok=True)
+    to.parent.mkdir(exist_ok=True, parents=True)
     nib.save(nib.Nifti1Image(np.stack(contrasts, -1), image.affine), to)
     mask = to.with_name(to.name.replace(".nii.gz", "_mask.nii.gz"))
     shutil.copy(scan.with_name(f"{name}_mask.nii.gz"), mask)

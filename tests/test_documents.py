@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -159,18 +160,39 @@ def test_every_reason_not_to_run_a_block_is_used() -> None:
 def page_folder(
     folder: Path, bids_cohort: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder with all that pages read: scans, a BIDS dataset, stacks, arrays; nothing made."""
+    """A folder with all that pages read: scans, BIDS datasets, contrasts, arrays; nothing made."""
     register_quickly(monkeypatch)
     remove_results(folder)
-    for scan in CONTROLS[:2]:
-        as_stack(folder / scan, folder / "stacks" / scan.name)
-    as_stack(folder / PATIENT, folder / "stack.nii.gz")
+    for scan, who in zip(CONTROLS[:2], ("sub-c1", "sub-c2"), strict=True):
+        as_contrasts(folder / scan, folder / "controls" / who, folder / "contrasts" / who)
+    as_contrasts(folder / PATIENT, folder / "patients/sub-p1", folder / "contrasts/sub-p1")
+    (folder / "contrasts/dataset_description.json").write_text(
+        '{"Name": "contrasts", "BIDSVersion": "1.10.0"}'
+    )
+    (folder / "contrasts/participants.tsv").write_text(
+        "participant_id\tgroup\nsub-c1\tcontrol\nsub-c2\tcontrol\nsub-p1\tpatient\n"
+    )
     (folder / "cohort").symlink_to(bids_cohort)
     random = np.random.default_rng(0)
     np.save(folder / "normal.npy", random.random((60, 6)))
     np.save(folder / "test.npy", random.random((20, 6)))
     np.save(folder / "subjects.npy", np.repeat([0, 1, 2, 3], 15))
     return folder
+
+
+def as_contrasts(scan: Path, plain: Path, bids: Path) -> None:
+    """Write a scan as separate contrasts with a mask, with plain names and with those of BIDS."""
+    as_stack(scan, plain / "all.nii.gz")
+    image = nib.load(plain / "all.nii.gz")
+    mask = plain / "all_mask.nii.gz"
+    (bids / "anat").mkdir(parents=True)
+    for at, name in enumerate(("FLAIR", "T1w", "T2w")):
+        contrast = nib.Nifti1Image(image.get_fdata(dtype=np.float32)[..., at], image.affine)
+        nib.save(contrast, plain / f"{name.lower()}.nii.gz")
+        nib.save(contrast, bids / f"anat/{bids.name}_{name}.nii.gz")
+    shutil.copy(mask, bids / f"anat/{bids.name}_desc-brain_mask.nii.gz")
+    mask.rename(plain / "brain_mask.nii.gz")
+    (plain / "all.nii.gz").unlink()
 
 
 @pytest.fixture
@@ -182,7 +204,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def remove_results(folder: Path) -> None:
     """Leave the inputs alone in the folder."""
-    kept = {"healthy", "stacks"}
+    kept = {"healthy", "controls", "patients", "contrasts"}
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink() and path.name not in kept:
             shutil.rmtree(path)

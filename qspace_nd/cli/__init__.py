@@ -25,6 +25,7 @@ COMMANDS = {
     "eval": "Compare novelty maps with lesion masks drawn by experts.",
     "report": "Write a page for each person's maps, to be opened in a browser.",
     "check": "Say what is wrong with scans; compute nothing.",
+    "stack": "Put separate images, T1w and FLAIR for instance, into one 4-D file a person.",
     "bids": "Fit and map as a BIDS App: DIR OUT group|participant.",
     "scores": "List every novelty score with its equation.",
     "simulate": "Write a cohort of simulated healthy controls and patients.",

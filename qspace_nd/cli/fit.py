@@ -139,7 +139,8 @@ class _Latents(click.ParamType[Widths]):
     "--channels",
     heading=NETWORK,
     metavar="NAME,NAME,...",
-    help="What the channels of scans without b-values are called, in order: T1w,T2w,FLAIR.",
+    help="What the channels of scans without b-values are called, in order: T1w,T2w,FLAIR.  "
+    "[default: what `stack` wrote beside them, or 1,2,3]",
 )
 @option(
     "--register-on",

@@ -77,6 +77,7 @@ def require_same_grid(
     found: Grid,
     expected: Grid,
     advice: str = "resample it to the scan's grid, or name another file",
+    than: object = "the scan",
 ) -> None:
     """Check that the image at `path` lies on the grid of the scan.
 
@@ -87,6 +88,8 @@ def require_same_grid(
         The image's and the scan's.
     advice : str
         What to do where they differ.
+    than : object
+        What to call the scan.
 
     Raises
     ------
@@ -95,6 +98,6 @@ def require_same_grid(
     """
     if not found.same_as(expected):
         raise GridError(
-            f"{path} lies on another grid than the scan: found {found.describe()}; expected "
+            f"{path} lies on another grid than {than}: found {found.describe()}; expected "
             f"{expected.describe()}: {advice}."
         )

@@ -135,6 +135,12 @@ class Protocol:
                 f"option out."
             )
         stack = self.stack.called(channels) if channels else self.stack
+        if self.stack.is_named and stack.names != self.stack.names:
+            raise InputError(
+                f"--channels calls the channels {','.join(channels)}, and the JSON files beside "
+                f"the scans {','.join(self.stack.names)}; leave --channels out, or correct the "
+                f"files."
+            )
         stack = stack if register_on is None else stack.registered_on(register_on)
         return replace(self, stack=stack)
 
@@ -246,7 +252,10 @@ def common_protocol(
             _log.info(_RESAMPLED if protocol.resampled else f"{path} {_AS_SCANNED}")
         return protocol
     resampled = options.gradients == "resample" and features == RAW
-    stack = Stack.of(first.channels) if first.gradients is None else None
+    stack = None
+    if first.gradients is None:
+        names = next((scan.names for scan in scans if scan.names), ())
+        stack = Stack(names) if names else Stack.of(first.channels)
     protocol = Protocol(first.channels, first.gradients, resampled, features, stack)
     for scan in scans:
         bring_to(scan, protocol, options)
@@ -387,4 +396,11 @@ def _require_plain(scan: Scan, protocol: Protocol) -> None:
         raise ScanError(
             f"{path} has {scan.channels} channels, {protocol.volumes} are expected; give scans of "
             f"one protocol."
+        )
+    names = () if protocol.stack is None or not protocol.stack.is_named else protocol.stack.names
+    if scan.names and names and scan.names != names:
+        raise ScanError(
+            f"{path} has the channels {', '.join(scan.names)} by the JSON file beside it, expected "
+            f"{', '.join(names)}, as the scans have that it is to be compared with; stack its "
+            f"images in that order."
         )

@@ -14,6 +14,7 @@ from qspace_nd.diffusion.gradients import B0_LIMIT, GradientTable
 from qspace_nd.errors import ScanError, counted
 from qspace_nd.imaging.grid import Grid, require_same_grid
 from qspace_nd.imaging.nifti import grid_of, load, shape_text, stored_in, volume_grid
+from qspace_nd.imaging.stack import names_told
 from qspace_nd.imaging.unchanged import States, states_of
 from qspace_nd.layouts.companions import ScanFiles
 
@@ -36,6 +37,9 @@ class Scan:
     warnings : tuple of str
     states : dict
         Of its files when they were first looked at, for `unchanged.require_unchanged`.
+    names : tuple of str
+        What the JSON file beside a scan without b-values calls its channels; empty where it says
+        nothing.
     """
 
     files: ScanFiles
@@ -44,6 +48,7 @@ class Scan:
     gradients: GradientTable | None
     warnings: tuple[str, ...]
     states: States = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
@@ -75,9 +80,10 @@ def open_scan(files: ScanFiles, b0_threshold: float = B0_LIMIT) -> Scan:
         gradients = read_gradients(
             files.bval, files.bvec, grid.affine, stored.shape[3], b0_threshold
         )
+    names = names_told(files.sidecars, stored.shape[3]) if gradients is None else ()
     notes += (*_orientation_warnings(files.image, grid), *_size_warnings(files.image, grid))
-    warnings = (*notes, *_gradient_warnings(files, gradients))
-    return Scan(files, grid, stored.shape[3], gradients, warnings, states)
+    warnings = notes if names else (*notes, *_gradient_warnings(files, gradients))
+    return Scan(files, grid, stored.shape[3], gradients, warnings, states, names)
 
 
 def volumes_in(path: Path) -> int | None:

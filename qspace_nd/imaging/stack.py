@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from qspace_nd.arrays import Float32, Float64
 from qspace_nd.diffusion.changes import components_of
 from qspace_nd.errors import InputError, ScanError, counted
+from qspace_nd.layouts.facts import read_facts
 
 RISE = 0.1
 """What is added to the logarithm of a channel that is said to rise, or taken from one that falls.
@@ -25,6 +27,9 @@ A tenth of the signal, whatever its unit. The size matters little (docs/scores.m
 
 NAME = r"[A-Za-z][A-Za-z0-9]*"
 """What a channel may be called: as the suffixes of BIDS are made, T1w for one."""
+
+CHANNELS = "Channels"
+"""What the JSON file beside a stack calls the list of its channels' names by."""
 
 _DARK = 0.3  # of a channel's mean in the scan: fluid in FLAIR and T1w, whose noise tells nothing
 _RANGE = 1, 99  # percentiles of the brain between which a channel is registered
@@ -230,3 +235,25 @@ class Stack:
         """A channel as sentences call it: its name, or that it is the one of a number."""
         name = self.names[index]
         return f"channel {name}" if name.isdigit() else name
+
+
+def names_told(sidecars: Sequence[Path], channels: int) -> tuple[str, ...]:
+    """The names that a JSON file beside a scan gives its channels; none where it gives none.
+
+    Parameters
+    ----------
+    sidecars : sequence of Path
+        The nearest first.
+    channels : int
+        How many names there must be; what else a file of another program may hold is passed over.
+    """
+    for path in sidecars:
+        try:
+            names = read_facts(path).get(CHANNELS)
+        except ValueError:  # whoever needs the file says what is wrong with it
+            continue
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            continue
+        if len(names) == channels == len({*names}) and all(re.fullmatch(NAME, n) for n in names):
+            return tuple(names)
+    return ()

@@ -68,8 +68,7 @@ class Dataset:
         ScanError
             There is none, or none of a participant who was named.
         """
-        images = [image for image in self._images("dwi") if self.holds(image)]
-        found = finished(images, self._conditions)
+        found = self._finished("dwi")
         self._tell_of_other_names()
         with_scans = {parse_entities(image)["sub"] for image in found}
         without = [f"sub-{label}" for label in self._chosen if label not in with_scans]
@@ -83,6 +82,27 @@ class Dataset:
         if without:
             _log.info(f"Without a diffusion scan{conditions}: {', '.join(without)}")
         return found
+
+    def images(self, suffix: str) -> list[Path]:
+        """The chosen participants' images of another suffix, `T1w` for one, chosen as scans are.
+
+        Raises
+        ------
+        ScanError
+            There is none.
+        """
+        found = self._finished(suffix)
+        if not found:
+            conditions = f" where {' and '.join(self.where)}" if self.where else ""
+            raise ScanError(
+                f"{self.folder} has no image sub-*_{suffix}.nii.gz of the participants"
+                f"{conditions}; expected one: name another suffix, or choose other participants."
+            )
+        return found
+
+    def _finished(self, suffix: str) -> list[Path]:
+        images = [image for image in self._images(suffix) if self.holds(image)]
+        return finished(images, self._conditions)
 
     def healthy_scans(self) -> list[Path]:
         """The same, of people who are to be taken as healthy.

@@ -36,6 +36,7 @@ from qspace_nd.imaging.protocol import (
     read_volumes,
 )
 from qspace_nd.imaging.scans import Scan, open_scan
+from qspace_nd.imaging.stack import Stack
 from qspace_nd.imaging.voxels import Voxels
 from qspace_nd.layouts.companions import ScanFiles
 from qspace_nd.model import store
@@ -212,7 +213,9 @@ def _flip_warnings(voxels: Voxels, bridge: Bridge) -> Iterator[str]:
 def _header_facts(scan: Scan, protocol: Protocol | None) -> tuple[str, ...]:
     gradients = "no b-values" if scan.gradients is None else scan.gradients.shells()
     stack = None if protocol is None else protocol.stack
-    if scan.gradients is None and stack is not None and stack.is_named:
+    if scan.names:
+        gradients += f"; by the JSON file beside it they are {Stack(scan.names).describe()}"
+    elif scan.gradients is None and stack is not None and stack.is_named:
         gradients += f"; the model's are {stack.describe()}"
     return (
         f"Subject {scan.files.subject}; {scan.grid.describe()}",

@@ -94,7 +94,8 @@ def fit_scans(
         Whether scans are registered to a template, for scores that know the place; by default
         where they can be and are of `placing.LEAST_SUBJECTS` people or more.
     channels : sequence of str
-        What the channels of scans without b-values are called, in order.
+        What the channels of scans without b-values are called, in order; by default what the JSON
+        files beside them say, as `workflows.stack` writes them.
     register_on : str, optional
         The channel of scans without b-values, by its name or its number from 1, that they are
         registered on; they are not unless it is given.

@@ -35,6 +35,7 @@ USED = {
     "eval": ALL | {"-f"},
     "report": ALL | {"-f"},
     "check": ALL | {"-f", "--nthreads"},
+    "stack": ALL | {"-f"},
     "bids": SHARED,
     "scores": ALL,
     "simulate": ALL | {"-f", "--seed", "--nthreads"},

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qspace_nd.errors import InputError, ScanError
 from qspace_nd.imaging.acquisition import Acquisition
-from qspace_nd.imaging.stack import Rise, Stack
+from qspace_nd.imaging.stack import Rise, Stack, names_told
 
 NAMED = Stack.of(3).called(["FLAIR", "T1w", "T2w"])
 
@@ -100,3 +102,14 @@ def test_a_model_remembers_its_channels_and_one_of_before_has_numbers():
     assert Acquisition.from_json(data).stack == told.stack
     del data["stack"]
     assert Acquisition.from_json(data).stack == Stack.of(3)
+
+
+def test_names_are_read_from_the_nearest_file_that_has_as_many(tmp_path: Path) -> None:
+    """Files of other programs may hold anything."""
+    told: list[object] = [["T1w"], "T1w", ["T1w", 2], ["T1w", "T1w"], ["T1w", "../x"], None]
+    paths = [tmp_path / f"{number}.json" for number in range(len(told) + 3)]
+    for path, names in zip(paths, [*told, ["FLAIR", "T1w"], ["T1w", "FLAIR"]], strict=False):
+        path.write_text(json.dumps({"Channels": names}))
+    paths[-1].write_text("[1")
+    assert names_told([paths[-1], *paths], 2) == ("FLAIR", "T1w")
+    assert names_told(paths, 3) == () == names_told([], 2)
