@@ -70,6 +70,16 @@ class Part:
             yield replace(self, start=start, stop=min(start + ROWS, stop))
 
 
+def _owners(parts: Sequence[Part]) -> Int32:
+    """Whose each voxel is, by the order of the subjects' names: (N,).
+
+    Of parts and not of a reference, whose memory would not be free while its index is held by it.
+    """
+    names = sorted({part.subject for part in parts})
+    of_parts = np.array([names.index(part.subject) for part in parts], np.int32)
+    return np.repeat(of_parts, [len(part) for part in parts])
+
+
 def _is_shared(view: View, build: object) -> bool:
     """Whether an index of all serves where a subject is left out.
 
@@ -230,7 +240,7 @@ class Reference:
             return shared.leaving_out(sorted(whole.subjects).index(subject))
         if not self.is_built(view, build):
             device = self.parts[0].views.network.device
-            owners = [self._owners] if build is NearestNeighbours else []
+            owners = [partial(_owners, self.parts)] if build is NearestNeighbours else []
             self._indexes[view, build] = build(self.points(view), device, *owners)
         return cast(Finder, self._indexes[view, build])
 
@@ -272,14 +282,8 @@ class Reference:
         kept, self._kept = self._kept(), None
         if kept is None:
             return False
-        self._indexes[view, build] = NearestNeighbours.by(kept, self._owners)
+        self._indexes[view, build] = NearestNeighbours.by(kept, partial(_owners, self.parts))
         return True
-
-    def _owners(self) -> Int32:
-        """Whose each voxel is, by the order of the subjects' names: (N,)."""
-        numbers = {subject: number for number, subject in enumerate(sorted(self.subjects))}
-        of_parts = np.array([numbers[part.subject] for part in self.parts], np.int32)
-        return np.repeat(of_parts, [len(part) for part in self.parts])
 
     def _pieces(self) -> Iterator[Part]:
         return chain.from_iterable(part.pieces() for part in self.parts)

@@ -170,13 +170,18 @@ class PointTree:
             They are not those of such a tree.
         """
         tree = PointTree.__new__(PointTree)
+        many = dimensions > _OWN_AXES
+        if arrays.keys() != {"leaves", "boxes", "ids"} | (
+            {"exact", "centre", "axes"} if many else set()
+        ):
+            raise ValueError(f"arrays are not those of a tree in {dimensions} dimensions")
         width = _padded(0, dimensions).shape[1]
         number, boxed = -(-points // LANES), min(width, _OWN_AXES)
         sizes, begins = _levels(points)
         leaves, boxes, ids = arrays["leaves"], arrays["boxes"], arrays["ids"]
         tree._axes, exact = None, leaves
         strides = (width * LANES, 1, LANES)
-        if dimensions > _OWN_AXES:
+        if many:
             tree._axes, exact = (arrays["centre"], arrays["axes"]), arrays["exact"]
             strides = (dimensions * LANES, dimensions, 1)
         shapes = leaves.shape, boxes.shape, ids.shape, exact.size >= points * dimensions

@@ -77,7 +77,7 @@ def report_maps(
     names = _names(groups)
     files = _files(folder, names)
     beside = [folder / name for name in BESIDE]
-    require_addable(folder, facts.digest, force=force)
+    _require_place(folder, facts.digest, force=force)
     require_writable(files[1:], force=force)
     studied = Studied(NoveltyModel.load(facts.folder), facts)
     chosen = [studied.choose(group) for group in groups]
@@ -131,7 +131,7 @@ def require_new(
     OutputError
         A person has a page there already, or people cannot be added to what is there.
     """
-    require_addable(folder, ModelFacts.read(model).digest, force=force)
+    _require_place(folder, ModelFacts.read(model).digest, force=force)
     found = find_scans(scans)
     maps = [one.mask for one in name_maps(found, output, [DEFAULT_SCORE])]
     names = [
@@ -139,6 +139,13 @@ def require_new(
     ]
     once = [name for name in names if names.count(name) == 1]
     require_writable(_files(folder, once)[1:], force=force)
+
+
+def _require_place(folder: Path, model: str, *, force: bool) -> None:
+    """Check that a report is in a folder that people can be added to, or can be begun there."""
+    require_addable(folder, model, force=force)
+    if not (folder / INDEX).exists():
+        require_writable([folder / name for name in BESIDE], force=force)
 
 
 def _names(groups: Sequence[Sequence[MapRecord]]) -> list[str]:

@@ -58,7 +58,8 @@ def test_participants_side_by_side_write_one_report(place: Path) -> None:
         for label in PATIENTS[:2]
     ]
     assert [process.wait(timeout=200) for process in running] == [0, 0]
-    names = ["index.html", *(f"sub-{label}.html" for label in PATIENTS[:2])]
+    names = ["index.html", "methods.md", "references.bib"]
+    names += [f"sub-{label}.html" for label in PATIENTS[:2]]
     assert sorted(path.name for path in (place / "report").iterdir()) == names
     lines(place, "report out -o alone --model qspace-nd-model")
     assert tree_of(place / "report") == tree_of(place / "alone")

@@ -57,7 +57,7 @@ def test_map_reports_too(folder: Path, call: Run) -> None:
     outcome = call(line, folder)
     assert outcome.status == 0, outcome.stderr
     assert sorted(path.name for path in (folder / "report").iterdir()) == [
-        *("index.html", "patient.html")
+        *("index.html", "methods.md", "patient.html", "references.bib")
     ]
     (folder / "again.nii.gz").unlink()
     outcome = call(line, folder)

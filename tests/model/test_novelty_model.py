@@ -35,6 +35,7 @@ def test_settings_are_stored_unchanged() -> None:
         "kl_weight": 0.5,
         "epochs": 7,
         "neighbours": 3,
+        "reference": 500,
         "validation": 0.3,
         "preset": "paper",
         "decision_score": "recon-error",

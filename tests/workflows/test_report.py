@@ -97,7 +97,7 @@ def test_the_methods_lie_beside_the_page_of_all(there: Path) -> None:
     assert re.findall(r"^## (.*)$", methods, re.M) == ["`control-01`", "`patient`"]
     assert re.findall(r"that\sk\sof\sthe\s(\d)\shealthy", methods) == ["3", "4"]
     assert Path("report/references.bib").read_text().count("@article{bullmore1999,") == 1
-    for page in Path("report").glob("*.html"):
+    for page in Path("report").glob("*.html"):  # what is left is nobody's report
         page.unlink()
     with pytest.raises(OutputError, match=r"methods\.md exists already"):
         report_maps([OF_DEFAULT], MODEL, "report")

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from qspace_nd.calibration.null import HealthyMap, Null
+from qspace_nd.calibration.null import HealthyMap
+from qspace_nd.calibration.summary import Summary
 from qspace_nd.model.nulls import Measured
 from qspace_nd.workflows.significance import COLUMNS, significance
 
@@ -18,8 +19,8 @@ class _Model:
     def __init__(self, maps: list[HealthyMap]) -> None:
         self.maps = maps
 
-    def null(self, measured: Measured) -> Null:
-        return Null(self.maps)
+    def summary(self, measured: Measured, forming: float, leave_out: str | None) -> Summary:
+        return Summary.of(self.maps, forming)
 
 
 def test_several_scans_of_a_person_count_as_one_person() -> None:
