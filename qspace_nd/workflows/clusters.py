@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,7 +28,7 @@ from qspace_nd.system.machine import Machine, cores
 from qspace_nd.system.memory import remaining
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
 
 FORMS = "local:N, slurm, slurm:N, tcp://HOST:PORT, tls://HOST:PORT or FILE.json"
 """How a cluster is named."""
@@ -146,6 +149,20 @@ class Slurm:
     def require(self) -> None:
         """See `Cluster`."""
         _require_installed("distributed", "dask_jobqueue")
+        import dask
+        import dask_jobqueue  # noqa: F401  it reads the user's configuration
+
+        needed = ("jobqueue.slurm.cores", "jobqueue.slurm.memory")
+        unsaid = [name for name in needed if dask.config.get(name, None) is None]
+        if unsaid:
+            raise InputError(
+                f"Dask's configuration does not say {' and '.join(unsaid)}, what a job of Slurm "
+                f"may use; write it into ~/.config/dask/jobqueue.yaml."
+            )
+        if which("sbatch") is None:
+            raise InputError(
+                "There is no sbatch here, which asks Slurm for jobs; run this where there is."
+            )
 
     @contextmanager
     def connected(self, jobs: int) -> Iterator[Client]:
@@ -153,41 +170,36 @@ class Slurm:
         from distributed import Client
 
         number = min(jobs, self.jobs or _MOST_JOBS)
-        try:
-            cluster = self.cluster()
-        except (ValueError, RuntimeError) as error:
-            raise _no_jobs(error) from error
-        with cluster, Client(cluster) as client:
-            _log.info(f"Asking Slurm for {counted(number, 'job')}")
+        with ExitStack() as stack:
             try:
+                cluster = stack.enter_context(self.cluster())
+                _log.info(f"Asking Slurm for {counted(number, 'job')}")
                 cluster.scale(jobs=number)
                 cluster.sync(cluster._correct_state)  # sbatch is called by it
-            except RuntimeError as error:
-                raise _no_jobs(error) from error
-            yield client
+            except (ValueError, RuntimeError, OSError) as error:
+                raise WorkError(
+                    f"Slurm gave no jobs ({_reason(error)}); see what Dask's configuration asks "
+                    f"for, in ~/.config/dask/jobqueue.yaml."
+                ) from error
+            yield stack.enter_context(Client(cluster))
 
-    def cluster(self) -> Any:
-        """The scheduler, here, before any job is asked for.
-
-        Raises
-        ------
-        ValueError
-            The configuration does not say what a job may use.
-        """
+    @contextmanager
+    def cluster(self) -> Iterator[Any]:
+        """The scheduler, here, before any job is asked for."""
         import dask
-        from dask_jobqueue import SLURMCluster
-        from distributed import Security
+        import dask_jobqueue
 
         configured = {
             name: dask.config.get(f"jobqueue.slurm.{name}", None)
             for name in ("worker-extra-args", "scheduler-options", "shared-temp-directory")
         }
-        with dask.config.set(_NO_PAGES):
-            return SLURMCluster(
+        shared = os.path.expandvars(configured["shared-temp-directory"] or "~")
+        with (
+            TemporaryDirectory(prefix=".qspace-nd-", dir=Path(shared).expanduser()) as folder,
+            dask.config.set(_NO_PAGES),
+            dask_jobqueue.SLURMCluster(
                 processes=1,
-                security=Security.temporary(),
-                # Workers read their certificate from files that their user alone can read.
-                shared_temp_directory=configured["shared-temp-directory"] or str(Path.home()),
+                security=_certificates(Path(folder)),
                 worker_extra_args=[
                     *(configured["worker-extra-args"] or ()),
                     *("--nthreads", "1", "--memory-limit", "0", "--no-dashboard"),
@@ -198,7 +210,26 @@ class Slurm:
                     **(configured["scheduler-options"] or {}),
                 },
                 silence_logs=logging.CRITICAL,
-            )
+            ) as cluster,
+        ):
+            yield cluster
+
+
+def _certificates(folder: Path) -> Security:
+    """Make certificates for a run, as files in a folder that its user alone can open."""
+    from distributed import Security
+
+    made = Security.temporary().get_tls_config_for_role("worker")  # the same for all roles
+    files = {}
+    for kind in ("ca_file", "cert", "key"):
+        files[kind] = str(folder / f"{kind}.pem")
+        Path(files[kind]).write_text(made[kind], encoding="ascii")
+    roles = {
+        f"tls_{role}_{kind}": files[kind]
+        for role in ("scheduler", "worker", "client")
+        for kind in ("cert", "key")
+    }
+    return Security(require_encryption=True, tls_ca_file=files["ca_file"], **roles)
 
 
 @dataclass(frozen=True)
@@ -297,13 +328,6 @@ def _is_here(address: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:  # a name
         return False
-
-
-def _no_jobs(error: Exception) -> WorkError:
-    return WorkError(
-        f"Slurm gave no jobs ({_reason(error)}); say in Dask's configuration what a job may use, "
-        f"jobqueue.slurm.cores and jobqueue.slurm.memory at the least, and check that sbatch works."
-    )
 
 
 def _reason(error: Exception) -> str:

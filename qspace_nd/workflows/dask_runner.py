@@ -136,7 +136,7 @@ def _submitted(client: Client, work: Work, jobs: Sequence[MapJob]) -> Iterator[E
         ): job
         for number, job in enumerate(jobs)
     }
-    for future in as_completed(sent):
+    for future in as_completed(sent, loop=client.loop):
         job = sent.pop(future)
         yield Ended(job, _error_of(future, job, where))
 
