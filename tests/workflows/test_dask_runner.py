@@ -182,7 +182,8 @@ def test_when_the_scheduler_is_lost_a_sentence_says_so_and_what_is_mapped_is_not
 
 
 SBATCH = """#!/bin/sh
-bash "$1" > /dev/null 2>&1 &
+script=$(cat "$1")  # it is removed when this program has ended
+bash -c "$script" > /dev/null 2>&1 &
 echo Submitted batch job $!
 """
 
