@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
@@ -150,14 +151,15 @@ def _error_of(future: Future, job: MapJob, where: str) -> QspaceError | None:
         The scheduler was lost, or the workers cannot do any job.
     """
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
-    if future.status in ("cancelled", "lost"):
+    try:
+        told: _Told = future.result()
+    except (CancelledError, CommClosedError) as error:  # nobody else cancels it
         raise WorkError(
             f"The Dask scheduler at {where} was lost; run the same command again when there is "
             f"one: scans that are mapped are skipped."
-        )
-    try:
-        told: _Told = future.result()
+        ) from error
     except KilledWorker as error:
         return WorkError(
             f"{job.scan.files.image} could not be mapped: {error.allowed_failures + 1} workers "
