@@ -44,6 +44,8 @@ NOT_RUN = {
     "is these tests": "they are running",
     "takes three minutes": "tests/workflows/test_demo.py runs the demo",
     "needs Slurm": "there is none here; examples/map.sbatch has a test with a stand-in",
+    "needs a scheduler": "tests/workflows/test_dask_runner.py starts some",
+    "waits for a model": "tests/cli/test_bids.py runs participants side by side into one report",
     "is an entry of the catalogue": "test_entries_of_the_catalogue_are_shown_as_they_are checks it",
     "is for BibTeX": "nothing to run",
     "is built by a test": "test_the_site_is_built_without_a_warning builds it",

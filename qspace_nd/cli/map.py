@@ -15,6 +15,7 @@ from qspace_nd.cli.options import (
     OUTPUT,
     Command,
     FindScans,
+    clustered,
     machine,
     model_folder,
     option,
@@ -135,6 +136,7 @@ _log = logging.getLogger(__name__)
 )
 @overwriting
 @machine
+@clustered
 @talking
 def command(
     scans: FindScans,
@@ -153,6 +155,7 @@ def command(
     report: Path | None,
     options: Any,
     machine: Any,
+    runner: Any,
     force: bool,
     progress: Progress,
 ) -> None:
@@ -181,6 +184,7 @@ def command(
         ),
         options=options,
         machine=machine,
+        runner=runner,
         part=part or (1, 1),
         force=force,
         progress=progress,

@@ -6,6 +6,7 @@ An option stands in a command only if the command makes use of it:
     overwriting     --force     those that write; `force`
     threads         --nthreads  those that compute
     machine         --nthreads, --device and --memory, of those that use a model; `machine`
+    clustered       --cluster   those whose jobs workers can do; `runner`
     chance          --seed      those that draw chances; `seed`
 """
 
@@ -14,20 +15,24 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qspace_nd.cli.spreading import spread, valued_options
-from qspace_nd.cli.values import PATH, Number, Whole
+from qspace_nd.cli.values import PATH, Number, Whole, WorkersOf
 from qspace_nd.diffusion.gradients import B0_LIMIT, LOW_B
 from qspace_nd.diffusion.matching import MAX_ANGLE
 from qspace_nd.layouts.derivatives import MODEL
-from qspace_nd.system.machine import DEVICES
+from qspace_nd.system.machine import DEVICES, cores
 
 if TYPE_CHECKING:
     from qspace_nd.layouts.bids import Dataset
+    from qspace_nd.system.machine import Machine
+    from qspace_nd.workflows.clusters import Cluster
 
 Function = Callable[..., Any]
 FindScans = Callable[..., list[Path]]
@@ -187,6 +192,35 @@ def machine(function: Function) -> Function:
 
         most = None if memory is None else round(memory * 1e9)
         function(machine=Machine(device, most, nthreads), **options)
+
+    return command
+
+
+def clustered(function: Function) -> Function:
+    """Add --cluster, within `machine`; pass on `runner`, and as `machine` what a worker may use."""
+
+    @option(
+        "--cluster",
+        heading=MACHINE,
+        type=WorkersOf(),
+        metavar="WHERE",
+        help="Let workers map the scans side by side: local:N for N processes here, slurm for jobs "
+        "by your configuration of Dask, tcp://HOST:PORT, tls://HOST:PORT or FILE.json for a Dask "
+        "scheduler that runs. --nthreads and --memory are each worker's.",
+    )
+    @functools.wraps(function)
+    def command(*, cluster: Cluster | None, machine: Machine, **options: Any) -> None:
+        from qspace_nd.workflows.runners import in_turn
+
+        if cluster is None:
+            function(machine=machine, runner=in_turn, **options)
+            return
+        from qspace_nd.workflows.dask_runner import DaskRunner
+
+        source = click.get_current_context().get_parameter_source("nthreads")
+        if source is not ParameterSource.COMMANDLINE:  # what Slurm gives to all, not to each
+            machine = replace(machine, threads=None)
+        function(machine=cluster.share(machine), runner=DaskRunner(cluster), **options)
 
     return command
 
@@ -369,11 +403,5 @@ def _limit_threads(
     The libraries read the environment when they are loaded: this must come before any of them.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads or _cores())
+        os.environ[name] = str(threads or cores())
     return threads
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,9 +8,14 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from qspace_nd.errors import InputError
+
+if TYPE_CHECKING:
+    from qspace_nd.workflows.clusters import Cluster
 
 
 class _Path(click.Path):
@@ -122,3 +127,23 @@ class PartOf(click.ParamType[tuple[int, int]]):
                 context,
             )
         return number, of
+
+
+class WorkersOf(click.ParamType["Cluster"]):
+    """Whose workers do the work, as local:4 says it."""
+
+    name = "workers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> Cluster:
+        """Read it."""
+        from qspace_nd.workflows.clusters import cluster_of
+
+        if not isinstance(value, str):
+            cluster: Cluster = value
+            return cluster
+        try:
+            return cluster_of(value)
+        except InputError as error:
+            self.fail(str(error), param, context)

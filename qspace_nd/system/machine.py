@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,19 @@ class Machine:
                 yield
         finally:
             torch.set_num_threads(before)
+
+
+def cores() -> int:
+    """How many threads this process may compute with.
+
+    What Slurm gives to a task; else the cores that the system lets it use.
+    """
+    of_slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if of_slurm.isdigit() and int(of_slurm):
+        return int(of_slurm)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def find_device(name: str) -> torch.device:

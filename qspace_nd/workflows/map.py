@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,8 +64,9 @@ def map_scans(
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
+        What a process may use that does the jobs.
     runner : Runner
-        What does the jobs.
+        What does the jobs: `in_turn`, here, or a `DaskRunner`.
     part : (int, int)
         Which part of how many, from 1 on: the first of three takes the first scan, the fourth and
         so on. All are looked at, so that the parts together make what one run would.
@@ -118,7 +120,8 @@ def map_scans(
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)
     try:
-        finish(left, runner(work, left.jobs, watching), len(jobs))
+        with closing(runner(work, left.jobs, watching)) as ended:
+            finish(left, ended, len(jobs))
     finally:
         if in_folder:
             write_cohort_table(output)

@@ -7,7 +7,7 @@ may send them to other processes or machines; the listener cannot, and stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from qspace_nd.errors import QspaceError
@@ -27,11 +27,16 @@ class Runner(Protocol):
 
     def __call__(
         self, work: Work, jobs: Sequence[MapJob], progress: Progress, /
-    ) -> Iterator[Ended]:
-        """Do `work` with each of `jobs`; one that fails stops no other."""
+    ) -> Generator[Ended, None, None]:
+        """Do `work` with each of `jobs`; one that fails stops no other.
+
+        What is held for it is let go of when the generator is closed.
+        """
 
 
-def in_turn(work: Work, jobs: Sequence[MapJob], progress: Progress = SILENT) -> Iterator[Ended]:
+def in_turn(
+    work: Work, jobs: Sequence[MapJob], progress: Progress = SILENT
+) -> Generator[Ended, None, None]:
     """Do jobs one after another; whoever stops asking for the next leaves it undone."""
     for job in jobs:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from qspace_nd.simulation.lesions import LESION_KINDS
 from qspace_nd.simulation.nuisance import NUISANCES
 from qspace_nd.system.machine import DEVICES, Machine
 from qspace_nd.workflows import check as checking
+from qspace_nd.workflows import clusters
 from qspace_nd.workflows import map as mapping
+from qspace_nd.workflows.dask_runner import DaskRunner
 from qspace_nd.workflows.settings import SEARCHES, MapSettings
 from tests.conftest import Run
 
 ALL = {"-q", "-v"}
 """What every command has, beside -h."""
-SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory"}
+SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory", "--cluster"}
 USED = {
-    "fit": SHARED,
+    "fit": SHARED - {"--cluster"},
     "calibrate": ALL | {"--nthreads", "--device", "--memory"},
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
@@ -39,7 +42,7 @@ USED = {
     "bids": SHARED,
     "scores": ALL,
     "simulate": ALL | {"-f", "--seed", "--nthreads"},
-    "demo": SHARED,
+    "demo": SHARED - {"--cluster"},
 }
 
 
@@ -195,3 +198,36 @@ def test_the_machine_reaches_the_work(
     line = "map patient.nii.gz --device cpu --memory 1.5 --nthreads 2"
     assert call(f"{line} -o {tmp_path}/map.nii.gz", prepared).status == 0
     assert given == [Machine("cpu", 1_500_000_000, 2)]
+
+
+@pytest.mark.parametrize("slurm", [None, "8"])
+@pytest.mark.parametrize(
+    ("given", "machine"),
+    [
+        ("", Machine("cpu", 6_000, 3)),
+        ("--nthreads 2", Machine("cpu", 6_000, 2)),
+        ("--nthreads 2 --memory 1.5", Machine("cpu", 1_500_000_000, 2)),
+    ],
+)
+def test_workers_share_the_machine_or_take_what_is_asked_for(
+    given: str,
+    machine: Machine,
+    slurm: str | None,
+    prepared: Path,
+    call: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed")
+    told: list[object] = []
+    monkeypatch.setattr(clusters, "remaining", lambda _: 12_000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if slurm is not None:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", slurm)
+        machine = machine if "--nthreads" in given else replace(machine, threads=4)
+    monkeypatch.setattr(
+        mapping, "map_scans", lambda *_, machine, runner, **__: told.extend((machine, runner))
+    )
+    workers = f"--cluster local:2 --device cpu {given}"
+    assert call(f"map patient.nii.gz -o new.nii.gz {workers}", prepared).status == 0
+    assert told == [machine, DaskRunner(clusters.Local(2))]
