@@ -245,6 +245,17 @@ class Scheduler:
     def require(self) -> None:
         """See `Cluster`."""
         _require_installed("distributed")
+        import dask
+        import distributed  # noqa: F401  it reads the user's configuration
+
+        tls = "distributed.comm.tls"
+        needed = (f"{tls}.ca-file", f"{tls}.client.cert")
+        unsaid = [name for name in needed if dask.config.get(name, None) is None]
+        if self.address.startswith("tls://") and unsaid:
+            raise InputError(
+                f"{self.address} asks for certificates, and Dask's configuration does not name "
+                f"{' and '.join(unsaid)}; write them into ~/.config/dask/distributed.yaml."
+            )
 
     @contextmanager
     def connected(self, jobs: int) -> Iterator[Client]:
@@ -265,8 +276,7 @@ class Scheduler:
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(
                 f"No Dask scheduler answers at {self.address} ({_reason(error)}); check that it "
-                f"runs and can be reached from here, with tls:// by the certificates that Dask's "
-                f"configuration names (distributed.comm.tls)."
+                f"runs and can be reached from here."
             ) from error
         with client:
             if not client.scheduler_info(n_workers=-1)["workers"]:

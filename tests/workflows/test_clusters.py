@@ -58,12 +58,25 @@ def test_processes_here_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_scheduler_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(clusters, "_CONNECT", 1)
-    for address in ("tcp://127.0.0.1:1", "tls://127.0.0.1:1"):
-        with (
-            pytest.raises(InputError, match=f"No Dask scheduler answers at {address} .* check"),
-            Scheduler(address).connected(1),
+    with (
+        pytest.raises(
+            InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1 .* check"
+        ),
+        Scheduler("tcp://127.0.0.1:1").connected(1),
+    ):
+        pass
+
+
+def test_certificates_that_are_not_named_are_told_of() -> None:
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    tls = "distributed.comm.tls"
+    with dask.config.set({f"{tls}.ca-file": "ca.pem", f"{tls}.client.cert": None}):
+        Scheduler("tcp://127.0.0.1:1").require()
+        with pytest.raises(
+            InputError, match=r"does not name distributed\.comm\.tls\.client\.cert;"
         ):
-            pass
+            Scheduler("tls://127.0.0.1:1").require()
 
 
 @pytest.mark.parametrize(
