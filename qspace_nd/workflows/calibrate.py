@@ -82,10 +82,10 @@ def require_all_voxels(facts: ModelFacts, done: str) -> None:
     InputError
         It does not, and what cannot be `done` to it for that.
     """
-    of = sum(scan.voxels for scan in facts.acquisition.scans)
-    if facts.voxels < of:
+    if facts.voxels < facts.learned:
         raise InputError(
-            f"The model in {facts.folder} holds {facts.voxels:,} of its healthy scans' {of:,} "
+            f"The model in {facts.folder} holds {facts.voxels:,} of its healthy scans' "
+            f"{facts.learned:,} "
             f"voxels (fit --reference), and {done} by whole scans alone, which fit has; fit it "
             f"again."
         )

@@ -75,6 +75,11 @@ class ModelFacts:
         """What a scan is brought to."""
         return protocol_of(self.acquisition)
 
+    @property
+    def learned(self) -> int:
+        """How many healthy voxels the network learned from: all of its scans'."""
+        return sum(scan.voxels for scan in self.acquisition.scans)
+
     @staticmethod
     def read(folder: Path) -> ModelFacts:
         """Read the index of the model in `folder`.

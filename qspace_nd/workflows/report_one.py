@@ -117,7 +117,6 @@ class Studied:
         mask = _mask_of(record, grid)
         files = MapFiles({str(facts.get("Score")): record.path}, record.mask or record.path)
         residual = files.with_residual().residual
-        people = {scan.subject for scan in self.facts.acquisition.scans}
         told = self._deviations(files, grid)
         scan = scan_of(record, grid)
         placed = bool(find_score(str(facts.get("Score"))).score.rests)
@@ -129,7 +128,7 @@ class Studied:
             **self._meaning(facts, files, novelty, mask, grid),
             least=LEAST_VOXELS,
             facts=facts,
-            model={"people": len(people), "voxels": f"{self.facts.voxels:,}", "smoothing": FWHM},
+            model=self._of_model,
             underlays={} if scan is None else _underlays(scan, mask),
             residual=_read(residual, grid) if residual and residual.is_file() else None,
             registration=self._registration(scan, name, progress) if placed else None,
@@ -171,6 +170,20 @@ class Studied:
         except InputError as error:
             _log.warning(f"The report of {name} does without a picture of its place: {error}")
             return None
+
+    @property
+    def _of_model(self) -> dict[str, Any]:
+        """What the methods tell of the model: of whom and of how many voxels it is."""
+        facts = self.facts
+        told = {
+            "people": len({scan.subject for scan in facts.acquisition.scans}),
+            "voxels": f"{facts.learned:,}",
+            "smoothing": FWHM,
+        }
+        if facts.voxels < facts.learned:
+            drawn = f", of which {facts.voxels:,}, drawn at random, were compared with"
+            told["drawn"] = drawn
+        return told
 
     def row(self, person: Person) -> dict[str, Any]:
         """What the page of all tells of a person."""

@@ -19,6 +19,7 @@ from qspace_nd.workflows.add import add_scans
 from qspace_nd.workflows.calibrate import calibrate_model
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.map import map_scans
+from qspace_nd.workflows.report import report_maps
 from qspace_nd.workflows.settings import MapSettings
 from tests.conftest import MODEL, PATIENT, tiny_cohort
 
@@ -74,6 +75,14 @@ def test_a_map_by_some_voxels_says_what_it_means_too(inside: Path) -> None:
     assert len(points) == MOST
     assert (some >= all_ - 1e-6).all()
     assert (some > all_).any()
+
+
+def test_the_methods_tell_of_how_many_voxels_the_reference_is(inside: Path) -> None:
+    map_scans([PATIENT], "some", "told.nii.gz")
+    report_maps(["told.nii.gz"], "some", "methods")
+    text = " ".join(Path("methods/methods.md").read_text().split())
+    learned = sum(len(part) for part in NoveltyModel.load(MODEL).reference_.parts)
+    assert f"of {learned:,} voxels of 4 healthy people, of which 900, drawn at random" in text
 
 
 def test_what_it_costs_is_told(inside: Path, caplog: pytest.LogCaptureFixture) -> None:
