@@ -14,7 +14,6 @@ import argparse
 import math
 import os
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -212,8 +211,7 @@ def main() -> None:
     points, queries = latents(sizes, options.jobs, cache)
     measured = measure(sizes, points, queries, 8.0 if options.quick else 2.0)
     apart = table(["blocks", "each by itself", "bounded"], blocks(points[: sizes[1]], queries))
-    argv = [word for word in sys.argv[1:] if not word.startswith("--cache")]
-    command = shlex.join(["python", "benchmarks/growth.py", *argv])
+    command = shlex.join(["python", "benchmarks/growth.py", "--jobs", str(options.jobs)])
     trees = table(
         ["points", "building, s", "µs a query"],
         [

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -162,8 +161,7 @@ def main() -> None:
         for row in of_real_scans(Path(os.environ["QSPACE_ND_DATA"])):
             real.append(row)
             print(row, flush=True)
-    argv = [word for word in sys.argv[1:] if not word.startswith("--cache")]
-    command = shlex.join(["python", "benchmarks/thinning.py", *argv])
+    command = shlex.join(["python", "benchmarks/thinning.py", "--jobs", str(options.jobs)])
     header = ["simulated", "voxels", "AUC, brain", "AP, brain"]
     header += ["AUC, white matter", "AP, white matter", "seconds a patient"]
     text = (
