@@ -51,6 +51,7 @@ def require_kinds(index: Mapping[str, Any]) -> None:
         _check(f"reference[{number}].", part, _PLACED if "features" in part else _UNPLACED)
     for number, null in enumerate(index.get("nulls", [])):
         _check(f"nulls[{number}].", null, _NULL)
+        _check(f"nulls[{number}].", {"summary": None} | null, {"summary": _or_null(_ARRAYS)})
     _require_agreement(index)
     features = len(TISSUE)
     if index["acquisition"] is not None:
@@ -64,7 +65,9 @@ def require_kinds(index: Mapping[str, Any]) -> None:
 def names_in(index: Mapping[str, Any]) -> list[str]:
     """The files that a model is made of, beside its index."""
     arrays = [index[key] for key in ("template", "grids") if index.get(key) is not None]
-    nulls = [null[key] for null in index.get("nulls", []) for key in ("file", "summary")]
+    nulls = [
+        null[key] for null in index.get("nulls", []) for key in ("file", "summary") if key in null
+    ]
     nulls = [file for file in nulls if file is not None]
     parts = [f"reference/{part['file']}" for part in index["reference"]]
     return [index["weights"], *arrays, *nulls, *parts]
@@ -291,7 +294,6 @@ _NULL: dict[str, _Kind] = {
     "neighbours": _whole(),
     "toward": _or_null(_TEXT),
     "file": _ARRAYS,
-    "summary": _or_null(_ARRAYS),
 }
 _ACQUISITION: dict[str, _Kind] = {
     "channel_means": (

@@ -59,7 +59,7 @@ class OnDemand(Mapping[Measured, Arrays]):
 
     def __getitem__(self, measured: Measured) -> Arrays:
         arrays = self._readers[measured]()
-        self._readers[measured] = lambda: arrays
+        self._readers[measured] = partial(_held, arrays)  # which can be pickled
         return arrays
 
     def __iter__(self) -> Iterator[Measured]:
@@ -72,6 +72,10 @@ class OnDemand(Mapping[Measured, Arrays]):
         """The same and more, which takes the place of what is there of the same."""
         known = {measured: partial(more.__getitem__, measured) for measured in more}
         return OnDemand({**self._readers, **known})
+
+
+def _held(arrays: Arrays) -> Arrays:
+    return arrays
 
 
 def grid_arrays(grids: Sequence[tuple[Bools, Float64]], first: int = 0) -> dict[str, NDArray[Any]]:

@@ -390,12 +390,13 @@ def _start(
     """Tell how far neighbours of a query can be: as those of the query before the group, if any."""
     query, last = begin + member, nearest.shape[1] - 1
     reach = nearest[query, last]
-    if follows and nearest[begin - 1, last] < np.inf:
+    if follows and group.neighbours[_GROUP - 1, last] >= 0:  # it has found all k of its own
         farthest = 0.0
         for i in range(last + 1):
             neighbour = group.neighbours[_GROUP - 1, i]
             farthest = max(farthest, _measure(index, neighbour, queries, query))
         reach = min(reach, farthest)
+    group.neighbours[member, :] = -1
     group.reach[member] = reach
     group.limit[member] = _limit(index, reach, queries.slack[query])
 

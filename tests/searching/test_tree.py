@@ -131,3 +131,13 @@ def test_what_is_farther_than_asked_for_is_left_out_and_nothing_else(dimensions:
         found = tree.distances(queries, 10, within)
         expected = np.where(all_ <= within[:, None], all_, np.inf)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_blocks_bounded_by_each_other_find_what_one_tree_does(number: int) -> None:
+    points, queries = normal(5000, 3), 0.1 * normal(8000, 3, seed=1)
+    found = np.full((len(queries), 10), np.inf)
+    for block in np.array_split(points, number):
+        more = PointTree(block.copy()).distances(queries, 10, found[:, -1])
+        found = np.sort(np.hstack([found, more]), axis=1)[:, :10]
+    np.testing.assert_array_equal(found, PointTree(points).distances(queries, 10))
