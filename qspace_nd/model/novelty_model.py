@@ -278,7 +278,8 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         """
         find_score(self.decision_score)  # before training, which takes a while
         if self.neighbours is not None:
-            require_neighbours(self.neighbours, sum(len(part.rows) for part in healthy))
+            voxels = sum(len(part.rows) for part in healthy)
+            require_neighbours(self.neighbours, min(voxels, self.reference or voxels))
         require_least(self.reference, [part.subject for part in healthy])
         self.network_, self.history_ = fit_network(
             self,
@@ -500,11 +501,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
                 f"The model is not calibrated for {wanted.score}; calibrate it first (qspace-nd "
                 f"calibrate --score {wanted.score})."
             )
-        if self.acquisition_ is not None:  # the reference may hold some of their voxels alone
-            people = [(scan.subject, scan.voxels) for scan in self.acquisition_.scans]
-        else:
-            people = [(part.subject, len(part)) for part in self.reference_.parts]
-        return Null(healthy_maps(self.nulls_[wanted], self.grids_, people))
+        return Null(healthy_maps(self.nulls_[wanted], self.grids_, self._measured_parts()))
 
     def summary(
         self, measured: Measured, forming: float = CLUSTER_SHARE, leave_out: str | None = None
@@ -520,23 +517,30 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         ModelError
             What was saved of it does not fit the model.
         """
-        if leave_out is not None or forming != CLUSTER_SHARE or measured not in self.summaries_:
+        kept = None if leave_out is not None else self.summaries_.get(measured)
+        if kept is None:
             return Summary.of(self.null(measured).without(leave_out).maps, forming)
+        subjects = list(dict.fromkeys(subject for subject, _ in self._measured_parts()))
         try:
-            return Summary.from_arrays(self.summaries_[measured], self._people)
+            summary = Summary.from_arrays(kept, subjects)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelError(
                 f"What the model holds of its healthy people's maps by {measured.score} does not "
                 f"fit it ({error}); calibrate it again (qspace-nd calibrate --score "
                 f"{measured.score})."
             ) from error
+        if summary.forming == forming:
+            return summary
+        return Summary.of(self.null(measured).maps, forming)
 
-    @property
-    def _people(self) -> list[str]:
-        """The subjects, in the order of their scans."""
-        if self.acquisition_ is not None:
-            return list(dict.fromkeys(scan.subject for scan in self.acquisition_.scans))
-        return list(dict.fromkeys(part.subject for part in self.reference_.parts))
+    def _measured_parts(self) -> list[tuple[str, int]]:
+        """Of whom and of how many voxels each healthy map is: of a whole scan, or of rows.
+
+        Of a scan the reference may hold some voxels alone.
+        """
+        if self.grids_ is not None and self.acquisition_ is not None:
+            return [(scan.subject, scan.voxels) for scan in self.acquisition_.scans]
+        return [(part.subject, len(part)) for part in self.reference_.parts]
 
     def p_values(self, X: ArrayLike, measured: Measured | None = None) -> Float64:
         """The share of healthy voxels, each person alike, as novel as each of `X` (n, C): (n,).
@@ -670,7 +674,7 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             ) from error
         model.network_ = stored.network.eval().requires_grad_(False).to(target)
         model.history_ = stored.history
-        model.few_ = stored.settings["latents"] is None
+        model.few_ = stored.settings.get("latents", 8) is None
         model.acquisition_ = stored.acquisition
         model.reference_ = stored.reference
         model.template_ = stored.template

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from qspace_nd.errors import ModelError
+from qspace_nd.errors import InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.model.arrays_file import write_tensors
 from qspace_nd.network.vae import VAE
@@ -112,7 +112,18 @@ class _StoredViews(Views):
 
     @cached_property
     def x(self) -> Tensor:  # type: ignore[override]
-        """The signals: (n, C)."""
+        """The signals: (n, C).
+
+        Raises
+        ------
+        InputError
+            The model was saved without them.
+        """
+        if not self.has_signals:
+            raise InputError(
+                "The model was saved without the healthy voxels' signals, which are wanted here; "
+                "fit it again with them (without --no-signals)."
+            )
         return self._arrays.rows("x", self._rows)
 
     @cached_property

@@ -18,6 +18,7 @@ at.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ import numpy as np
 from safetensors.torch import save as weights_to_bytes
 
 from qspace_nd._version import __version__
-from qspace_nd.errors import InputError, ModelError, OutputError
+from qspace_nd.errors import InputError, ModelError, OutputError, WorkError
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.layouts.facts import read_facts
 from qspace_nd.model.arrays_file import read_arrays, write_arrays
@@ -51,6 +52,8 @@ from qspace_nd.scores.reference import Part, Reference
 from qspace_nd.system.hashing import hash_of
 from qspace_nd.system.locking import alone, remove_unheld
 from qspace_nd.system.writing import replacing, require_writable, write_text
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 2
 INDEX = "model.json"
@@ -366,16 +369,20 @@ def _reference(folder: Path, index: dict[str, Any], network: VAE) -> Reference:
     return Reference(parts, Features.of(acquisition_in(index)).weights, kept=kept)
 
 
-def keep_index(folder: Path, reference: Reference, memory: int | None) -> None:
+def keep_index(folder: Path, digest: str, reference: Reference, memory: int | None) -> None:
     """Keep the search tree of the reference of the model in `folder`, where it is worth it.
 
-    Raises
-    ------
-    WorkError
-        There is no room.
+    None is kept where another model took the place of that of the hash `digest`, or without room:
+    the model is whole without it.
     """
     with writing(folder):
-        keep_tree(folder, reference, source_of(read_index(folder)["reference"]), memory)
+        index = read_index(folder)
+        if index["hash"] != digest:
+            return
+        try:
+            keep_tree(folder, reference, source_of(index["reference"]), memory)
+        except WorkError as error:
+            _log.warning(f"The search tree is not kept, and each map builds it anew: {error}")
 
 
 def read_index(folder: Path) -> dict[str, Any]:

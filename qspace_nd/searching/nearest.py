@@ -149,6 +149,7 @@ class NearestNeighbours:
 
         if not isinstance(self._finder, PointTree):
             self.engine, self._finder = "tree", PointTree(self._points)
+            self._points = np.empty((0, 0), np.float32)  # the tree holds what it needs
         return self._finder
 
     def __len__(self) -> int:

@@ -156,7 +156,7 @@ def fit_scans(
             people = [as_part(one.healthy, model.network_) for one in kept]
             keep_nulls(model, folder, [measured], machine.memory, watching, people)
         with timed("Keeping the search tree"):
-            store.keep_index(folder, model.reference_, machine.memory)
+            store.keep_index(folder, model.digest_, model.reference_, machine.memory)
     give_verdict(model, measured if measured in model.nulls_ else None)
     return model
 

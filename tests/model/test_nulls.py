@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 from qspace_nd.errors import InputError, ModelError
+from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured, grid_arrays, healthy_maps, null_arrays
 
@@ -37,6 +40,20 @@ def test_a_model_that_is_not_calibrated_predicts_nothing() -> None:
 def test_a_score_that_was_not_measured_has_no_p(model: NoveltyModel) -> None:
     with pytest.raises(InputError, match="not calibrated for input-distance; calibrate it first"):
         model.null(Measured("input-distance", 10))
+
+
+def test_a_calibrated_model_can_be_pickled(model: NoveltyModel) -> None:
+    again = pickle.loads(pickle.dumps(model))
+    assert again.threshold_ == model.threshold_
+
+
+def test_rows_that_come_with_an_acquisition_are_measured_as_rows() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(1, 0.1, size=(400, 6)).astype(np.float32)
+    acquisition = Acquisition(np.ones(6, np.float32), None, ())
+    groups = np.repeat(["a", "b", "c", "d"], 100)
+    model = NoveltyModel(latents=2, epochs=2)
+    assert model.fit(x, groups=groups, acquisition=acquisition).calibrate().threshold_ > 0
 
 
 def test_maps_and_where_they_lie_come_back() -> None:
