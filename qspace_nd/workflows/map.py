@@ -30,6 +30,7 @@ from qspace_nd.workflows.placing import Placer
 from qspace_nd.workflows.regions import is_of_scan, require_place
 from qspace_nd.workflows.runners import Runner, in_turn
 from qspace_nd.workflows.settings import MapSettings
+from qspace_nd.workflows.significance import healthy_summary
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def map_scans(
         loaded.check_reference(settings.scores, explain=settings.explain)
         for measured in settings.measured(model.neighbours).values():
             if measured in model.measured:
-                loaded.summary(measured)
+                healthy_summary(loaded, measured, settings.cluster_share)
         if settings.uses_place and loaded.template_ is not None:
             Placer.from_arrays(loaded.template_)
     work = partial(map_one, settings=settings, machine=machine)

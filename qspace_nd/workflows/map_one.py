@@ -47,7 +47,13 @@ from qspace_nd.workflows.regions import (
     write_regions,
 )
 from qspace_nd.workflows.settings import MapSettings
-from qspace_nd.workflows.significance import CLUSTERS, NEGLOGP, Significance, significance
+from qspace_nd.workflows.significance import (
+    CLUSTERS,
+    NEGLOGP,
+    Significance,
+    forget_models,
+    significance,
+)
 
 RESIDUAL = (
     "Root mean square residual of the diffusion-weighted volumes after the fit of each shell in "
@@ -157,6 +163,7 @@ def load_model(facts: ModelFacts, device: str = "auto") -> NoveltyModel:
     key = (facts.folder, facts.digest, device)
     if key not in _kept:
         _kept.clear()  # the memory of the last is free before the next is read
+        forget_models()
         with timed("Reading the model"):
             model = NoveltyModel.load(facts.folder, device)
         if model.digest_ != facts.digest:

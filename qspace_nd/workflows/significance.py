@@ -194,7 +194,7 @@ def significance(
     forming : float
         The healthy share above which voxels form clusters.
     """
-    healthy = _summary(model, measured, forming, leave_out)
+    healthy = healthy_summary(model, measured, forming, leave_out)
     mask, affine = voxels.mask, voxels.scan.grid.affine
     brought, height = healthy.bring(novelty, mask, affine)
     p = healthy.shares.p_values(brought)
@@ -217,10 +217,16 @@ def significance(
     )
 
 
+def forget_models() -> None:
+    """Hold on to no model that maps were compared by, so that its memory is free."""
+    healthy_summary.cache_clear()
+
+
 @lru_cache(maxsize=4)  # of a model that stays in memory for many scans
-def _summary(
-    model: NoveltyModel, measured: Measured, forming: float, leave_out: str | None
+def healthy_summary(
+    model: NoveltyModel, measured: Measured, forming: float, leave_out: str | None = None
 ) -> Summary:
+    """What a model's maps are compared with (`NoveltyModel.summary`), once."""
     return model.summary(measured, forming, leave_out)
 
 
