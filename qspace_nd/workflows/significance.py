@@ -224,7 +224,7 @@ def forget_models() -> None:
 
 @lru_cache(maxsize=4)  # of a model that stays in memory for many scans
 def healthy_summary(
-    model: NoveltyModel, measured: Measured, forming: float, leave_out: str | None = None
+    model: NoveltyModel, measured: Measured, forming: float, leave_out: str | None
 ) -> Summary:
     """What a model's maps are compared with (`NoveltyModel.summary`), once."""
     return model.summary(measured, forming, leave_out)
