@@ -150,10 +150,6 @@ class HealthyClusters:
         found = find_clusters(logp_of(p), one.mask, one.affine, self.share)
         return np.array([cluster.mass for cluster in found.clusters])
 
-    def compare(self, found: Found) -> Found:
-        """Say of each cluster how many healthy people have one of its mass or more."""
-        return compare(found, self.masses)
-
 
 def compare(found: Found, masses: Mapping[str, Sequence[Float64]]) -> Found:
     """Say of each cluster how many healthy people have one of its mass or more.

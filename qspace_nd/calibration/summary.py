@@ -68,11 +68,6 @@ class Summary:
             {share: tuple(null.shares_above(share).values()) for share in (COMMON, RARE)},
         )
 
-    @property
-    def people(self) -> int:
-        """How many healthy people there are."""
-        return len(self.masses)
-
     def bring(self, novelty: Float32, mask: Bools, affine: Float64) -> tuple[Float32, float]:
         """Make a map (n,) of a mask's voxels comparable; and how far it lay above healthy ones."""
         return self.level.take(novelty, mask, affine)
