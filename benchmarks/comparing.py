@@ -10,7 +10,7 @@ from cohorts import Scan
 from numpy.typing import NDArray
 
 from qspace_nd.arrays import Float32
-from qspace_nd.calibration.clusters import HealthyClusters, compare, find_clusters, logp_of
+from qspace_nd.calibration.clusters import HealthyClusters, beside_healthy, find_clusters, logp_of
 from qspace_nd.calibration.comparable import Comparable
 from qspace_nd.calibration.forming import CLUSTER_SHARE
 from qspace_nd.calibration.null import HealthyMap
@@ -119,7 +119,7 @@ def _person(
 ) -> Person:
     brought, _ = comparable.bring(novelty, scan.mask, scan.affine)
     p = comparable.null.p_values(brought)
-    found = compare(
+    found = beside_healthy(
         find_clusters(logp_of(p), scan.mask, scan.affine, healthy.share), healthy.masses
     )
     lesion = scan.volume(scan.labels, False)

@@ -151,7 +151,7 @@ class HealthyClusters:
         return np.array([cluster.mass for cluster in found.clusters])
 
 
-def compare(found: Found, masses: Mapping[str, Sequence[Float64]]) -> Found:
+def beside_healthy(found: Found, masses: Mapping[str, Sequence[Float64]]) -> Found:
     """Say of each cluster how many healthy people have one of its mass or more.
 
     Parameters

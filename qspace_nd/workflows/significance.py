@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qspace_nd.arrays import Float32
-from qspace_nd.calibration.clusters import Found, compare, find_clusters, logp_of
+from qspace_nd.calibration.clusters import Found, beside_healthy, find_clusters, logp_of
 from qspace_nd.calibration.comparable import FWHM
 from qspace_nd.calibration.summary import COMMON, RARE, Summary
 from qspace_nd.errors import counted
@@ -199,7 +199,7 @@ def significance(
     brought, height = healthy.bring(novelty, mask, affine)
     p = healthy.shares.p_values(brought)
     logp = logp_of(p)
-    found = compare(find_clusters(logp, mask, affine, forming), healthy.masses)
+    found = beside_healthy(find_clusters(logp, mask, affine, forming), healthy.masses)
     masses = [one.mass for one in found.clusters]
     own = (float(np.mean(p < COMMON)), float(np.mean(p < RARE)), len(masses), sum(masses))
     standings = {

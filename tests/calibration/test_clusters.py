@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qspace_nd.calibration.clusters import HealthyClusters, compare, find_clusters, logp_of
+from qspace_nd.calibration.clusters import HealthyClusters, beside_healthy, find_clusters, logp_of
 from qspace_nd.calibration.null import HealthyMap, Null
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -59,7 +59,7 @@ def test_a_cluster_larger_than_all_of_healthy_people_is_said_to_be_so() -> None:
     found = find_clusters(
         logp_of(null.p_values(values[mask].astype(np.float32))), mask, AFFINE, 0.01
     )
-    compared = compare(found, HealthyClusters(null, 0.01).masses)
+    compared = beside_healthy(found, HealthyClusters(null, 0.01).masses)
     first, *others = compared.clusters
     assert (first.healthy, first.expected) == (0, 0)
     assert first.p == pytest.approx(1 / 9)

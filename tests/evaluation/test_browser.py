@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qspace_nd.calibration.clusters import HealthyClusters, compare, find_clusters
+from qspace_nd.calibration.clusters import HealthyClusters, beside_healthy, find_clusters
 from qspace_nd.evaluation.embedding import thumbnail
 from qspace_nd.evaluation.page import Person, index_of, page_of
 from tests.evaluation.browsing import CHROMIUM, FLAGS, needs_chromium, opened
@@ -53,7 +53,7 @@ def folder(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(person: Person, share: float, least: int = 0) -> list[list[float]]:
     """What scipy finds: number, volume, mass, peak, people, expected, p, place of each cluster."""
     found = find_clusters(person.map[MASK], MASK, FLIPPED, share)
-    compared = compare(found, HealthyClusters(NULL, share).masses)
+    compared = beside_healthy(found, HealthyClusters(NULL, share).masses)
     return [
         [n, c.volume, c.mass, c.peak, c.healthy, c.expected, c.p, *c.peak_at]
         for n, c in enumerate(compared.clusters, start=1)
