@@ -47,8 +47,10 @@ def write_tensors(
     nobody else may read whatever the umask; its `save` holds all twice.
     """
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    # The widest numbers first, so that all are aligned where they are mapped into memory.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     end = 0
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in ordered:
         place, end = end, end + tensor.element_size() * tensor.numel()
         kind = _KINDS[tensor.dtype][0]
         header[name] = {"dtype": kind, "shape": [*tensor.shape], "data_offsets": [place, end]}
@@ -56,7 +58,7 @@ def write_tensors(
     text += b" " * (-len(text) % 8)
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
-        for _, tensor in sorted(tensors.items()):
+        for _, tensor in ordered:
             stream.write(tensor.numpy().astype(_KINDS[tensor.dtype][1], copy=False).data)
 
 

@@ -194,8 +194,9 @@ class Reference:
     def blocks(self, most: int) -> list[Reference]:
         """The reference in as few blocks of at most `most` voxels as there can be.
 
-        It is one block, itself, where so many may be together. Otherwise blocks begin and end
-        where chunks do, so that all have the chunks of the whole, and hold at least one.
+        It is one block, itself, where so many may be together: of the whole, where a subject is
+        left out of one, as that is what is indexed. Otherwise blocks begin and end where chunks do,
+        so that all have the chunks of the whole, and hold at least one.
         """
         blocks: list[list[Part]] = []
         left = 0
@@ -205,7 +206,10 @@ class Reference:
                 left = most
             blocks[-1].append(piece)
             left -= len(piece)
-        return [self] if len(blocks) == 1 else [Reference(block, self.weights) for block in blocks]
+        indexed = self if self._whole is None else self._whole[0]
+        if len(blocks) == 1 and (indexed is self or len(indexed) <= most):
+            return [self]
+        return [Reference(block, self.weights) for block in blocks]
 
     def chunks(self) -> Iterator[Views]:
         """All voxels in chunks, always the same ones: what is computed of one goes with it."""

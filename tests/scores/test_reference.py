@@ -150,3 +150,14 @@ def test_who_is_left_out_is_left_out_of_the_index_of_all() -> None:
         np.testing.assert_array_equal(found, NearestNeighbours(left.numpy()).distances(queries, 7))
         assert others.is_built("x", NearestNeighbours)
     assert whole.is_built("x", NearestNeighbours)  # the one that both used
+
+
+def test_a_block_without_a_subject_does_not_index_a_whole_that_memory_does_not_hold() -> None:
+    whole = reference_of([30, 20])
+    others = whole.without("0")
+    assert others.blocks(50) == [others]
+    (block,) = others.blocks(20)
+    assert rows_of(block) == rows_of(others)
+    assert not block.is_built("x", NearestNeighbours)
+    block.nearest("x").distances(np.zeros((1, 1), np.float32))
+    assert not whole.is_built("x", NearestNeighbours)
