@@ -104,17 +104,29 @@ def _search_all(
 
     Which points they are is put into `numbers` (n, k), where that is wanted.
     """
-    found = nearest[ids]
-    told = np.empty((0 if numbers is None else len(ids), nearest.shape[1]), np.int64)
-    starts = range(0, len(ids), _SHARE)
 
     def share(start: int) -> None:
-        search(index, queries, start, min(start + _SHARE, len(ids)), found, told)
+        some = ids[start : start + _SHARE]
+        found = nearest[some]
+        told = np.empty((0 if numbers is None else len(some), found.shape[1]), np.int64)
+        search(index, _those(queries, start, start + _SHARE), found, told)
+        nearest[some] = found
+        if numbers is not None:
+            numbers[some] = told
 
-    list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
-    nearest[ids] = found
-    if numbers is not None:
-        numbers[ids] = told
+    # Listed, so that what a worker raises is raised here.
+    list(pool.map(share, range(0, len(ids), _SHARE)))
+
+
+def _those(queries: Queries, first: int, last: int) -> Queries:
+    """The queries from `first` to before `last`."""
+    number = len(queries.slack)
+    rows, exact = queries.rows.reshape(number, -1), queries.exact.reshape(number, -1)
+    return queries._replace(
+        rows=rows[first:last].reshape(-1),
+        exact=exact[first:last].reshape(-1),
+        slack=queries.slack[first:last],
+    )
 
 
 class PointTree:
@@ -226,8 +238,7 @@ class PointTree:
                 ordered, ids = self._ordered(queries, pool)
                 _search_all(self._index, ordered._replace(without=without), ids, nearest, pool)
         nearest[nearest >= reach[:, None]] = np.inf
-        distances: Float64 = np.sqrt(nearest)
-        return distances
+        return np.sqrt(nearest, out=nearest)
 
     def neighbours(self, queries: Float32, k: int) -> tuple[Float64, Int64]:
         """Distances from `queries` (n, d) to the k nearest points, and which points they are.

@@ -342,10 +342,8 @@ class Group(NamedTuple):
 
 
 @compiled
-def search(
-    index: Index, queries: Queries, first: int, last: int, nearest: Float64, told: Int64
-) -> None:
-    """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending.
+def search(index: Index, queries: Queries, nearest: Float64, told: Int64) -> None:
+    """Put the k nearest points of queries into `nearest` (n, k), ascending.
 
     Distances that stand there already are of points elsewhere: only nearer ones are looked for.
     Where none do, it can be told which points were found, by `ids`: in `told` (n, k), or (0, k)
@@ -360,10 +358,10 @@ def search(
         np.empty((top + 1, LANES, _GROUP), np.float32), np.empty(LANES, np.float32),
         np.empty(LANES, np.float32),
     )  # fmt: skip
-    for begin in range(first, last, _GROUP):
-        members = min(_GROUP, last - begin)
+    for begin in range(0, len(nearest), _GROUP):
+        members = min(_GROUP, len(nearest) - begin)
         for member in range(members):
-            _start(index, queries, begin, member, begin > first, group, nearest)
+            _start(index, queries, begin, member, begin > 0, group, nearest)
             group.gaps[top, 0, member] = 0.0
         group.wanted[top, 0] = (1 << members) - 1
         stack.bounds[0], stack.levels[0], stack.numbers[0] = 0.0, top, 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,32 @@ def test_memory_decides_the_blocks_and_nothing_else(
     assert searched.looks == [(rows, size) for size in blocks for rows in (20, 10)]
     assert plain.looks == [20, 10]  # not once a block
     assert told.done == told.total == 30 * (1 + len(blocks))
+
+
+def test_voxels_are_searched_for_together_where_one_index_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "_CHUNK", 4)
+    searched, rules = [], {"q": Nearest("q_bar", "q_bar"), "first": First()}
+    look = Nearest.look
+
+    def listen(self: Nearest, voxels: Views, *rest: Any) -> Any:
+        searched.append(len(voxels))
+        return look(self, voxels, *rest)
+
+    monkeypatch.setattr(Nearest, "look", listen)
+    every = []
+    for numbers in (2**24, 20, 0):  # of two latents
+        monkeypatch.setattr(scoring, "_NUMBERS", numbers)
+        every.append(score(rules, views(30, 0), HEALTHY))  # type: ignore[arg-type]
+    assert searched == [30] + [10] * 3 + [4] * 7 + [2]
+    assert rules["first"].looks == 3 * [4, 4, 4, 4, 4, 4, 4, 2]
+    for found in every[1:]:
+        np.testing.assert_array_equal(found["q"], every[0]["q"])
+    monkeypatch.setattr(scoring, "remaining", lambda memory: 0)
+    searched.clear()
+    score(rules, views(30, 0), Reference(HEALTHY.parts))  # type: ignore[arg-type]
+    assert set(searched) == {4, 2}
 
 
 def test_memory_is_for_the_indexes_of_all_searches_together(
