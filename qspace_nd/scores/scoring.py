@@ -121,8 +121,9 @@ def _chunks(
     sizes: dict[int, list[Score]] = {}
     for rule in rules:
         size = _CHUNK
-        if whole and isinstance(rule, Nearest):  # else memory is scarce
-            size = max(size, _NUMBERS // healthy.dimensions(rule.healthy_view))
+        if isinstance(rule, Nearest):
+            numbers = _NUMBERS if whole else _NUMBERS // 8  # memory is scarce
+            size = max(size, numbers // healthy.dimensions(rule.healthy_view))
         sizes.setdefault(size, []).append(rule)
     for size, some in sizes.items():
         for number, start in enumerate(range(0, voxels, size)):
