@@ -93,15 +93,16 @@ def _look(
                 chunk = voxels[rows]
                 for rule in some:
                     name, before = rules[rule], found[rule]
-                    if number == len(before):
-                        before.append(_found(rule, chunk, block, healthy))
-                    elif isinstance(rule, Search):
-                        before[number] = rule.join(
-                            before[number], rule.look(chunk, block, before[number])
-                        )
+                    task.advance(0, note=name)
+                    if not isinstance(rule, Search):
+                        if number == len(before):
+                            before.append(rule(chunk, healthy))
+                            task.advance(len(chunk))
+                    elif number == len(before):
+                        before.append(rule.look(chunk, block, None, task.advance))
                     else:
-                        continue
-                    task.advance(len(chunk), note=name)
+                        more = rule.look(chunk, block, before[number], task.advance)
+                        before[number] = rule.join(before[number], more)
     return found
 
 
@@ -128,10 +129,6 @@ def _chunks(
     for size, some in sizes.items():
         for number, start in enumerate(range(0, voxels, size)):
             yield number, slice(start, start + size), some
-
-
-def _found(rule: Score, voxels: Views, block: Reference, healthy: Reference) -> NDArray[Any]:
-    return rule.look(voxels, block) if isinstance(rule, Search) else rule(voxels, healthy)
 
 
 def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from qspace_nd.arrays import Float32, Float64, Int64
+from qspace_nd.progress import Advance, unheard
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import PointTree
@@ -28,10 +29,17 @@ _CPU = torch.device("cpu")
 class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N)).
 
         Points that are farther than `within` (n,) may be left out, with inf in their place.
+        `advance` is told of queries whose neighbours are found.
         """
 
 
@@ -146,7 +154,13 @@ class NearestNeighbours:
     def __len__(self) -> int:
         return self._number
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self))
@@ -156,7 +170,7 @@ class NearestNeighbours:
             self.engine, self._finder = self._fastest(queries, k)
             if self.engine == "tree":  # which holds what it needs
                 self._points = np.empty((0, 0), np.float32)
-        return self._finder.distances(queries, k, within)
+        return self._finder.distances(queries, k, within, advance)
 
     def without(self, points: Int64) -> Finder:
         """The search without some `points` (m, 2), from one to before another.
@@ -197,10 +211,16 @@ class _Without:
     tree: PointTree
     points: Int64
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
-        return self.tree.distances(queries, k, within, self.points)
+        return self.tree.distances(queries, k, within, advance, self.points)
 
 
 def _some(queries: Float32, number: int) -> Float32:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from qspace_nd.arrays import Float32, Float64, Int64
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.searching.tree_order import in_order
 from qspace_nd.searching.tree_search import (
     BHATTACHARYYA,
@@ -99,13 +100,14 @@ def _search_all(
     nearest: Float64,
     pool: Executor,
     numbers: Int64 | None = None,
+    advance: Advance = unheard,
 ) -> None:
     """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k).
 
     Which points they are is put into `numbers` (n, k), where that is wanted.
     """
 
-    def share(start: int) -> None:
+    def share(start: int) -> int:
         some = ids[start : start + _SHARE]
         found = nearest[some]
         told = np.empty((0 if numbers is None else len(some), found.shape[1]), np.int64)
@@ -113,9 +115,10 @@ def _search_all(
         nearest[some] = found
         if numbers is not None:
             numbers[some] = told
+        return len(some)
 
-    # Listed, so that what a worker raises is raised here.
-    list(pool.map(share, range(0, len(ids), _SHARE)))
+    for done in pool.map(share, range(0, len(ids), _SHARE)):
+        advance(done)
 
 
 def _those(queries: Queries, first: int, last: int) -> Queries:
@@ -220,13 +223,14 @@ class PointTree:
         queries: Float32,
         k: int = 1,
         within: Float64 | None = None,
+        advance: Advance = unheard,
         without: Int64 = NONE,
     ) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
 
         Points that are farther than `within` (n,) are left out, with inf in their place. So are
         those `without` (m, 2), which are none of the N: from one to before another, in the order in
-        which all were given.
+        which all were given. `advance` is told of queries whose neighbours are found.
         """
         left_out = np.diff(without, axis=1).sum()
         shape = len(queries), min(k, int(self._index.sizes[0] - left_out))
@@ -236,7 +240,8 @@ class PointTree:
         if nearest.size:
             with workers() as pool:
                 ordered, ids = self._ordered(queries, pool)
-                _search_all(self._index, ordered._replace(without=without), ids, nearest, pool)
+                ordered = ordered._replace(without=without)
+                _search_all(self._index, ordered, ids, nearest, pool, advance=advance)
         nearest[nearest >= reach[:, None]] = np.inf
         return np.sqrt(nearest, out=nearest)
 

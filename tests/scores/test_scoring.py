@@ -14,7 +14,7 @@ import torch
 
 from qspace_nd.arrays import Float64
 from qspace_nd.network.vae import VectorVAE
-from qspace_nd.progress import Task
+from qspace_nd.progress import Advance, Task, unheard
 from qspace_nd.scores import reference as reference_module
 from qspace_nd.scores import scoring
 from qspace_nd.scores.base import Cost, Score, Search
@@ -41,8 +41,15 @@ class Sum(Search):
     looks: list[tuple[int, int]] = field(default_factory=list)
     cost = Cost.SEARCH
 
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         self.looks.append((len(voxels), len(block)))
+        advance(len(voxels))
         return voxels.x.sum(1).double().numpy() * 0 + block.points("x").astype(float).sum()
 
     def join(self, found: Float64, more: Float64) -> Float64:
@@ -104,7 +111,7 @@ def test_voxels_are_searched_for_together_where_one_index_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scoring, "_CHUNK", 4)
-    searched, rules = [], {"q": Nearest("q_bar", "q_bar"), "first": First()}
+    searched, told, rules = [], Told(), {"q": Nearest("q_bar", "q_bar"), "first": First()}
     look = Nearest.look
 
     def listen(self: Nearest, voxels: Views, *rest: Any) -> Any:
@@ -115,7 +122,9 @@ def test_voxels_are_searched_for_together_where_one_index_serves(
     every = []
     for numbers in (2**24, 20, 0):  # of two latents
         monkeypatch.setattr(scoring, "_NUMBERS", numbers)
-        every.append(score(rules, views(30, 0), HEALTHY))  # type: ignore[arg-type]
+        every.append(score(rules, views(30, 0), HEALTHY, None, told))  # type: ignore[arg-type]
+        assert told.done == told.total == 60
+        told.done = 0
     assert searched == [30] + [10] * 3 + [4] * 7 + [2]
     assert rules["first"].looks == 3 * [4, 4, 4, 4, 4, 4, 4, 2]
     for found in every[1:]:

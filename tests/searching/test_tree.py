@@ -119,14 +119,14 @@ def test_points_are_left_out_as_if_they_were_not_there(dimensions: int, k: int) 
         for first, last in ranges:
             kept[first:last] = False
         others = points[kept]
-        found = tree.distances(queries, k, None, without)
+        found = tree.distances(queries, k, without=without)
         assert found.shape == (len(queries), min(k, len(others)))
         np.testing.assert_array_equal(found, PointTree(others).distances(queries, k))
 
 
 def test_without_all_points_nothing_is_found() -> None:
     tree = PointTree(normal(50, 3))
-    assert tree.distances(normal(4, 3), 3, None, np.array([[0, 50]])).shape == (4, 0)
+    assert tree.distances(normal(4, 3), 3, without=np.array([[0, 50]])).shape == (4, 0)
 
 
 @pytest.mark.parametrize("dimensions", [3, 8, 12])
