@@ -32,8 +32,8 @@ ALL = {"-q", "-v"}
 """What every command has, beside -h."""
 SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory", "--cluster"}
 USED = {
-    "fit": SHARED - {"--cluster"},
-    "calibrate": ALL | {"--nthreads", "--device", "--memory"},
+    "fit": SHARED,
+    "calibrate": SHARED - {"-f", "--seed"},
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
     "report": ALL | {"-f"},

@@ -67,9 +67,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_full_disk_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Scratch(tmp_path / "model") as scratch:
 
-        def full(self: Scratch, start: int, array: np.ndarray) -> None:
+        def full(file: object, start: int, array: np.ndarray) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(Scratch, "_write", full)
+        monkeypatch.setattr(scratch_module, "_write", full)
         with pytest.raises(WorkError, match=r"model .*could not be written \(No space left"):
             scratch.keep(X)

@@ -226,9 +226,3 @@ def test_a_cluster_that_is_none_is_refused(call: Run) -> None:
     outcome = call(f"map {PATIENT} -o new.nii.gz --cluster everywhere", Path())
     assert outcome.status == 2
     assert "'everywhere' names no workers; local:N," in outcome.stderr
-
-
-def test_the_level_group_has_no_cluster(call: Run) -> None:
-    outcome = call("bids . out group --cluster local:2", Path())
-    assert outcome.status == 2
-    assert "--cluster is no option of the level group" in outcome.stderr
