@@ -16,6 +16,8 @@ from qspace_nd.workflows.dask_workers import Done, Workers
 from qspace_nd.workflows.jobs import Ended, MapJob
 from qspace_nd.workflows.runners import Work
 
+_SKIPPED = ": scans that are mapped are skipped"
+
 
 @dataclass(frozen=True)
 class DaskRunner:
@@ -50,10 +52,9 @@ class DaskRunner:
         if not jobs:
             return
         with (
-            Workers.of(self.cluster, len(jobs)) as client,
+            Workers.of(self.cluster, len(jobs), again=_SKIPPED) as workers,
             progress.task("Mapping scans", len(jobs)) as task,
         ):
-            workers = Workers(client, None, ": scans that are mapped are skipped.")
             done = workers.done(
                 partial(_unless_done, work),
                 jobs,
@@ -102,8 +103,8 @@ class DaskCrew:
             No scheduler answers.
         """
         machine = self.cluster.share(self.machine)
-        with Workers.of(self.cluster, items) as client:
-            yield _ByWorkers(Workers(client, machine.threads), machine)
+        with Workers.of(self.cluster, items, threads=machine.threads) as workers:
+            yield _ByWorkers(workers, machine)
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class _ByWorkers:
         """See `Each`."""
         items = list(items)
         early: dict[int, Done[Made]] = {}
-        number, of = 0, len(items)
-        with closing(self.workers.done(work, items, lambda n: f"Scan {n + 1} of {of}")) as done:
+        number, name = 0, f"One of {len(items)} scans"
+        with closing(self.workers.done(work, items, lambda _: name)) as done:
             for one in done:
                 early[one.number] = one
                 while number in early:

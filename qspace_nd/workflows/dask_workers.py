@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from logging.handlers import QueueHandler
@@ -59,20 +59,24 @@ class Workers:
     Attributes
     ----------
     client : distributed.Client
+    where : str
+        The address of their scheduler.
     threads : int or None
         That each computes with; None for as many as it has cores.
-    lost_with_them : str
-        What is to be done when the scheduler is lost, after "run the same command again when there
-        is one".
+    again : str
+        What else is said where the scheduler was lost, of running the same command again.
     """
 
     client: Client
-    threads: int | None = None
-    lost_with_them: str = "."
+    where: str
+    threads: int | None
+    again: str
 
     @staticmethod
     @contextmanager
-    def of(cluster: Cluster, items: int) -> Iterator[Client]:
+    def of(
+        cluster: Cluster, items: int, *, threads: int | None = None, again: str = ""
+    ) -> Iterator[Workers]:
         """Reach workers, which so many items wait for, and let go of them after the block.
 
         Raises
@@ -82,7 +86,7 @@ class Workers:
         """
         with _quiet(), cluster.connected(items) as client:
             client.subscribe_topic("all", _tell_of_losses)
-            yield client
+            yield Workers(client, client.scheduler.address, threads, again)
 
     def done(
         self, work: Callable[[Item], Made], items: Sequence[Item], name: Callable[[int], str]
@@ -97,6 +101,8 @@ class Workers:
             The scheduler was lost, or the workers cannot do anything.
         """
         from distributed import as_completed
+        from distributed.client import ClosedClientError
+        from distributed.comm import CommClosedError
 
         folder, level = Path.cwd(), logging.getLogger(_LOGGER).getEffectiveLevel()
         left = enumerate(items)
@@ -114,12 +120,19 @@ class Workers:
                 future = next(over)
                 number = sent.pop(future)
                 yield self._done(future, number, name(number))
+        except (CancelledError, CommClosedError, ClosedClientError) as error:
+            raise WorkError(  # nobody else cancels anything
+                f"The Dask scheduler at {self.where} was lost; run the same command again when "
+                f"there is one{self.again}."
+            ) from error
         finally:
-            self.client.cancel(list(sent))
+            with suppress(CommClosedError, ClosedClientError):
+                self.client.cancel(list(sent))
 
     def _most_sent(self) -> int:
         """How many items are on their way at once: enough for the workers that there are now."""
-        return max(_LEAST_SENT, 2 * len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        workers = self.client.scheduler_info(n_workers=-1).get("workers", ())  # none if it is lost
+        return max(_LEAST_SENT, 2 * len(workers))
 
     def _sent(self, order: _Order[Any, Any], priority: int) -> Future:
         return self.client.submit(order, pure=False, retries=_RETRIES, priority=priority)
@@ -127,16 +140,9 @@ class Workers:
     def _done(self, future: Future, number: int, name: str) -> Done[Any]:
         """Tell what an item has logged, and give what was made of it or what it failed by."""
         from distributed import KilledWorker
-        from distributed.comm import CommClosedError
 
-        where = self.client.scheduler.address
         try:
             told: _Told[Any] = future.result()
-        except (CancelledError, CommClosedError) as error:  # nobody else cancels it
-            raise WorkError(
-                f"The Dask scheduler at {where} was lost; run the same command again when there "
-                f"is one{self.lost_with_them}"
-            ) from error
         except KilledWorker as error:
             lost = WorkError(
                 f"{name}: {error.allowed_failures + 1} workers were lost at it, for want of "
@@ -145,7 +151,7 @@ class Workers:
             return Done(number, None, lost)
         except ImportError as error:
             raise WorkError(
-                f"The workers of {where} cannot do this ({error}); install qspace-nd for them, in "
+                f"The workers of {self.where} cannot do this ({error}); install qspace-nd for them, in "
                 f"the version that is used here ({__version__})."
             ) from error
         for record in told.records:
