@@ -64,7 +64,10 @@ def watcher(progress: Progress | bool) -> Progress:
 
 
 class _Within:
-    """Takes the steps of all tasks for steps of one that is open."""
+    """Takes the steps of all tasks for steps of one that is open; who does, stays here.
+
+    In a process that it is sent to nobody listens.
+    """
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -72,6 +75,31 @@ class _Within:
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
         yield self._task
+
+    def __reduce__(self) -> tuple[type[Progress], tuple[()]]:
+        return _Silent, ()
+
+
+class Reaching:
+    """A task that can be told how far it has come in all, whoever told it of how many steps.
+
+    Parameters
+    ----------
+    task : Task
+        What is told.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._done = task, 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """See `Task`."""
+        self._done += steps
+        self._task.advance(steps, note)
+
+    def reach(self, steps: int, note: str = "") -> None:
+        """Report that so many steps are done in all."""
+        self.advance(steps - self._done, note)
 
 
 def within(task: Task) -> Progress:

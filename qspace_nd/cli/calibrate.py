@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from qspace_nd.cli.options import NOVELTY, Command, machine, model_folder, option, talking
+from qspace_nd.cli.options import NOVELTY, Command, crewed, machine, model_folder, option, talking
 from qspace_nd.cli.values import Whole
 from qspace_nd.progress import Progress
 from qspace_nd.scores.names import DEFAULT_SCORE, DIRECTED_SCORE
@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
     f"{DIRECTED_SCORE}]",
 )
 @machine
+@crewed
 @talking
 def command(
     model: Path,
@@ -53,6 +54,7 @@ def command(
     neighbours: int | None,
     toward: str | None,
     machine: Any,
+    crew: Any,
     progress: Progress,
 ) -> None:
     """Map every healthy person of a model by the others, and keep that in the model.
@@ -67,4 +69,4 @@ def command(
 
     chosen = scores or (DEFAULT_SCORE if toward is None else DIRECTED_SCORE,)
     settings = MapSettings(list(dict.fromkeys(chosen)), neighbours, toward=toward)
-    calibrate_model(model, settings, machine=machine, progress=progress)
+    calibrate_model(model, settings, machine=machine, crew=crew, progress=progress)

@@ -13,6 +13,7 @@ from qspace_nd.cli.options import (
     Command,
     FindScans,
     chance,
+    crewed,
     machine,
     model_folder,
     option,
@@ -167,6 +168,7 @@ class _Latents(click.ParamType[Widths]):
 )
 @overwriting
 @machine
+@crewed
 @chance(NETWORK)
 @talking
 def command(
@@ -189,6 +191,7 @@ def command(
     options: Any,
     force: bool,
     machine: Any,
+    crew: Any,
     seed: int,
     progress: Progress,
 ) -> None:
@@ -228,6 +231,7 @@ def command(
         signals=signals,
         channels=() if channels is None else [name.strip() for name in channels.split(",")],
         register_on=register_on,
+        crew=crew,
         force=force,
         **how,
     )
@@ -244,6 +248,7 @@ _OF_NO_USE = dict.fromkeys(
 ) | {
     "force": "replaces nothing: a scan that is in the model already is skipped; leave the option "
     "out, or fit a new model without --add",
+    "cluster": "reads the new scans here, one after the other; leave the option out",
     "memory": "holds one scan at a time, and as much memory as that takes; leave the option out",
 }
 """What does not go with --add, and why."""

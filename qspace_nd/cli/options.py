@@ -196,18 +196,21 @@ def machine(function: Function) -> Function:
     return command
 
 
+_cluster = option(
+    "--cluster",
+    heading=MACHINE,
+    type=WorkersOf(),
+    metavar="WHERE",
+    help="Let workers do the scans side by side: local:N for N processes here, slurm for jobs by "
+    "your configuration of Dask, tcp://HOST:PORT, tls://HOST:PORT or FILE.json for a Dask "
+    "scheduler that runs. --nthreads and --memory are each worker's.",
+)
+
+
 def clustered(function: Function) -> Function:
     """Add --cluster, within `machine`; pass on `runner`, and as `machine` what a worker may use."""
 
-    @option(
-        "--cluster",
-        heading=MACHINE,
-        type=WorkersOf(),
-        metavar="WHERE",
-        help="Let workers map the scans side by side: local:N for N processes here, slurm for jobs "
-        "by your configuration of Dask, tcp://HOST:PORT, tls://HOST:PORT or FILE.json for a Dask "
-        "scheduler that runs. --nthreads and --memory are each worker's.",
-    )
+    @_cluster
     @functools.wraps(function)
     def command(*, cluster: Cluster | None, machine: Machine, **options: Any) -> None:
         from qspace_nd.workflows.runners import in_turn
@@ -217,12 +220,35 @@ def clustered(function: Function) -> Function:
             return
         from qspace_nd.workflows.dask_runner import DaskRunner
 
-        source = click.get_current_context().get_parameter_source("nthreads")
-        if source is not ParameterSource.COMMANDLINE:  # what Slurm gives to all, not to each
-            machine = replace(machine, threads=None)
-        function(machine=cluster.share(machine), runner=DaskRunner(cluster), **options)
+        machine = cluster.share(_asked_of_each(machine))
+        function(machine=machine, runner=DaskRunner(cluster), **options)
 
     return command
+
+
+def crewed(function: Function) -> Function:
+    """Add --cluster, within `machine`; pass on `crew`, and `machine` as it is."""
+
+    @_cluster
+    @functools.wraps(function)
+    def command(*, cluster: Cluster | None, machine: Machine, **options: Any) -> None:
+        from qspace_nd.workflows.runners import ALONE, Crew
+
+        crew: Crew = ALONE
+        if cluster is not None:
+            from qspace_nd.workflows.dask_runner import DaskCrew
+
+            crew = DaskCrew(cluster, _asked_of_each(machine))
+        function(machine=machine, crew=crew, **options)
+
+    return command
+
+
+def _asked_of_each(machine: Machine) -> Machine:
+    """What is asked for of each worker: not the threads that Slurm gives to all."""
+    source = click.get_current_context().get_parameter_source("nthreads")
+    given = source is ParameterSource.COMMANDLINE
+    return machine if given else replace(machine, threads=None)
 
 
 def scan_reading(function: Function) -> Function:

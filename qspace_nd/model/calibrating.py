@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qspace_nd.arrays import Float32
-from qspace_nd.calibration.null import require_enough
 from qspace_nd.model.nulls import Arrays, Measured, null_arrays
 from qspace_nd.progress import SILENT, Progress
 from qspace_nd.scores.reference import Part
@@ -15,46 +14,54 @@ if TYPE_CHECKING:
     from qspace_nd.model.novelty_model import NoveltyModel
 
 
-def measure(
-    model: NoveltyModel,
-    people: Sequence[Part],
-    wanted: Sequence[Measured],
-    memory: int | None = None,
-    progress: Progress = SILENT,
-) -> dict[Measured, Arrays]:
-    """Find the novelty of every healthy voxel, the own subject's left out of the reference.
+def left_out(
+    model: NoveltyModel, person: Part, wanted: Sequence[Measured], memory: int | None = None
+) -> list[Float32]:
+    """Find the novelty (n,) of a healthy scan, its subject's own left out of the reference.
 
     Parameters
     ----------
     model : NoveltyModel
         A fitted one.
-    people : sequence of Part
-        The voxels of each healthy scan, all of them.
+    person : Part
+        The voxels of the scan, all of them.
     wanted : sequence of Measured
-        By what; all of a scan are found at once.
+        By what.
     memory : int, optional
         Bytes that the process may use.
 
     Raises
     ------
     InputError
-        The model is of too few people, or cannot give a score.
+        The model cannot give a score.
     """
-    require_enough([part.subject for part in people])
-    found: dict[Measured, list[Float32]] = {measured: [] for measured in wanted}
-    with progress.task("Mapping healthy people", len(people) * len(wanted)) as task:
-        for part in people:
-            views = part.views
-            views.seed = model.seed
-            for measured in wanted:
-                novelties = model.novelties(
-                    views,
-                    [measured.score],
-                    leave_out=part.subject,
-                    neighbours=measured.neighbours,
-                    toward=measured.toward,
-                    memory=memory,
-                )
-                found[measured].append(novelties[measured.score])
-                task.advance()
-    return {measured: null_arrays(novelties) for measured, novelties in found.items()}
+    views = person.views
+    views.seed = model.seed
+    return [
+        model.novelties(
+            views,
+            [measured.score],
+            leave_out=person.subject,
+            neighbours=measured.neighbours,
+            toward=measured.toward,
+            memory=memory,
+        )[measured.score]
+        for measured in wanted
+    ]
+
+
+def gathered(
+    wanted: Sequence[Measured],
+    novelties: Iterable[Sequence[Float32]],
+    people: int,
+    progress: Progress = SILENT,
+) -> dict[Measured, Arrays]:
+    """Gather what `left_out` finds of each of so many healthy scans, by what is wanted."""
+    found: list[Sequence[Float32]] = []
+    with progress.task("Mapping healthy people", people * len(wanted)) as task:
+        for one in novelties:
+            found.append(one)
+            task.advance(len(wanted))
+    return {
+        one: null_arrays([novelty[place] for novelty in found]) for place, one in enumerate(wanted)
+    }

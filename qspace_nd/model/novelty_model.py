@@ -15,14 +15,14 @@ from sklearn.utils.metaestimators import available_if
 
 from qspace_nd.arrays import Float32, Float64, Ints
 from qspace_nd.calibration.forming import CLUSTER_SHARE
-from qspace_nd.calibration.null import Null
+from qspace_nd.calibration.null import Null, require_enough
 from qspace_nd.calibration.summary import Summary
 from qspace_nd.errors import ArrayError, InputError, ModelError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.model import store
 from qspace_nd.model.arguments import as_numbers, as_rows, by_subject, require_neighbours
-from qspace_nd.model.calibrating import measure
+from qspace_nd.model.calibrating import gathered, left_out
 from qspace_nd.model.fitting import are_few, fit_network, recipe_of
 from qspace_nd.model.knowledge import Features, directed, require_places, unplaced
 from qspace_nd.model.nulls import Arrays, Measured, OnDemand, healthy_maps
@@ -36,7 +36,7 @@ from qspace_nd.scores.base import Score
 from qspace_nd.scores.catalogue import find_score, nearest_of
 from qspace_nd.scores.explanation import Deviations
 from qspace_nd.scores.names import DEFAULT_SCORE
-from qspace_nd.scores.reference import Part, Reference
+from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import Located, View, Views
 from qspace_nd.searching.approximate import SAMPLE
 from qspace_nd.searching.nearest import NearestNeighbours, by_lists
@@ -449,7 +449,6 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
     def calibrate(
         self,
         *wanted: Measured,
-        people: Sequence[Part] | None = None,
         memory: int | None = None,
         progress: Progress | bool = False,
     ) -> NoveltyModel:
@@ -461,9 +460,6 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
         ----------
         *wanted : Measured
             By what scores; by default by the setting `decision_score`.
-        people : sequence of Part, optional
-            The people's voxels, all of each scan that the model is of, where the reference holds
-            some of them; by default those of the reference.
         memory : int, optional
             Bytes that the process may use.
         progress : Progress or bool
@@ -475,14 +471,20 @@ class NoveltyModel(BaseEstimator):  # type: ignore[misc]
             The reference is of fewer than `calibration.null.LEAST_SUBJECTS` people.
         """
         self._require_fitted()
-        measured = wanted or (self.measured(),)
-        parts = self.reference_.parts if people is None else people
-        self.nulls_ |= measure(self, parts, measured, memory, watcher(progress))
+        require_enough([part.subject for part in self.reference_.parts])
+        by = wanted or (self.measured(),)
+        parts = self.reference_.parts
+        novelties = (left_out(self, part, by, memory) for part in parts)
+        self.compare_with(gathered(by, novelties, len(parts), watcher(progress)))
+        return self
+
+    def compare_with(self, nulls: Mapping[Measured, Arrays]) -> None:
+        """Take what was found of healthy people (`calibrating.gathered`) to compare maps with."""
+        self.nulls_ |= nulls
         if self.grids_ is not None:
             self.summaries_ |= {
-                one: Summary.of(self.null(one).maps, CLUSTER_SHARE).to_arrays() for one in measured
+                one: Summary.of(self.null(one).maps, CLUSTER_SHARE).to_arrays() for one in nulls
             }
-        return self
 
     def null(self, measured: Measured | None = None) -> Null:
         """What novelty healthy people have, as `calibrate` found it.

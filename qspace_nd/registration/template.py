@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.arrays import Float64
+from qspace_nd.arrays import Float32, Float64
 from qspace_nd.errors import ArrayError
-from qspace_nd.progress import SILENT, Progress
+from qspace_nd.progress import SILENT, Progress, Task
 from qspace_nd.registration.alignment import align
 from qspace_nd.registration.images import SPACING, Images, interpolated, moved
 from qspace_nd.registration.places import Registration, register
-from qspace_nd.system.threads import workers
+from qspace_nd.system.sharing import HERE, Each
 
 ROUNDS = 2
 """How often all scans are registered to their mean."""
@@ -81,7 +81,9 @@ class Template(Images):
         return cls(values, mask != 0, affine)
 
 
-def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Template:
+def build_template(
+    scans: Sequence[Images], progress: Progress = SILENT, each: Each = HERE
+) -> Template:
     """Average healthy scans in a space between them.
 
     The scan of the middle volume is what all are aligned with first; the mean of their affines is
@@ -91,6 +93,8 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
     ----------
     scans : sequence of Images
     progress : Progress
+    each : Each
+        What registers the scans; the sums over them are made here, in their order.
 
     Raises
     ------
@@ -100,32 +104,51 @@ def build_template(scans: Sequence[Images], progress: Progress = SILENT) -> Temp
     if not scans:
         raise ArrayError("There is no scan to make a template of; give one or more.")
     order = sorted(range(len(scans)), key=lambda i: np.count_nonzero(scans[i].mask))
-    middle = scans[order[len(scans) // 2]]
-    with progress.task("Making the template", (1 + ROUNDS) * len(scans)) as task, workers() as pool:
+    first = order[len(scans) // 2]
+    middle, others = scans[first], [scan for i, scan in enumerate(scans) if i != first]
+    with progress.task("Making the template", (1 + ROUNDS) * len(scans)) as task:
+        task.advance()  # the middle one, which lies where it lies
         affines = []
-        for affine in pool.map(partial(_aligned, middle), scans):
+        for affine in each(partial(align, target=middle), others, by_threads=True):
             affines.append(affine)
             task.advance()
+        affines.insert(first, np.eye(4))
         centre = _mean_motion([np.linalg.inv(affine) for affine in affines])
         affines = [np.asarray(centre @ affine) for affine in affines]
         lattice = _lattice(middle, centre)
-        registered = [Registration(affine, None) for affine in affines]
-        template = _cropped(_mean(scans, registered, lattice))
+        placed = list(zip(scans, affines, strict=True))
+        template = _cropped(_mean(each(partial(_moved_to, lattice), placed), lattice))
         for _ in range(ROUNDS):
-            registered = []
-            for one in pool.map(partial(_registered, template), scans, affines):
-                registered.append(one)
-                task.advance()
-            template = _mean(scans, registered, template)
+            warped = each(partial(_warped_to, template), placed, by_threads=True)
+            template = _mean(_told(warped, task), template)
     return template
 
 
-def _aligned(target: Images, scan: Images) -> Float64:
-    return np.eye(4) if scan is target else align(scan, target)
+Placed = tuple[Images, Float64]  # a scan and its affine
 
 
-def _registered(template: Images, scan: Images, affine: Float64) -> Registration:
-    return register(scan, template, affine=affine)
+def _moved_to(lattice: Images, placed: Placed) -> Float32:
+    """A scan's values and mask on a lattice's nodes, by its affine alone: (K + 1, N)."""
+    scan, affine = placed
+    return _brought(scan, Registration(affine, None), lattice)
+
+
+def _warped_to(template: Images, placed: Placed) -> Float32:
+    """The same by registration, from its affine on."""
+    scan, affine = placed
+    return _brought(scan, register(scan, template, affine=affine), template)
+
+
+def _brought(scan: Images, registration: Registration, lattice: Images) -> Float32:
+    nodes = moved(np.indices(lattice.mask.shape).reshape(3, -1).T, lattice.affine)
+    found = np.concatenate([scan.values, scan.mask[None]])
+    return interpolated(found, scan.affine, registration.back(nodes))
+
+
+def _told(found: Iterable[Float32], task: Task) -> Iterator[Float32]:
+    for one in found:
+        yield one
+        task.advance()
 
 
 def _mean_motion(affines: Sequence[NDArray[Any]]) -> Float64:
@@ -148,15 +171,12 @@ def _lattice(middle: Images, centre: Float64) -> Images:
     return Images(empty, np.zeros(nodes, bool), affine)
 
 
-def _mean(scans: Sequence[Images], registered: Sequence[Registration], lattice: Images) -> Template:
-    """The mean of scans where they are brought, over those that cover the place."""
+def _mean(brought: Iterable[Float32], lattice: Images) -> Template:
+    """The mean of scans on the nodes of a lattice, over those that cover the node."""
     shape = lattice.mask.shape
-    nodes = moved(np.indices(shape).reshape(3, -1).T, lattice.affine)
-    kinds = len(lattice.values) + 1
-    total, covering = np.zeros((kinds, len(nodes))), np.zeros(len(nodes))
-    for one, registration in zip(scans, registered, strict=True):
-        found = np.concatenate([one.values, one.mask[None]])
-        values = interpolated(found, one.affine, registration.back(nodes))
+    kinds, nodes = len(lattice.values) + 1, lattice.mask.size
+    total, covering = np.zeros((kinds, nodes)), np.zeros(nodes)
+    for values in brought:
         covered = np.isfinite(values[0])
         total += np.where(covered, values, 0)
         covering += covered

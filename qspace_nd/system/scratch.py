@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
+import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +25,7 @@ ROWS = 65_536
 
 _ALIGNED = 64  # bytes that an array in a scratch file begins at a multiple of
 _ZEROS = 2**24  # bytes that are written at a time
+_SHARED = ".scratch"  # the folder of arrays that processes share
 
 
 class Room(Protocol):
@@ -52,14 +56,15 @@ class ScratchArray:
 
     Attributes
     ----------
-    file : file
+    file : file or Path
+        A path can be sent to another process, which maps the same file.
     shape : tuple of int
     dtype : dtype
     offset : int
         Bytes before the first number.
     """
 
-    file: IO[bytes]
+    file: IO[bytes] | Path
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int
@@ -118,7 +123,7 @@ class Scratch:
         """
         with self._writing():
             start = -(-self._file.seek(0, 2) // _ALIGNED) * _ALIGNED
-            self._write(start, array)
+            _write(self._file, start, array)
         return ScratchArray(self._file, array.shape, array.dtype, start)
 
     def room(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
@@ -144,13 +149,8 @@ class Scratch:
         for start in range(0, len(kept), ROWS):
             rows = kept[start : start + ROWS].copy()
             change(rows)
-            with self._writing():
-                self._write(kept.offset + start * (rows.nbytes // len(rows)), rows)
-
-    def _write(self, start: int, array: NDArray[Any]) -> None:
-        self._file.seek(start)
-        self._file.write(np.ascontiguousarray(array).data)
-        self._file.flush()
+            with self._writing(), _opened(kept.file) as file:
+                _write(file, kept.offset + start * (rows.nbytes // len(rows)), rows)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -162,6 +162,76 @@ class Scratch:
                 f"What {self._near} is made of could not be written ({reason}); what was there "
                 f"before is unchanged."
             ) from error
+
+
+class SharedScratch(Scratch):
+    """Arrays kept on the disk for processes side by side, on whichever machines see the folder.
+
+    It can be sent to them. What they write is removed at the end of the block of who made it; what
+    is left where this one was killed, the next that is made there removes, and so does
+    `remove_scratch`.
+
+    Parameters
+    ----------
+    folder : Path
+        What the arrays are of, which is there and which no other process is writing to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._near, self._folder = folder, folder.absolute() / _SHARED
+
+    def __enter__(self) -> SharedScratch:
+        remove_scratch(self._near)
+        with self._writing():
+            self._folder.mkdir(mode=0o700)  # scans are nobody else's business
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        remove_scratch(self._near)
+
+    def keep(self, array: NDArray[Any]) -> ScratchArray:
+        """Write an array; give it as it lies on the disk, which can be sent too.
+
+        Raises
+        ------
+        WorkError
+            There is no room, or the folder is not seen from here.
+        """
+        if not self._folder.is_dir():
+            raise WorkError(
+                f"{socket.gethostname()} does not see the folder {self._folder}; workers need "
+                f"the scans and the folder of the model under the same paths as here."
+            )
+        path = self._folder / secrets.token_hex(8)
+        with self._writing(), path.open("xb") as file:
+            _write(file, 0, array)
+        return ScratchArray(path, array.shape, array.dtype, 0)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what a process has left that shared arrays in `folder` (`SharedScratch`)."""
+    shared = folder / _SHARED
+    with suppress(OSError):
+        # A worker that has not heard of the end may be writing: from here on it finds no folder.
+        shared.rename(shared.with_name(f"{_SHARED}-{secrets.token_hex(8)}"))
+    for gone in folder.glob(f"{_SHARED}-*"):
+        with suppress(OSError):
+            shutil.rmtree(gone)
+
+
+def _write(file: IO[bytes], start: int, array: NDArray[Any]) -> None:
+    file.seek(start)
+    file.write(np.ascontiguousarray(array).data)
+    file.flush()
+
+
+def _opened(file: IO[bytes] | Path) -> AbstractContextManager[IO[bytes]]:
+    return file.open("rb+") if isinstance(file, Path) else nullcontext(file)
 
 
 def _reserve(file: IO[bytes], start: int, size: int) -> None:

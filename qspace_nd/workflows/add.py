@@ -27,6 +27,7 @@ from qspace_nd.registration.places import register
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
+from qspace_nd.system.sharing import HERE
 from qspace_nd.workflows.calibrate import (
     are_enough,
     keep_nulls,
@@ -38,6 +39,7 @@ from qspace_nd.workflows.healthy_scans import (
     computed_masks,
     keep_scans,
     normalise,
+    scratch_for,
     warn_of,
 )
 from qspace_nd.workflows.jobs import ModelFacts
@@ -82,7 +84,7 @@ def add_scans(
     folder, watching = Path(folder), watcher(progress)
     require_all_voxels(ModelFacts.read(folder), "scans are added")  # before any work
     scans = open_scans(paths, options)
-    with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
+    with store.writing(folder), machine.limited(), scratch_for(HERE, folder) as scratch:
         model = NoveltyModel.load(folder, machine.device)
         acquisition = store.require_acquisition(model.acquisition_, folder)
         protocol = protocol_of(acquisition)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from qspace_nd.arrays import Float32
 from qspace_nd.calibration.null import LEAST_SUBJECTS, require_enough
 from qspace_nd.errors import InputError
 from qspace_nd.model import store
+from qspace_nd.model.calibrating import gathered, left_out
 from qspace_nd.model.knowledge import change_of
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import Measured
+from qspace_nd.model.rows import Healthy, as_part
 from qspace_nd.progress import Progress, timed, watcher
 from qspace_nd.scores.reference import Part
 from qspace_nd.system.machine import Machine
+from qspace_nd.system.sharing import HERE, Each
 from qspace_nd.workflows.jobs import ModelFacts
+from qspace_nd.workflows.map_one import load_model
+from qspace_nd.workflows.runners import ALONE, Crew
 from qspace_nd.workflows.settings import MapSettings
 from qspace_nd.workflows.verdict import healthy_shares, report_people, told
 
@@ -27,6 +35,7 @@ def calibrate_model(
     settings: MapSettings = MapSettings(),
     *,
     machine: Machine = Machine(),
+    crew: Crew = ALONE,
     progress: Progress | bool = False,
 ) -> None:
     """Map every healthy person of the model in `folder` by the others, and keep that in it.
@@ -41,6 +50,8 @@ def calibrate_model(
     settings : MapSettings
         The scores, and what they are told.
     machine : Machine
+    crew : Crew
+        Who maps the people: `ALONE`, this process, or a `DaskCrew`.
     progress : Progress or bool
         True to show bars.
 
@@ -70,7 +81,8 @@ def calibrate_model(
                 f"The model in {folder} does not know where its voxels lie in their scans, as "
                 f"models of before did not; fit it again."
             )
-        keep_nulls(model, folder, wanted, machine.memory, watching)
+        with crew.together(len(model.reference_.parts)) as each:
+            keep_nulls(model, folder, wanted, machine.memory, watching, each=each)
         report_shares(model, wanted)
 
 
@@ -97,18 +109,38 @@ def keep_nulls(
     wanted: Sequence[Measured],
     memory: int | None,
     progress: Progress,
-    people: Sequence[Part] | None = None,
+    people: Sequence[Healthy] | None = None,
+    each: Each = HERE,
 ) -> None:
     """Calibrate a model that was read from `folder`, and write what was found there.
 
-    `people` are the voxels of its healthy scans, where its reference holds some of them alone.
+    `people` are the voxels of its healthy scans, where its reference may hold some of them alone.
     """
+    parts: Sequence[Part] = model.reference_.parts
+    work: Callable[[Any], list[Float32]] = partial(left_out, model, wanted=wanted, memory=memory)
+    items: Sequence[Any] = parts if people is None else [as_part(p, model.network_) for p in people]
+    if each.elsewhere is not None:
+        work = partial(_left_out_there, ModelFacts.read(folder), wanted, each.elsewhere)
+        items = range(len(parts)) if people is None else people
     with timed("Calibrating"):
-        model.calibrate(*wanted, people=people, memory=memory, progress=progress)
+        model.compare_with(gathered(wanted, each(work, items), len(parts), progress))
     nulls, summaries = (
         {measured: one[measured] for measured in wanted} for one in (model.nulls_, model.summaries_)
     )
     model.digest_ = store.add_nulls(folder, model.digest_, nulls, summaries)
+
+
+def _left_out_there(
+    facts: ModelFacts, wanted: Sequence[Measured], machine: Machine, person: Healthy | int
+) -> list[Float32]:
+    """Find the novelty of a healthy scan in another process, which reads the model once."""
+    model = load_model(facts, machine.device)
+    part = (
+        model.reference_.parts[person]
+        if isinstance(person, int)
+        else as_part(person, model.network_)
+    )
+    return left_out(model, part, wanted, machine.memory)
 
 
 def are_enough(model: NoveltyModel) -> bool:

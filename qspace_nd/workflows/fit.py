@@ -27,19 +27,21 @@ from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.nulls import grid_arrays
-from qspace_nd.model.rows import as_part, require_least
+from qspace_nd.model.rows import require_least
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
 from qspace_nd.registration.template import Template
 from qspace_nd.scores.names import DEFAULT_SCORE
 from qspace_nd.system.machine import Machine
 from qspace_nd.system.scratch import Scratch
+from qspace_nd.system.sharing import Each
 from qspace_nd.workflows.calibrate import are_enough, keep_nulls
 from qspace_nd.workflows.healthy_scans import (
     KeptScan,
     computed_masks,
     keep_scans,
     normalise,
+    scratch_for,
     warn_of,
 )
 from qspace_nd.workflows.placing import (
@@ -48,6 +50,7 @@ from qspace_nd.workflows.placing import (
     can_be_placed,
     require_placeable,
 )
+from qspace_nd.workflows.runners import ALONE, Crew
 from qspace_nd.workflows.verdict import assess, give_verdict
 
 TEMPLATE_DESCRIPTION = "qspace-nd template: what scans are registered by"
@@ -69,13 +72,14 @@ def fit_scans(
     signals: bool = True,
     options: ScanOptions = DEFAULT_OPTIONS,
     machine: Machine = Machine(),
+    crew: Crew = ALONE,
     force: bool = False,
     progress: Progress | bool = False,
 ) -> NoveltyModel:
     """Fit `model` on healthy scans and save it to `folder`.
 
-    Scans are held one at a time, and their voxels kept on the disk meanwhile. Masks that had to be
-    computed are saved in the folder's `masks/`.
+    A process holds one scan at a time, and the voxels of all are kept on the disk meanwhile. Masks
+    that had to be computed are saved in the folder's `masks/`.
 
     Parameters
     ----------
@@ -108,7 +112,10 @@ def fit_scans(
     options : ScanOptions
         How scans are found, accepted and read.
     machine : Machine
-        A device other than "auto" takes the place of the model's.
+        What this process may use. A device other than "auto" takes the place of the model's.
+    crew : Crew
+        Who reads and registers the scans and maps healthy people: `ALONE`, this process, or a
+        `DaskCrew`.
     force : bool
         Replace a model that is there.
     progress : Progress or bool
@@ -134,12 +141,17 @@ def fit_scans(
     placing = _is_to_place(template, scans, protocol)
     if machine.device != "auto":
         model.set_params(device=machine.device)
-    with store.writing(folder), machine.limited(), Scratch(folder) as scratch:
+    with (
+        store.writing(folder),
+        machine.limited(),
+        crew.together(len(scans)) as each,
+        scratch_for(each, folder) as scratch,
+    ):
         store.require_new(folder, force=force)  # another fit may have ended while this one waited
-        kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing)
+        kept = keep_scans(scans, protocol, options, scratch, watching, to_place=placing, each=each)
         template_arrays = None
         if placing and _are_placeable(kept, is_asked=template or protocol.stack is not None):
-            kept, template_arrays = _placed(kept, protocol, scratch, watching)
+            kept, template_arrays = _placed(kept, protocol, scratch, watching, each)
         warn_of(kept)
         acquisition = _normalise(kept, protocol, scratch, watching)
         _report_scans(acquisition)
@@ -155,8 +167,8 @@ def fit_scans(
             store.keep_index(folder, model.digest_, model.reference_, machine.memory)
         measured = model.measured(DEFAULT_SCORE)
         if calibrate and are_enough(model):
-            people = [as_part(one.healthy, model.network_) for one in kept]
-            keep_nulls(model, folder, [measured], machine.memory, watching, people)
+            people = [one.healthy for one in kept]
+            keep_nulls(model, folder, [measured], machine.memory, watching, people, each)
     give_verdict(model, measured if measured in model.nulls_ else None)
     return model
 
@@ -207,12 +219,16 @@ def _are_placeable(kept: Sequence[KeptScan], *, is_asked: bool) -> bool:
 
 
 def _placed(
-    kept: Sequence[KeptScan], protocol: Protocol, scratch: Scratch, progress: Progress
+    kept: Sequence[KeptScan],
+    protocol: Protocol,
+    scratch: Scratch,
+    progress: Progress,
+    each: Each,
 ) -> tuple[list[KeptScan], dict[str, Any]]:
     """Make a template of scans, and find where their voxels lie in it."""
     images = [one.seen.images for one in kept if one.seen is not None]
     with timed("Placing the scans"):
-        placer, registrations = Placer.of(images, progress)
+        placer, registrations = Placer.of(images, progress, each)
     placed = [
         one.placed(registration, placer, protocol, scratch)
         for one, registration in zip(kept, registrations, strict=True)

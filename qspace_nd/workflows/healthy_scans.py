@@ -28,9 +28,10 @@ from qspace_nd.model.masks_folder import (
     waiting_masks,
 )
 from qspace_nd.model.rows import Healthy
-from qspace_nd.progress import Progress, Task, timed, within
+from qspace_nd.progress import Progress, Reaching, Task, timed, within
 from qspace_nd.registration.places import Registration
-from qspace_nd.system.scratch import Scratch, ScratchArray
+from qspace_nd.system.scratch import Scratch, ScratchArray, SharedScratch, remove_scratch
+from qspace_nd.system.sharing import HERE, Each
 from qspace_nd.workflows.placing import Placer, Seen, points_of, see
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,15 @@ class KeptScan:
         )
 
 
+def scratch_for(each: Each, folder: Path) -> Scratch:
+    """Where voxels of the model in `folder` are kept for who reads the scans.
+
+    What processes left there that were killed is removed.
+    """
+    remove_scratch(folder)
+    return Scratch(folder) if each.elsewhere is None else SharedScratch(folder)
+
+
 def keep_scans(
     scans: Sequence[Scan],
     protocol: Protocol,
@@ -94,8 +104,9 @@ def keep_scans(
     progress: Progress,
     *,
     to_place: bool = False,
+    each: Each = HERE,
 ) -> list[KeptScan]:
-    """Read scans into a protocol's channels, of which one at a time is in memory.
+    """Read scans into a protocol's channels, of which a process has one at a time in memory.
 
     What places their voxels is kept too where they are `to_place`.
 
@@ -106,21 +117,39 @@ def keep_scans(
     """
     kept: dict[str, KeptScan] = {}
     steps = sum(scan.channels + 1 for scan in scans)  # a volume is one, and a scan's fit
+    done = 0
     with timed("Reading scans"), progress.task("Reading scans", steps) as task:
-        for scan in scans:
-            task.advance(0, note=scan.files.name)
-            voxels = read_scan(scan, protocol, options, within(task))
-            one = _keep(scan, voxels, scratch)
-            if to_place:
-                one = _seen(one, voxels, protocol, scratch)
+        reaching = Reaching(task)
+        read = partial(
+            _read_and_keep, protocol, options, scratch, within(reaching), to_place=to_place
+        )
+        for one in each(read, scans):
             other = kept.setdefault(one.identity.digest, one)
             if other is not one:
                 raise ScanError(
-                    f"{scan.files.image} holds the same scan as {other.scan.files.image}; give "
+                    f"{one.scan.files.image} holds the same scan as {other.scan.files.image}; give "
                     f"each scan once."
                 )
-            task.advance()
+            done += one.scan.channels + 1
+            reaching.reach(done, note="" if each.elsewhere is None else one.scan.files.name)
     return list(kept.values())
+
+
+def _read_and_keep(
+    protocol: Protocol,
+    options: ScanOptions,
+    scratch: Scratch,
+    progress: Progress,
+    scan: Scan,
+    *,
+    to_place: bool,
+) -> KeptScan:
+    """Read one scan, in whichever process."""
+    with progress.task("Reading", scan.channels) as task:
+        task.advance(0, note=scan.files.name)
+    voxels = read_scan(scan, protocol, options, progress)
+    one = _keep(scan, voxels, scratch)
+    return _seen(one, voxels, protocol, scratch) if to_place else one
 
 
 def _seen(one: KeptScan, voxels: Voxels, protocol: Protocol, scratch: Scratch) -> KeptScan:

@@ -27,7 +27,7 @@ from qspace_nd.registration.template import Template, build_template
 from qspace_nd.scores.catalogue import find_score
 from qspace_nd.scores.views import Located
 from qspace_nd.system.scratch import Scratch, ScratchArray
-from qspace_nd.system.threads import workers
+from qspace_nd.system.sharing import HERE, Each
 
 LEAST_SUBJECTS = 4
 """How many people a template is made of at least, unless it is asked for."""
@@ -152,13 +152,15 @@ class Placer:
     residuals: Float64
 
     @staticmethod
-    def of(images: Sequence[Images], progress: Progress) -> tuple[Placer, list[Registration]]:
+    def of(
+        images: Sequence[Images], progress: Progress, each: Each = HERE
+    ) -> tuple[Placer, list[Registration]]:
         """Make a template of healthy scans; give how each lies in it too."""
-        template = build_template(images, progress)
+        template = build_template(images, progress, each)
         known = partial(register, template=template, among=len(images))
-        with progress.task("Registering scans", len(images)) as task, workers() as pool:
+        with progress.task("Registering scans", len(images)) as task:
             found = []
-            for registration in pool.map(known, images):
+            for registration in each(known, images, by_threads=True):
                 found.append(registration)
                 task.advance()
         return Placer(template, np.array([one.residual for one in found])), found

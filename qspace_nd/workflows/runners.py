@@ -1,4 +1,4 @@
-"""What does the jobs of `map`: here one after another, in this process.
+"""What does the jobs of `map`, and the parts of a `fit`: here, in this process.
 
 A runner takes the work and the jobs, and gives each job back when it is over; in which order and
 where it is done is the runner's own matter. `work` and the jobs can be pickled, so that a runner
@@ -8,10 +8,12 @@ may send them to other processes or machines; the listener cannot, and stays.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from qspace_nd.errors import QspaceError
 from qspace_nd.progress import SILENT, Progress
+from qspace_nd.system.sharing import HERE, Each
 from qspace_nd.workflows.jobs import Ended, MapJob
 
 
@@ -45,3 +47,19 @@ def in_turn(
             yield Ended(job, error)
         else:
             yield Ended(job)
+
+
+class Crew(Protocol):
+    """Who does what `fit` and `calibrate` do for every scan; whole or nothing."""
+
+    def together(self, items: int) -> AbstractContextManager[Each]:
+        """Get ready for work of so many items at once, and let go of what that took at the end."""
+
+
+class _Alone:
+    def together(self, items: int) -> AbstractContextManager[Each]:
+        return nullcontext(HERE)
+
+
+ALONE: Crew = _Alone()
+"""This process."""

@@ -29,7 +29,7 @@ def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
     from qspace_nd.registration.template import Template
     from qspace_nd.workflows import placing
 
-    def first(images, progress=None):  # type: ignore[no-untyped-def]
+    def first(images, progress=None, each=None):  # type: ignore[no-untyped-def]
         return Template(images[0].values, images[0].mask, images[0].affine)
 
     monkeypatch.setattr(placing, "build_template", first)

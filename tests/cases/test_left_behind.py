@@ -161,6 +161,18 @@ def test_a_model_has_one_kind_of_rights(folder: Path, call: Run) -> None:
     assert modes(model) == {0o600}
 
 
+# --- Voxels that workers shared
+
+
+def test_the_next_fit_removes_the_voxels_that_a_killed_one_shared(folder: Path, call: Run) -> None:
+    for name in (".scratch", ".scratch-0123456789abcdef"):
+        left = folder / "qspace-nd-model" / name
+        left.mkdir()
+        (left / "0123").write_text("half")
+    assert call("fit healthy --force --epochs 1 -q", folder).status == 0
+    assert not list((folder / "qspace-nd-model").glob(".*"))
+
+
 # --- Masks that a fit computed
 
 

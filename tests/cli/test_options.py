@@ -21,10 +21,12 @@ from qspace_nd.simulation.files import LAYOUTS
 from qspace_nd.simulation.lesions import LESION_KINDS
 from qspace_nd.simulation.nuisance import NUISANCES
 from qspace_nd.system.machine import DEVICES, Machine
+from qspace_nd.workflows import calibrate as calibrating
 from qspace_nd.workflows import check as checking
 from qspace_nd.workflows import clusters
+from qspace_nd.workflows import fit as fitting
 from qspace_nd.workflows import map as mapping
-from qspace_nd.workflows.dask_runner import DaskRunner
+from qspace_nd.workflows.dask_runner import DaskCrew, DaskRunner
 from qspace_nd.workflows.settings import SEARCHES, MapSettings
 from tests.conftest import Run
 
@@ -32,8 +34,8 @@ ALL = {"-q", "-v"}
 """What every command has, beside -h."""
 SHARED = {"-q", "-v", "-f", "--seed", "--nthreads", "--device", "--memory", "--cluster"}
 USED = {
-    "fit": SHARED - {"--cluster"},
-    "calibrate": ALL | {"--nthreads", "--device", "--memory"},
+    "fit": SHARED,
+    "calibrate": SHARED - {"-f", "--seed"},
     "map": SHARED - {"--seed"},
     "eval": ALL | {"-f"},
     "report": ALL | {"-f"},
@@ -231,3 +233,25 @@ def test_workers_share_the_machine_or_take_what_is_asked_for(
     workers = f"--cluster local:2 --device cpu {given}"
     assert call(f"map patient.nii.gz -o new.nii.gz {workers}", prepared).status == 0
     assert told == [machine, DaskRunner(clusters.Local(2))]
+
+
+@pytest.mark.parametrize("given", ["", "--nthreads 3 --memory 2"])
+def test_who_fits_has_all_and_each_worker_its_share(
+    given: str, folder: Path, bids_cohort: Path, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    told: list[object] = []
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+
+    def hear(*_: object, machine: Machine, crew: object, **__: object) -> None:
+        told.extend((machine, crew))
+
+    monkeypatch.setattr(fitting, "fit_scans", hear)
+    monkeypatch.setattr(calibrating, "calibrate_model", hear)
+    bids = f"bids {bids_cohort} out group --where group=control"
+    lines = ("fit healthy --model new", "calibrate", bids)
+    for line in lines:
+        assert call(f"{line} --cluster local:2 --device cpu {given}", folder).status == 0, line
+    asked = Machine("cpu", round(2e9), 3) if given else Machine("cpu")
+    mine = asked if given else Machine("cpu", threads=4)
+    assert told == [mine, DaskCrew(clusters.Local(2), asked)] * len(lines)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from qspace_nd.errors import WorkError
 from qspace_nd.system import scratch as scratch_module
-from qspace_nd.system.scratch import Scratch
+from qspace_nd.system.scratch import Scratch, SharedScratch
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -51,7 +52,7 @@ def test_a_scratch_file_has_no_name_even_where_its_process_is_killed(tmp_path: P
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from qspace_nd.system.scratch import Scratch
+from qspace_nd.system.scratch import Scratch, SharedScratch
 scratch = Scratch(Path(sys.argv[1]) / "model")
 scratch.keep(np.ones(1000))
 print(os.listdir(sys.argv[1]), flush=True)
@@ -67,10 +68,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_full_disk_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Scratch(tmp_path / "model") as scratch:
 
-        def full(self: Scratch, start: int, array: np.ndarray) -> None:
+        def full(file: object, start: int, array: np.ndarray) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(Scratch, "_write", full)
+        monkeypatch.setattr(scratch_module, "_write", full)
         with pytest.raises(WorkError, match=r"model .*could not be written \(No space left"):
             scratch.keep(X)
 
@@ -94,3 +95,28 @@ def test_room_is_of_zeros_on_the_disk_beside_what_is_kept(
         np.testing.assert_array_equal(after[:], np.arange(9))
         assert (room == 3).all()
         assert held.room((0, 5), np.float32).shape == (0, 5)
+
+
+def test_processes_share_arrays_until_who_made_them_has_ended(tmp_path: Path) -> None:
+    with SharedScratch(tmp_path) as scratch:
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        theirs = pickle.loads(pickle.dumps(scratch))
+        kept = pickle.loads(pickle.dumps(theirs.keep(X)))
+        scratch.change(kept, lambda rows: np.multiply(rows, 2, out=rows))
+        np.testing.assert_array_equal(kept[3:7], 2 * X[3:7])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WorkError, match=r"does not see the folder .*\.scratch; workers need the"):
+        theirs.keep(X)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_somebody_else_has_put_there_is_not_followed(tmp_path: Path) -> None:
+    folder, other = tmp_path / "model", tmp_path / "other"
+    for one in (folder, other):
+        one.mkdir()
+    (other / "mine").touch()
+    (folder / ".scratch").symlink_to(other)
+    with SharedScratch(folder) as scratch:
+        scratch.keep(X)
+    assert [path.name for path in other.iterdir()] == ["mine"]

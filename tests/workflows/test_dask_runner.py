@@ -216,9 +216,10 @@ def test_without_the_extra_a_sentence_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(clusters, "find_spec", lambda _: None)
     before = tree_of(Path())
-    outcome = call(f"map {PATIENT} -o new.nii.gz --cluster {where}", Path())
-    assert outcome.status == 2
-    assert "which this installation lacks; install the extra: pip install" in outcome.stderr
+    for line in (f"map {PATIENT} -o new.nii.gz", "fit healthy --model new", "calibrate"):
+        outcome = call(f"{line} --cluster {where}", Path())
+        assert outcome.status == 2
+        assert "which this installation lacks; install the extra: pip install" in outcome.stderr
     assert tree_of(Path()) == before
 
 
@@ -226,9 +227,3 @@ def test_a_cluster_that_is_none_is_refused(call: Run) -> None:
     outcome = call(f"map {PATIENT} -o new.nii.gz --cluster everywhere", Path())
     assert outcome.status == 2
     assert "'everywhere' names no workers; local:N," in outcome.stderr
-
-
-def test_the_level_group_has_no_cluster(call: Run) -> None:
-    outcome = call("bids . out group --cluster local:2", Path())
-    assert outcome.status == 2
-    assert "--cluster is no option of the level group" in outcome.stderr
