@@ -20,6 +20,7 @@ from pathlib import Path
 from shutil import which
 
 from results import table
+from timing import machine
 from workers import ONE, Study
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
@@ -222,9 +223,10 @@ def lost(study: Study, name: str, case: Case) -> Seen:
         programs = Programs(study.folder, link, stack)
         process = study.start(f"--cluster {programs.address} --nthreads 1", name)
         stack.callback(process.kill)
-        while not programs.works(THERE):
+        while not (any((study.folder / name).rglob("*.nii.gz")) and programs.works(THERE)):
+            if process.poll() is not None:
+                raise SystemExit(f"The run ended before anything was lost: {log.read_text()}")
             time.sleep(0.05)
-        time.sleep(1)
         seen = Seen()
         case.lose(programs, link)
         while process.poll() is None and time.monotonic() < seen.begun + LONGEST:
@@ -260,13 +262,15 @@ def losses(study: Study) -> tuple[str, bool]:
         times = [told, f"{seen.ended:.1f}"]
         rows.append([what, *times, status, str(seen.again()), differing or "none"])
         print(rows[-1], study.log(name).read_text(), sep="\n", flush=True)
+        print((study.folder / "dask.log").read_text(), flush=True)
     header = ["", "told of after s", "ended after s", "exit", "images written twice", "differ"]
     text = (
         "## Workers that are lost\n\n"
         "`python benchmarks/workers.py --network`: the same scans by `map --cluster tls://...`, a "
         "worker of one thread here and one behind a link of its own (a network namespace). "
-        "Something is lost a second after the worker behind the link has got its first scan; "
-        f"seconds count from there. One process takes {alone:.1f} s in all.\n\n"
+        "Something is lost while the worker behind the link has a scan, and others are mapped "
+        f"already; seconds count from there. One process takes {alone:.1f} s in all. "
+        f"{machine()}.\n\n"
         f"{table(header, rows)}\n"
     )
     return text, good

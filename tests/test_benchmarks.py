@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import of_extra
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -420,7 +422,7 @@ def test_images_are_the_same_to_the_last_bit_or_said_to_differ(tmp_path):
 
 
 def test_parts_and_workers_leave_the_files_of_one_process(importable, monkeypatch, capsys):
-    pytest.importorskip("distributed", reason="needs the extra cluster")
+    of_extra("distributed")
     import workers
 
     before = (BENCHMARKS / "RESULTS.md").read_bytes()
