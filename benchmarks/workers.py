@@ -97,7 +97,7 @@ def ways(study: Study, chosen: Sequence[Sequence[str]]) -> tuple[str, bool]:
         f"`python benchmarks/workers.py`: the demo's {scans} scans (simulated) by its model, from "
         f"start to end of `qspace-nd {MAP}` with the options of each line, and which of the "
         f"{len(files)} files (images, sidecars, tables, pictures) differ from one process's. "
-        f"{machine()}; load of the minute before: {before:.1f}.\n\n"
+        f"{machine()}; load of the minute before the first: {before:.1f}.\n\n"
         f"{table(['', 's', 'over one process', 'files that differ'], rows)}\n"
     )
     return text, not any(differing)
