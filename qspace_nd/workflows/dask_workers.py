@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from logging.handlers import QueueHandler
@@ -101,10 +101,11 @@ class Workers:
             The scheduler was lost, or the workers cannot do anything.
         """
         from distributed import as_completed
-        from distributed.client import ClosedClientError
         from distributed.comm import CommClosedError
 
         folder, level = Path.cwd(), logging.getLogger(_LOGGER).getEffectiveLevel()
+        if self.client.status != "running":
+            raise self._lost()
         left = enumerate(items)
         sent: dict[Future, int] = {}
         over = as_completed(loop=self.client.loop)
@@ -117,17 +118,22 @@ class Workers:
                     over.add(future)
                 if not sent:
                     return
+                if self.client.status != "running":  # what was sent just now may never come back
+                    raise self._lost()
                 future = next(over)
                 number = sent.pop(future)
                 yield self._done(future, number, name(number))
-        except (CancelledError, CommClosedError, ClosedClientError) as error:
-            raise WorkError(  # nobody else cancels anything
-                f"The Dask scheduler at {self.where} was lost; run the same command again when "
-                f"there is one{self.again}."
-            ) from error
+        except (CancelledError, CommClosedError) as error:  # nobody else cancels anything
+            raise self._lost() from error
         finally:
-            with suppress(CommClosedError, ClosedClientError):
+            if self.client.status == "running":
                 self.client.cancel(list(sent))
+
+    def _lost(self) -> WorkError:
+        return WorkError(
+            f"The Dask scheduler at {self.where} was lost; run the same command again when there "
+            f"is one{self.again}."
+        )
 
     def _most_sent(self) -> int:
         """How many items are on their way at once: enough for the workers that there are now."""
