@@ -16,7 +16,8 @@ from qspace_nd.workflows.dask_workers import Done, Workers
 from qspace_nd.workflows.jobs import Ended, MapJob
 from qspace_nd.workflows.runners import Work
 
-_SKIPPED = ": scans that are mapped are skipped"
+_AGAIN = "start again when there is one"
+_MAP_AGAIN = "run the same command again when there is one: scans that are mapped are skipped"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class DaskRunner:
         if not jobs:
             return
         with (
-            Workers.of(self.cluster, len(jobs), again=_SKIPPED) as workers,
+            Workers.of(self.cluster, len(jobs), again=_MAP_AGAIN) as workers,
             progress.task("Mapping scans", len(jobs)) as task,
         ):
             done = workers.done(
@@ -103,7 +104,7 @@ class DaskCrew:
             No scheduler answers.
         """
         machine = self.cluster.share(self.machine)
-        with Workers.of(self.cluster, items, threads=machine.threads) as workers:
+        with Workers.of(self.cluster, items, again=_AGAIN, threads=machine.threads) as workers:
             yield _ByWorkers(workers, machine)
 
 

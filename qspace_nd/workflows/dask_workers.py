@@ -64,7 +64,7 @@ class Workers:
     threads : int or None
         That each computes with; None for as many as it has cores.
     again : str
-        What else is said where the scheduler was lost, of running the same command again.
+        What is to be done where the scheduler was lost.
     """
 
     client: Client
@@ -75,7 +75,7 @@ class Workers:
     @staticmethod
     @contextmanager
     def of(
-        cluster: Cluster, items: int, *, threads: int | None = None, again: str = ""
+        cluster: Cluster, items: int, *, again: str, threads: int | None = None
     ) -> Iterator[Workers]:
         """Reach workers, which so many items wait for, and let go of them after the block.
 
@@ -130,10 +130,7 @@ class Workers:
                 self.client.cancel(list(sent))
 
     def _lost(self) -> WorkError:
-        return WorkError(
-            f"The Dask scheduler at {self.where} was lost; run the same command again when there "
-            f"is one{self.again}."
-        )
+        return WorkError(f"The Dask scheduler at {self.where} was lost; {self.again}.")
 
     def _most_sent(self) -> int:
         """How many items are on their way at once: enough for the workers that there are now."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from qspace_nd.arrays import Float32
 from qspace_nd.diffusion.normalise import channel_means
-from qspace_nd.errors import InputError, ScanError, counted
+from qspace_nd.errors import InputError, QspaceError, ScanError, WorkError, counted
 from qspace_nd.imaging.acquisition import Acquisition
 from qspace_nd.imaging.grid import Grid
 from qspace_nd.imaging.nifti import write_volume
@@ -26,7 +26,7 @@ from qspace_nd.imaging.protocol import (
 from qspace_nd.imaging.scans import Scan
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
-from qspace_nd.model.nulls import grid_arrays
+from qspace_nd.model.nulls import Measured, grid_arrays
 from qspace_nd.model.rows import require_least
 from qspace_nd.model.tuning import Trial, require_tunable, tune
 from qspace_nd.progress import Progress, Task, timed, watcher
@@ -165,8 +165,7 @@ def fit_scans(
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
         measured = model.measured(DEFAULT_SCORE)
         if calibrate and are_enough(model):
-            people = [one.healthy for one in kept]
-            keep_nulls(model, folder, [measured], machine.memory, watching, people, each)
+            _calibrate(model, folder, measured, kept, machine.memory, watching, each)
         with timed("Keeping the search tree"):
             store.keep_index(folder, model.digest_, model.reference_, machine.memory)
     give_verdict(model, measured if measured in model.nulls_ else None)
@@ -234,6 +233,26 @@ def _placed(
         for one, registration in zip(kept, registrations, strict=True)
     ]
     return placed, placer.to_arrays()
+
+
+def _calibrate(
+    model: NoveltyModel,
+    folder: Path,
+    measured: Measured,
+    kept: Sequence[KeptScan],
+    memory: int | None,
+    progress: Progress,
+    each: Each,
+) -> None:
+    """Calibrate the model that is written; where that fails say what is there."""
+    people = [one.healthy for one in kept]
+    try:
+        keep_nulls(model, folder, [measured], memory, progress, people, each)
+    except QspaceError as error:
+        raise WorkError(
+            f"The model is in {folder} and is not calibrated; calibrate it (qspace-nd calibrate). "
+            f"{error}"
+        ) from error
 
 
 def _write_template(folder: Path, arrays: Mapping[str, Any] | None) -> None:

@@ -193,7 +193,10 @@ def _without_scratch(work: Any, item: object) -> object:
         return work(item)
 
 
-def test_when_the_scheduler_is_lost_a_sentence_says_so_and_nothing_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reading", [True, False])
+def test_when_the_scheduler_is_lost_a_sentence_says_so_and_what_is_there(
+    reading: bool, tmp_path: Path
+) -> None:
     from qspace_nd.workflows.dask_runner import DaskCrew
 
     file = tmp_path / "scheduler.json"
@@ -210,7 +213,9 @@ def test_when_the_scheduler_is_lost_a_sentence_says_so_and_nothing_is_left(tmp_p
             def __call__(self, *work: Any, **how: Any) -> Iterator[Any]:
                 for made in self.each(*work, **how):
                     yield made
-                    scheduler.kill()
+                    if reading:
+                        scheduler.kill()
+                scheduler.kill()  # nothing is on its way then
 
         class Losing(DaskCrew):
             @contextmanager
@@ -218,6 +223,11 @@ def test_when_the_scheduler_is_lost_a_sentence_says_so_and_nothing_is_left(tmp_p
                 with super().together(items) as each:
                     yield Lost(each)
 
-        with pytest.raises(WorkError, match=r"scheduler at tcp.* was lost; run the .* is one\.$"):
+        with pytest.raises(WorkError, match=r"r at tcp.* was lost; start again .*\.$") as ended:
             fit("new", Losing(SchedulerFile(file), HERE))
-    assert not Path("new").exists()
+    assert Path("new").exists() == ("The model is in new and is not cal" in str(ended.value))
+    assert Path("new").exists() == (not reading)
+    if not reading:
+        calibrate_model("new", machine=HERE)
+        fit("here")
+        assert tree_of(Path("here")) == tree_of(Path("new"))
