@@ -28,6 +28,7 @@ from cohorts import Cohort, Design
 from numpy.typing import NDArray
 from results import table, write_section
 
+from qspace_nd.gaussian import Gaussian
 from qspace_nd.imaging.protocol import DEFAULT_OPTIONS, common_protocol, open_scans, read_scan
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.model.rows import Healthy
@@ -36,7 +37,7 @@ from qspace_nd.simulation.cohort import simulate_cohort
 
 HERE = Path(__file__).parent
 SIZES = (1_000_000, 4_000_000, 16_000_000)
-QUERIES, NEIGHBOURS = 40_000, 10
+NEIGHBOURS = 10
 CHANNELS, LATENTS = 46, 8
 BUILDING = 20 * LATENTS  # bytes of memory a voxel, as measured of trees while they are built
 
@@ -45,6 +46,7 @@ REFERENCES = {"20 scans": 20, "1,000 scans": 1000, "40,000 scans": 40_000}
 NODES = (1, 16, 256)
 CORES = 16  # of a node
 BLOCKS = (1, 2, 4, 12)
+AT_ONCE = 2**18  # voxels, where a reference is searched in blocks
 THINNED = 100_000_000
 BYTES = {
     "signals": 4 * CHANNELS,
@@ -83,19 +85,25 @@ class Measured:
         return each * voxels * math.log(voxels)
 
 
-def latents(sizes: Sequence[int], jobs: int, cache: Path | None) -> tuple[NDArray[np.float32], ...]:
-    """Latents of healthy voxels, as many as the largest size, and of a patient's."""
+Posteriors = Gaussian[NDArray[np.float32]]
+
+
+def encoded(points: int, jobs: int, cache: Path | None) -> tuple[Posteriors, Posteriors]:
+    """Posteriors of healthy voxels, of which `points` will be drawn, and of a patient's."""
     design = Design(801, reference=4, left_out=0, patients=1, people="development")
-    if sizes[-1] < 1_000_000:
+    if points < 1_000_000:
         design = Design(801, 8.0, reference=2, left_out=0, patients=1)
     cohort = Cohort(design, jobs=jobs, folder=cache)
     model = NoveltyModel().fit_parts([Healthy(one.name, one.x) for one in cohort.reference])
-    q = model.encode(cohort.reference_rows())
-    random = np.random.default_rng(0)
-    rows = random.integers(0, len(q.mean), sizes[-1])
-    drawn = q.mean[rows] + q.std[rows] * random.standard_normal((sizes[-1], LATENTS))
     (patient,) = cohort.patients()
-    return drawn.astype(np.float32), model.encode(patient.x).mean[:QUERIES]
+    return model.encode(cohort.reference_rows()), model.encode(patient.x)
+
+
+def drawn(q: Posteriors, number: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """So many latents of some voxels: (number, d)."""
+    rows = random.integers(0, len(q.mean), number)
+    noise = random.standard_normal((number, q.mean.shape[1]))
+    return (q.mean[rows] + q.std[rows] * noise).astype(np.float32)
 
 
 def measure(
@@ -120,10 +128,12 @@ def measure(
 def blocks(points: NDArray[np.float32], queries: NDArray[np.float32]) -> list[list[str]]:
     """A row for each number of blocks: time of their searches over that of one tree.
 
-    Each block searched by itself, and no farther than what was found in those before it.
+    Each block searched by itself, and no farther than what was found in those before it; queries
+    as many at once as where memory is scarce, and all for the one tree.
     """
     rows, alone = [], 0.0
     for number in BLOCKS:
+        at_once = AT_ONCE if number > 1 else len(queries)
         trees = [PointTree(some.copy()) for some in np.array_split(points, number)]
         seconds = []
         for bounded in (False, True):
@@ -132,9 +142,11 @@ def blocks(points: NDArray[np.float32], queries: NDArray[np.float32]) -> list[li
                 tree.distances(queries[:256], NEIGHBOURS)
             start = time.perf_counter()
             for tree in trees:
-                within = found[:, -1] if bounded else None
-                more = np.hstack([found, tree.distances(queries, NEIGHBOURS, within)])
-                found = np.sort(more, axis=1)[:, :NEIGHBOURS]
+                for first in range(0, len(queries), at_once):
+                    some = slice(first, first + at_once)
+                    within = found[some, -1] if bounded else None
+                    more = tree.distances(queries[some], NEIGHBOURS, within)
+                    found[some] = np.sort(np.hstack([found[some], more]), axis=1)[:, :NEIGHBOURS]
             seconds.append(time.perf_counter() - start)
         alone = alone or seconds[0]
         rows.append([str(number), *(f"{one / alone:.2f}" for one in seconds)])
@@ -208,7 +220,10 @@ def main() -> None:
     torch.set_num_threads(options.jobs)
     sizes = (2000, 4000, 8000) if options.quick else SIZES
     cache = None if options.quick else options.cache
-    points, queries = latents(sizes, options.jobs, cache)
+    healthy, patient = encoded(sizes[-1], options.jobs, cache)
+    random = np.random.default_rng(0)
+    points = drawn(healthy, sizes[-1], random)
+    queries = drawn(patient, 1000 if options.quick else VOXELS, random)
     measured = measure(sizes, points, queries, 8.0 if options.quick else 2.0)
     apart = table(["blocks", "each by itself", "bounded"], blocks(points[: sizes[1]], queries))
     command = shlex.join(["python", "benchmarks/growth.py", "--jobs", str(options.jobs)])

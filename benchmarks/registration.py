@@ -14,7 +14,10 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy
@@ -48,7 +51,8 @@ class Sizes:
 
     controls: int = 8
     left_out: int = 3  # heads of known deformation
-    people: int = 24  # left out
+    people: int = 67  # left out of each template
+    templates: int = 3  # each of other people
     patients: int = 4
     tumours: int = 2  # of each size
     starts: int = 6  # registrations begun far away
@@ -58,7 +62,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    controls=2, left_out=1, people=2, patients=1, tumours=1, starts=1, deranged=14,
+    controls=2, left_out=1, people=2, templates=2, patients=1, tumours=1, starts=1, deranged=14,
     voxel_size=6.0, fine=5.0,
 )  # fmt: skip
 
@@ -167,41 +171,66 @@ class People:
     left_out: Sequence[tuple[Images, Registration]]
 
 
-def read_heads(sizes: Sizes) -> Simulation:
-    """Heads of all people of `anatomy/`; of ICBM152 where no data are named."""
+@dataclass(frozen=True)
+class Judged:
+    """What the guard makes of a registration."""
+
+    residual: float
+    trusted: bool
+
+    @staticmethod
+    def of(value: float, guard: Guard) -> Judged:
+        return Judged(value, guard.trusts(value))
+
+
+@cache
+def read_heads(voxel_size: float, seed: int) -> Simulation:
+    """Heads of all people of `anatomy/`, in an order by the seed; of ICBM152 without data."""
     data = os.environ.get("QSPACE_ND_DATA")
     people = read_people(Path(data) / "anatomy") if data else ()
     return Simulation(
-        voxel_size=sizes.voxel_size,
-        seed=SEED,
+        voxel_size=voxel_size,
+        seed=seed,
         anatomies=[person.labels for person in people],
         nuisance=NUISANCES["rough"],
     )
 
 
-def register_people(simulation: Simulation, sizes: Sizes) -> People:
+def register_people(sizes: Sizes, seed: int, pool: Executor) -> People:
+    simulation = read_heads(sizes.voxel_size, seed)
     scans = [images(simulation.control(i), simulation) for i in range(sizes.controls)]
     template = build_template(scans)
     residuals = [register(one, template, among=len(scans)).residual for one in scans]
     print("controls", np.round(residuals, 4).tolist(), flush=True)
     left_out = []
-    for index in range(sizes.controls, sizes.controls + sizes.people):
-        one = images(simulation.control(index), simulation)
-        left_out.append((one, register(one, template)))
-        print(index, round(left_out[-1][1].residual, 4), flush=True)
+    indexes = range(sizes.controls, sizes.controls + sizes.people)
+    for index, found in zip(
+        indexes, pool.map(partial(register_one, sizes, seed, template), indexes), strict=True
+    ):
+        left_out.append(found)
+        print(seed, index, round(found[1].residual, 4), flush=True)
     return People(simulation, template, Guard(np.array(residuals)), left_out)
 
 
-def correlations(people: People) -> str:
+def register_one(
+    sizes: Sizes, seed: int, template: Template, index: int
+) -> tuple[Images, Registration]:
+    simulation = read_heads(sizes.voxel_size, seed)
+    one = images(simulation.control(index), simulation)
+    return one, register(one, template)
+
+
+def correlations(every: Sequence[People]) -> str:
     """Of the left-out people's FA with the template's, after the affine step and after SyN."""
-    after = [1 - registration.residual for _, registration in people.left_out]
-    before = [
-        1 - residual(one, people.template, Registration(registration.affine, None))
-        for one, registration in people.left_out
-    ]
+    after, before = [], []
+    for people in every:
+        for one, registration in people.left_out:
+            after.append(1 - registration.residual)
+            alone = Registration(registration.affine, None)
+            before.append(1 - residual(one, people.template, alone))
     return (
-        f"{len(after)} left-out people: FA correlates with the template's by {span(before)} after "
-        f"the affine step and by {span(after)} after SyN."
+        f"{len(after)} scans of people who are left out of a template: FA correlates with the "
+        f"template's by {span(before)} after the affine step and by {span(after)} after SyN."
     )
 
 
@@ -243,42 +272,53 @@ def about(centre: Points, linear: NDArray[np.float64]) -> NDArray[np.float64]:
     return affine
 
 
-def guarding(people: People, sizes: Sizes) -> str:
+def guarding(every: Sequence[People], sizes: Sizes) -> str:
     random = np.random.default_rng(SEED)
-    template, guard = people.template, people.guard
-    centre = nodes(template).mean(axis=0)
-    caught: dict[str, list[float]] = {}
-    index = 0
-    while sum(map(len, caught.values())) < sizes.deranged:
-        one, good = people.left_out[index % len(people.left_out)]
-        kinds = derangements(random, centre)
-        every = (*kinds, "SyN left out")
-        kind = every[(index + index // len(people.left_out)) % len(every)]
-        wrong = Deranged(good, kinds[kind]) if kind in kinds else Registration(good.affine, None)
-        caught.setdefault(kind, []).append(residual(one, template, wrong))
-        index += 1
-    good = [registration.residual for _, registration in people.left_out]
-    rows = [guard_row("left-out people, nothing done", good, guard)]
-    rows += [guard_row(kind, values, guard) for kind, values in sorted(caught.items())]
-    rows += far_starts(people, sizes, random)
-    rows += patients(people, sizes)
+    good = [
+        Judged.of(registration.residual, people.guard)
+        for people in every
+        for _, registration in people.left_out
+    ]
+    caught = deranged(every, sizes, random)
+    rows = [guard_row("left-out people, nothing done", good)]
+    rows += [guard_row(kind, judged) for kind, judged in sorted(caught.items())]
+    rows += far_starts(every[0], sizes, random)
+    rows += patients(every[0], sizes)
     total = sum(map(len, caught.values()))
-    found = sum(not guard.trusts(value) for values in caught.values() for value in values)
+    found = sum(not one.trusted for judged in caught.values() for one in judged)
+    limits = ", ".join(f"{one.guard.middle:.3f} and {one.guard.limit:.3f}" for one in every)
     return (
-        f"The guard, by {len(guard.residuals)} controls (median residual {guard.middle:.3f}, limit "
-        f"{guard.limit:.3f}), finds {found} of {total} deranged registrations, and calls "
-        f"{sum(not guard.trusts(value) for value in good)} of {len(good)} good ones off.\n\n"
+        f"The guard, by {sizes.controls} controls each (median residual and limit: {limits}), "
+        f"finds {found} of {total} deranged registrations, and calls "
+        f"{sum(not one.trusted for one in good)} of {len(good)} good ones off.\n\n"
     ) + table(("registrations", "number", "residual (least to most)", "called off"), rows)
 
 
-def guard_row(name: str, values: Sequence[float], guard: Guard) -> list[str]:
-    off = sum(not guard.trusts(value) for value in values)
-    return [name, str(len(values)), span(values), str(off)]
+def deranged(
+    every: Sequence[People], sizes: Sizes, random: np.random.Generator
+) -> dict[str, list[Judged]]:
+    """What the guard makes of good registrations that were deranged, by how."""
+    caught: dict[str, list[Judged]] = {}
+    for index in range(sizes.deranged):
+        people, turn = every[index % len(every)], index // len(every)
+        one, good = people.left_out[turn % len(people.left_out)]
+        kinds = derangements(random, nodes(people.template).mean(axis=0))
+        names = (*kinds, "SyN left out")
+        kind = names[(index + turn // len(people.left_out)) % len(names)]
+        wrong = Deranged(good, kinds[kind]) if kind in kinds else Registration(good.affine, None)
+        value = residual(one, people.template, wrong)
+        caught.setdefault(kind, []).append(Judged.of(value, people.guard))
+    return caught
+
+
+def guard_row(name: str, judged: Sequence[Judged]) -> list[str]:
+    off = sum(not one.trusted for one in judged)
+    return [name, str(len(judged)), span([one.residual for one in judged]), str(off)]
 
 
 def far_starts(people: People, sizes: Sizes, random: np.random.Generator) -> list[list[str]]:
     """SyN from an affine that lies 40 degrees or 30 mm off, as if that step had failed."""
-    values = []
+    values: list[float] = []
     for one, good in people.left_out[: sizes.starts]:
         axis = random.normal(size=3)
         axis /= np.linalg.norm(axis)
@@ -289,7 +329,8 @@ def far_starts(people: People, sizes: Sizes, random: np.random.Generator) -> lis
             wrong[:3, 3] = 30 * axis
         values.append(register(one, people.template, affine=wrong @ good.affine).residual)
     print("far starts", np.round(values, 4).tolist(), flush=True)
-    return [guard_row("SyN begun 40 degrees or 30 mm away", values, people.guard)]
+    judged = [Judged.of(value, people.guard) for value in values]
+    return [guard_row("SyN begun 40 degrees or 30 mm away", judged)]
 
 
 def patients(people: People, sizes: Sizes) -> list[list[str]]:
@@ -303,7 +344,7 @@ def patients(people: People, sizes: Sizes) -> list[list[str]]:
         volumes.append(subject.labels.sum() * simulation.voxel_size**3 / 1000)
     registered = [register(one, people.template) for one in lesions]
     name = f"patients with lesions ({min(volumes):.0f} to {max(volumes):.0f} ml)"
-    rows.append(guard_row(name, [one.residual for one in registered], people.guard))
+    rows.append(guard_row(name, [Judged.of(one.residual, people.guard) for one in registered]))
     for push in (5.0, 10.0, 15.0):
         pushed = replace(simulation, mass_effect=push)
         values, near, far = [], [], []
@@ -319,7 +360,7 @@ def patients(people: People, sizes: Sizes) -> list[list[str]]:
             f"20 mm of them, {np.mean(far):.1f} mm elsewhere"
         )
         print(name, np.round(values, 4).tolist(), flush=True)
-        rows.append(guard_row(name, values, people.guard))
+        rows.append(guard_row(name, [Judged.of(value, people.guard) for value in values]))
     return rows
 
 
@@ -369,20 +410,23 @@ def costs(people: People, sizes: Sizes) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that register people")
     parser.add_argument("-o", "--output", type=Path, default=None, help="default: RESULTS.md here")
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
-    text = report(sizes)
+    text = report(sizes, options.jobs)
     print(text)
     output = options.output or (HERE / ".cache" if options.quick else HERE) / "RESULTS.md"
     output.parent.mkdir(exist_ok=True)
     write_section(output, "registration", text)
 
 
-def report(sizes: Sizes) -> str:
+def report(sizes: Sizes, jobs: int) -> str:
     command = shlex.join(["python", "benchmarks/registration.py", *sys.argv[1:]])
     known = known_heads(sizes)
-    people = register_people(read_heads(sizes), sizes)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        every = [register_people(sizes, SEED + number, pool) for number in range(sizes.templates)]
+    heads = len(every[0].simulation.anatomies)
     parts = [
         "## Registration",
         f"`{command}`; templates of {sizes.controls} controls, voxels of {sizes.voxel_size:g} mm, "
@@ -391,13 +435,13 @@ def report(sizes: Sizes) -> str:
         "place of the template is, in ICBM152 space, from the mean of the controls' there; mean "
         f"and 95th percentile over the brain, averaged over scans ({sizes.left_out} left out).",
         known,
-        f"**Heads of {len(people.simulation.anatomies)} real people**, nuisance fields not smooth. "
-        + correlations(people),
+        f"**Heads of {heads} real people**, nuisance fields not smooth; {sizes.templates} "
+        f"templates, each of other {sizes.controls} of them. " + correlations(every),
         "The residual is 1 less that correlation. Deranged are the places of good registrations, "
         "which are moved as said, or SyN is left out.",
-        guarding(people, sizes),
+        guarding(every, sizes),
         "**Processor time** of one scan, one thread.",
-        costs(people, sizes),
+        costs(every[0], sizes),
     ]
     return "\n\n".join(parts)
 

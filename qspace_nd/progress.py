@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY = 20.0  # seconds between two lines about one task in a log
+
+
+Advance = Callable[[int], object]
+"""Is told of so many more steps that are done."""
+
+
+def unheard(steps: int) -> None:
+    """Hear of steps, and do nothing about it."""
 
 
 class Task(Protocol):

@@ -32,6 +32,14 @@ CONTROLS = [Path(f"healthy/control-0{number}.nii.gz") for number in (1, 2, 3)]
 """What the prepared folder holds."""
 
 
+# --- What may be absent
+
+
+def of_extra(module: str) -> Any:
+    """A module that the extra `cluster` brings; without it, the test is skipped."""
+    return pytest.importorskip(module, reason=f"needs {module}, of the extra cluster")
+
+
 # --- Doubles
 
 

@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import of_extra
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -414,6 +416,44 @@ def test_images_are_the_same_to_the_last_bit_or_said_to_differ(tmp_path):
     assert "float32 (1, 1, 3) and float64" in difference(
         one, write("wide", values.astype(float), np.eye(4))
     )
+
+
+# --- workers
+
+
+def test_parts_and_workers_leave_the_files_of_one_process(importable, monkeypatch, capsys):
+    of_extra("distributed")
+    import workers
+
+    before = (BENCHMARKS / "RESULTS.md").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["workers.py", "--quick"])
+    assert workers.main() == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `--")]
+    assert len(rows) == 3
+    assert [row.endswith("| none |") for row in rows] == [False, True, True]
+    assert (BENCHMARKS / "RESULTS.md").read_bytes() == before
+
+
+def test_a_file_that_differs_between_ways_is_named(importable, tmp_path):
+    from workers import Study
+
+    for name, text in {"one": "a", "other": "b"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "map.json").write_text(text)
+    assert Study(tmp_path).unlike("one", "one") == ""
+    assert Study(tmp_path).unlike("one", "other") == "map.json"
+
+
+def test_losing_links_needs_ip_and_root_and_says_so(importable, monkeypatch):
+    import lost_workers
+
+    monkeypatch.setattr(lost_workers, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="needs the program ip; install"):
+        lost_workers.require()
+    monkeypatch.setattr(lost_workers, "which", lambda _: "/sbin/ip")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit, match="run it as root"):
+        lost_workers.require()
 
 
 # --- registration

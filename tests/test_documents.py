@@ -32,7 +32,7 @@ import pytest
 
 from qspace_nd.network.recipes import IMAGE_PRESETS, PRESETS
 from qspace_nd.scores import catalogue
-from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, register_quickly
+from tests.conftest import CONTROLS, PATIENT, PROGRAM, Run, as_stack, of_extra, register_quickly
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -220,6 +220,8 @@ def type_line(line: str, folder: Path, call: Run) -> Path:
     words = line.split()
     if words[0] == "cd":
         return folder / words[1]
+    if "--cluster" in words:
+        of_extra("distributed")
     if words[0] == "qspace-nd":  # --add takes no settings
         found = (more for word, more in SHORTER.items() if word in words and "--add" not in words)
         outcome = call(line.removeprefix("qspace-nd ") + next(found, ""), folder)

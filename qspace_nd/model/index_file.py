@@ -15,15 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qspace_nd.model.arrays_file import write_tensors
 from qspace_nd.scores.reference import Reference
-from qspace_nd.searching.nearest import NearestNeighbours
 from qspace_nd.system.hashing import hash_of
 from qspace_nd.system.memory import remaining
+from qspace_nd.system.scratch import Room, Scratch
 from qspace_nd.system.writing import replacing
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def source_of(parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def keep_tree(folder: Path, reference: Reference, source: str, memory: int | None) -> None:
-    """Keep the tree of the latents of a reference, if it is large and memory holds the tree.
+    """Keep the tree of the latents of a reference, if it is large.
+
+    Where memory does not hold it, it is built on the disk: the same tree.
 
     Raises
     ------
@@ -58,19 +61,19 @@ def keep_tree(folder: Path, reference: Reference, source: str, memory: int | Non
     path.unlink(missing_ok=True)
     if voxels < LEAST:
         return
-    if not reference.is_built("q_bar", NearestNeighbours):
-        needed = _BYTES * reference.dimensions("q_bar") * voxels
-        if needed > remaining(memory):
-            _log.debug(f"No search tree is kept: memory holds none of {voxels:,} voxels")
-            return
-    nearest = reference.nearest("q_bar")
-    assert isinstance(nearest, NearestNeighbours)
-    arrays = nearest.tree.to_arrays().items()
-    tensors = {name: torch.from_numpy(array) for name, array in arrays}
-    lengths = {name: len(tensor) for name, tensor in tensors.items()}
-    found = _hash_of(lengths, lambda name, rows: tensors[name][rows])
-    with replacing(path, folder / "model.json") as temporary:
-        write_tensors(tensors, temporary, {"source": source, "hash": found})
+    # What is compiled takes its time to import: only who searches waits for it.
+    from qspace_nd.searching.tree import PointTree
+
+    with Scratch(folder) as scratch:
+        room: Room = np.zeros
+        if _BYTES * reference.dimensions("q_bar") * voxels > remaining(memory):
+            room = scratch.room
+        arrays = PointTree(reference.points("q_bar", room), room).to_arrays()
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        lengths = {name: len(tensor) for name, tensor in tensors.items()}
+        found = _hash_of(lengths, lambda name, rows: tensors[name][rows])
+        with replacing(path, folder / "model.json") as temporary:
+            write_tensors(tensors, temporary, {"source": source, "hash": found})
 
 
 def take_tree(folder: Path, source: str, voxels: int, dimensions: int) -> PointTree | None:

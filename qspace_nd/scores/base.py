@@ -17,6 +17,7 @@ from itertools import chain
 import numpy as np
 
 from qspace_nd.arrays import Float32, Float64
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.scores.reference import Reference
 from qspace_nd.scores.views import PointView, View, Views
 
@@ -211,10 +212,17 @@ class Search(Score):
     """A score that searches the healthy reference, which may come in blocks, one after another."""
 
     @abstractmethod
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Look for n `voxels` in a block: what is found of each, (n, ...).
 
         What would not change what is `found` in other blocks may be left out: `join` comes next.
+        `advance` is told of voxels that are done.
         """
 
     @abstractmethod

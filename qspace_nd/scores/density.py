@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.scores.base import Cost, Search
 from qspace_nd.scores.joining import gathered, in_eights
 from qspace_nd.scores.reference import Reference
@@ -45,10 +46,18 @@ class Density(Search):
         """The view w."""
         return frozenset({self.healthy_view})
 
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Logarithm of the sum of the densities: (n,)."""
         trees = block.gaussians(self.healthy_view, density_trees)
-        return log_density_sum(voxels.point(self.view), trees)
+        sums = log_density_sum(voxels.point(self.view), trees)
+        advance(len(voxels))
+        return sums
 
     def join(self, found: Float64, more: Float64) -> Float64:
         """The logarithm of both sums together."""

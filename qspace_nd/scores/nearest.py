@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qspace_nd.arrays import Float64
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.scores.base import Cost, Score, Search
 from qspace_nd.scores.joining import gathered, in_eights
 from qspace_nd.scores.reference import Reference
@@ -51,7 +52,13 @@ class Nearest(Search):
         """The features, where places are compared."""
         return frozenset({"features"} if "placed" in (self.view, self.healthy_view) else ())
 
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Distances to the nearest, ascending: (n, k), or as many as there are.
 
         Beyond the k-th that was `found`, inf.
@@ -59,7 +66,8 @@ class Nearest(Search):
         search = block.nearest(self.healthy_view, self.build)
         known = found is not None and found.shape[1] == self.neighbours
         within = found[:, -1] if found is not None and known else None
-        return search.distances(voxels.point(self.view).numpy(), self.neighbours, within)
+        points = voxels.point(self.view).numpy()
+        return search.distances(points, self.neighbours, within, advance)
 
     def join(self, found: Float64, more: Float64) -> Float64:
         """The least of both."""
@@ -108,10 +116,18 @@ class NearestGaussian(Search):
         """The view v."""
         return frozenset({self.view})
 
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """The least distance, or what was `found` where that is less: (n,)."""
         trees = block.gaussians(self.view, overlap_trees)
-        return nearest_gaussians(voxels.gaussian(self.view), trees, found)
+        nearest = nearest_gaussians(voxels.gaussian(self.view), trees, found)
+        advance(len(voxels))
+        return nearest
 
     def join(self, found: Float64, more: Float64) -> Float64:
         """The lesser of both."""

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qspace_nd.arrays import Float32, Int32
+from qspace_nd.arrays import Float32, Int64
 from qspace_nd.errors import InputError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.scores.norms import Norms
 from qspace_nd.scores.views import Background, GaussianView, PointView, View, Views
 from qspace_nd.searching.nearest import Build, Finder, NearestNeighbours
-from qspace_nd.system.scratch import ROWS
+from qspace_nd.system.scratch import ROWS, Room
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import PointTree
@@ -68,16 +68,6 @@ class Part:
         stop = self.start + len(self)
         for start in range(self.start, stop, ROWS):
             yield replace(self, start=start, stop=min(start + ROWS, stop))
-
-
-def _owners(parts: Sequence[Part]) -> Int32:
-    """Whose each voxel is, by the order of the subjects' names: (N,).
-
-    Of parts and not of a reference, whose memory would not be free while its index is held by it.
-    """
-    names = sorted({part.subject for part in parts})
-    of_parts = np.array([names.index(part.subject) for part in parts], np.int32)
-    return np.repeat(of_parts, [len(part) for part in parts])
 
 
 def _is_shared(view: View, build: object) -> bool:
@@ -215,13 +205,13 @@ class Reference:
         """All voxels in chunks, always the same ones: what is computed of one goes with it."""
         return (piece.views for piece in self._pieces())
 
-    def points(self, view: PointView) -> Float32:
-        """All voxels as seen by a view: (N, D)."""
+    def points(self, view: PointView, room: Room = np.empty) -> Float32:
+        """All voxels as seen by a view: (N, D), in an array that `room` gives."""
         points, start = np.empty((0, 0), np.float32), 0
         for chunk in self.chunks():
             some = chunk.point(view).numpy()
             if not start:
-                points = np.empty((len(self), some.shape[1]), np.float32)
+                points = room((len(self), some.shape[1]), np.float32)
             points[start : start + len(some)] = some
             start += len(some)
         return points
@@ -240,12 +230,10 @@ class Reference:
         """
         if self._whole is not None and _is_shared(view, build):
             whole, subject = self._whole
-            shared = cast(NearestNeighbours, whole.nearest(view))
-            return shared.leaving_out(sorted(whole.subjects).index(subject))
+            return cast(NearestNeighbours, whole.nearest(view)).without(whole._rows_of(subject))
         if not self.is_built(view, build):
             device = self.parts[0].views.network.device
-            owners = [partial(_owners, self.parts)] if build is NearestNeighbours else []
-            self._indexes[view, build] = build(self.points(view), device, *owners)
+            self._indexes[view, build] = build(self.points(view), device)
         return cast(Finder, self._indexes[view, build])
 
     def norms(self, view: PointView) -> Norms:
@@ -286,8 +274,18 @@ class Reference:
         kept, self._kept = self._kept(), None
         if kept is None:
             return False
-        self._indexes[view, build] = NearestNeighbours.by(kept, partial(_owners, self.parts))
+        self._indexes[view, build] = NearestNeighbours.by(kept)
         return True
+
+    def _rows_of(self, subject: str) -> Int64:
+        """Which voxels are a subject's: (m, 2), from one to before another."""
+        ends = np.cumsum([len(part) for part in self.parts])
+        rows = [
+            (end - len(part), end)
+            for part, end in zip(self.parts, ends, strict=True)
+            if part.subject == subject
+        ]
+        return np.array(rows, np.int64)
 
     def _pieces(self) -> Iterator[Part]:
         return chain.from_iterable(part.pieces() for part in self.parts)

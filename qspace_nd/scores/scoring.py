@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from qspace_nd.searching.nearest import by_all_pairs, by_lists
 from qspace_nd.system.memory import remaining
 
 _CHUNK = 65_536  # voxels scored at once
+_NUMBERS = 2**24  # of voxels searched for at once by one index: the more, the closer together
 
 
 def score(
@@ -44,14 +45,11 @@ def score(
     voxels = _less_backgrounds(rules.values(), voxels, healthy)
     terms = {term: name for name, rule in rules.items() for term in rule.terms}
     looked = _look(terms, voxels, healthy, memory, progress)
-    novelty = {name: np.empty(len(voxels), np.float32) for name in rules}
-    for number, rows in enumerate(_chunks(len(voxels))):
-        found = {
-            term: _concluded(term, some[number], len(healthy)) for term, some in looked.items()
-        }
-        for name, rule in rules.items():
-            novelty[name][rows] = rule.of_terms(found)
-    return novelty
+    found = {
+        term: np.concatenate([np.empty(0), *(_concluded(term, one, len(healthy)) for one in some)])
+        for term, some in looked.items()
+    }
+    return {name: rule.of_terms(found).astype(np.float32) for name, rule in rules.items()}
 
 
 def _less_backgrounds(rules: Iterable[Score], voxels: Views, healthy: Reference) -> Views:
@@ -86,24 +84,25 @@ def _look(
     searches = [rule for rule in rules if isinstance(rule, Search)]
     voxels.q  # noqa: B018  once for all blocks
     blocks = _blocks(searches, healthy, memory)
-    steps = len(rules) + len(searches) * (len(blocks) - 1)
+    steps, whole = len(rules) + len(searches) * (len(blocks) - 1), len(blocks) == 1
     found: dict[Score, list[NDArray[Any]]] = {rule: [] for rule in rules}
     with progress.task("Scoring voxels", len(voxels) * steps) as task:
         while blocks:
             block = blocks.pop(0)  # so that a block's indexes go before the next one's are built
-            for number, rows in enumerate(_chunks(len(voxels))):
+            for number, rows, some in _chunks(rules, len(voxels), healthy, whole=whole):
                 chunk = voxels[rows]
-                for rule, name in rules.items():
-                    before = found[rule]
-                    if number == len(before):
-                        before.append(_found(rule, chunk, block, healthy))
-                    elif isinstance(rule, Search):
-                        before[number] = rule.join(
-                            before[number], rule.look(chunk, block, before[number])
-                        )
+                for rule in some:
+                    name, before = rules[rule], found[rule]
+                    task.advance(0, note=name)
+                    if not isinstance(rule, Search):
+                        if number == len(before):
+                            before.append(rule(chunk, healthy))
+                            task.advance(len(chunk))
+                    elif number == len(before):
+                        before.append(rule.look(chunk, block, None, task.advance))
                     else:
-                        continue
-                    task.advance(len(chunk), note=name)
+                        more = rule.look(chunk, block, before[number], task.advance)
+                        before[number] = rule.join(before[number], more)
     return found
 
 
@@ -116,12 +115,20 @@ def _blocks(searches: Sequence[Search], healthy: Reference, memory: int | None) 
     return healthy.blocks(remaining(memory) // each) if each else [healthy]
 
 
-def _chunks(number: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, number, _CHUNK)]
-
-
-def _found(rule: Score, voxels: Views, block: Reference, healthy: Reference) -> NDArray[Any]:
-    return rule.look(voxels, block) if isinstance(rule, Search) else rule(voxels, healthy)
+def _chunks(
+    rules: Iterable[Score], voxels: int, healthy: Reference, *, whole: bool
+) -> Iterator[tuple[int, slice, list[Score]]]:
+    """The chunks in which voxels are scored: which one it is, its rows, and by which rules."""
+    sizes: dict[int, list[Score]] = {}
+    for rule in rules:
+        size = _CHUNK
+        if isinstance(rule, Nearest):
+            numbers = _NUMBERS if whole else _NUMBERS // 8  # memory is scarce
+            size = max(size, numbers // healthy.dimensions(rule.healthy_view))
+        sizes.setdefault(size, []).append(rule)
+    for size, some in sizes.items():
+        for number, start in enumerate(range(0, voxels, size)):
+            yield number, slice(start, start + size), some
 
 
 def _concluded(rule: Score, found: NDArray[Any], number: int) -> NDArray[Any]:

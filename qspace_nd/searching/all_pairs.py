@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from qspace_nd.arrays import Float32, Float64
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.searching.all_pairs_minima import BATCH, MakeMinima
 from qspace_nd.system.compiling import compiled
 from qspace_nd.system.threads import workers
@@ -45,7 +46,13 @@ class AllPairs:
         )
         self._minima = make_minima(centred, self._size)
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
 
         `within` spares nothing here: all points are looked at.
@@ -54,6 +61,7 @@ class AllPairs:
         for start in range(0, len(queries), BATCH):
             some = slice(start, start + BATCH)
             self._search(queries[some], nearest[some])
+            advance(len(queries[some]))
         np.sqrt(nearest, out=nearest)
         return nearest
 

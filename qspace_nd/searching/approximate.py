@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from qspace_nd.arrays import Float32, Float64
+from qspace_nd.progress import Advance, unheard
 
 PROBES = 16
 """Lists that are looked into: from 8 on, novelty maps hardly lose by it."""
@@ -42,7 +43,13 @@ class ApproximateNeighbours:
         self._index.train(np.ascontiguousarray(some))
         self._index.add(centred)
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Distances from `queries` (n, D) to k near points, ascending: (n, k), inf for none.
 
         `within` spares nothing here.
@@ -51,6 +58,7 @@ class ApproximateNeighbours:
         k = min(k, self._index.ntotal)
         squared, neighbours = self._index.search(np.ascontiguousarray(queries - self._centre), k)
         found = np.where(neighbours < 0, np.inf, np.maximum(squared, 0.0).astype(np.float64))
+        advance(len(queries))
         return np.asarray(np.sqrt(found))
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from qspace_nd.arrays import Float32, Float64, Int32
+from qspace_nd.arrays import Float32, Float64, Int64
+from qspace_nd.progress import Advance, unheard
 
 if TYPE_CHECKING:
     from qspace_nd.searching.tree import PointTree
@@ -28,10 +29,17 @@ _CPU = torch.device("cpu")
 class Finder(Protocol):
     """A search for the nearest of N points in D dimensions."""
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """Distances from `queries` (n, D) to the k nearest points, ascending: (n, min(k, N)).
 
         Points that are farther than `within` (n,) may be left out, with inf in their place.
+        `advance` is told of queries whose neighbours are found.
         """
 
 
@@ -112,8 +120,6 @@ class NearestNeighbours:
         The points, taken as float32.
     device : torch.device
         Where all pairs are compared: on a CUDA device, else on the CPU.
-    owners : callable, optional
-        Tells whose each point is, (N,) from 0 on, where those of one may be left out of a search.
 
     Attributes
     ----------
@@ -121,24 +127,17 @@ class NearestNeighbours:
         What finds neighbours, of `ENGINES`; empty before the first search.
     """
 
-    def __init__(
-        self,
-        points: Float32,
-        device: torch.device = _CPU,
-        owners: Callable[[], Int32] | None = None,
-    ) -> None:
+    def __init__(self, points: Float32, device: torch.device = _CPU) -> None:
         self._device = device
-        self._owners = owners
         self._points = np.ascontiguousarray(points, np.float32)
         self._number = len(points)
         self._finder: Finder | None = None
-        self._owned: PointTree | None = None
         self.engine = ""
 
     @staticmethod
-    def by(tree: PointTree, owners: Callable[[], Int32]) -> NearestNeighbours:
+    def by(tree: PointTree) -> NearestNeighbours:
         """Search by a tree that is there."""
-        nearest = NearestNeighbours(np.empty((0, 0), np.float32), owners=owners)
+        nearest = NearestNeighbours(np.empty((0, 0), np.float32))
         nearest._number, nearest.engine, nearest._finder = len(tree), "tree", tree
         return nearest
 
@@ -155,7 +154,13 @@ class NearestNeighbours:
     def __len__(self) -> int:
         return self._number
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
         k = min(k, len(self))
@@ -165,15 +170,14 @@ class NearestNeighbours:
             self.engine, self._finder = self._fastest(queries, k)
             if self.engine == "tree":  # which holds what it needs
                 self._points = np.empty((0, 0), np.float32)
-        return self._finder.distances(queries, k, within)
+        return self._finder.distances(queries, k, within, advance)
 
-    def leaving_out(self, owner: int) -> Finder:
-        """The search among the others' points: by a tree of all, whichever engine is fastest."""
-        if self._owned is None:
-            if self._owners is None:
-                raise ValueError("whose the points are was not told")
-            self._owned = self.tree.owned(self._owners())
-        return _LeavingOut(self._owned, owner)
+    def without(self, points: Int64) -> Finder:
+        """The search without some `points` (m, 2), from one to before another.
+
+        By a tree of all, whichever engine is fastest.
+        """
+        return _Without(self.tree, points)
 
     def _fastest(self, queries: Float32, k: int) -> tuple[str, Finder]:
         """Name and search of the engine that takes least time for some of the queries."""
@@ -201,16 +205,22 @@ class NearestNeighbours:
 
 
 @dataclass(frozen=True)
-class _LeavingOut:
-    """The search of a tree among the points that are not an owner's."""
+class _Without:
+    """The search of a tree without some of its points."""
 
     tree: PointTree
-    owner: int
+    points: Int64
 
-    def distances(self, queries: Float32, k: int = 1, within: Float64 | None = None) -> Float64:
+    def distances(
+        self,
+        queries: Float32,
+        k: int = 1,
+        within: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         """As `Finder` has it."""
         queries = np.ascontiguousarray(queries, np.float32)
-        return self.tree.distances(queries, k, within, self.owner)
+        return self.tree.distances(queries, k, within, advance, self.points)
 
 
 def _some(queries: Float32, number: int) -> Float32:

@@ -17,7 +17,6 @@ pairs in float64. For Gaussians only the sums differ, the first functions of `tr
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -26,27 +25,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qspace_nd.arrays import Float32, Float64, Int32, Int64
+from qspace_nd.arrays import Float32, Float64, Int64
 from qspace_nd.gaussian import Gaussian
+from qspace_nd.progress import Advance, unheard
 from qspace_nd.searching.tree_order import in_order
 from qspace_nd.searching.tree_search import (
     BHATTACHARYYA,
     DENSITY,
     EUCLIDEAN,
+    NONE,
     Index,
     Queries,
     search,
     sum_densities,
 )
 from qspace_nd.searching.vectors import CHUNK, LANES
+from qspace_nd.system.scratch import Room
 from qspace_nd.system.threads import workers
 
 _SHARE = 1024  # queries that a thread works through at a time
 _BATCH = 65_536  # rows that are prepared at a time
+_PARENTS = 4096  # whose boxes are made at a time
 _OWN_AXES = 8  # dimensions; where there are more, boxes lie along principal components
 _LOG_2_PI = math.log(2.0 * math.pi)
 _ROOM, _LEAST = 1.0 + 1e-9, 1e-300
-_NOBODYS = np.empty(0, np.int32)
 
 
 def _tiles(rows: Float32) -> Float32:
@@ -59,19 +61,22 @@ def _tiles(rows: Float32) -> Float32:
     return tiles
 
 
-def _boxes(leaves: Float32, points: int) -> tuple[Float32, Int64, Int64]:
+def _boxes(leaves: Float32, points: int, room: Room = np.empty) -> tuple[Float32, Int64, Int64]:
     """Boxes around `leaves` (n, e, parts, 16), and sizes and begins, as an index has them."""
-    low, high = leaves.min(axis=-1), leaves.max(axis=-1)  # (n, e, parts)
-    levels = [np.empty(0, np.float32)]
-    while len(low) > 1:
-        both = np.stack([low, high], axis=-1)  # (n, e, parts, 2)
-        parents = -(-len(low) // LANES)
-        # The last parent is filled up with its last child.
-        children = np.minimum(np.arange(parents * LANES), len(low) - 1).reshape(parents, LANES)
-        family = both[children]  # (parents, 16, e, parts, 2)
-        levels.append(np.moveaxis(family, 1, -1).ravel())
-        low, high = family[..., 0].min(axis=1), family[..., 1].max(axis=1)
-    return np.concatenate(levels), *_levels(points)
+    sizes, begins = _levels(points)
+    boxes = room((int(begins[-1]), *leaves.shape[1:-1], 2, LANES), np.float32)
+    for level, begin in enumerate(begins[:-1]):
+        below = boxes[begins[level - 1] : begin] if level else leaves
+        parents = boxes[begin : begins[level + 1]]
+        for start in range(0, len(parents), _PARENTS):
+            some = parents[start : start + _PARENTS]
+            # The last parent is filled up with its last child.
+            numbers = np.arange(start * LANES, (start + len(some)) * LANES)
+            children = below[np.minimum(numbers, sizes[level + 1] - 1)]
+            low, high = (children[..., 0, :], children[..., 1, :]) if level else (children,) * 2
+            both = np.stack([low.min(axis=-1), high.max(axis=-1)], axis=-1)  # (16 n, e, parts, 2)
+            some[:] = np.moveaxis(both.reshape(len(some), LANES, *both.shape[1:]), 1, -1)
+    return boxes.reshape(-1), sizes, begins
 
 
 def _levels(points: int) -> tuple[Int64, Int64]:
@@ -83,8 +88,9 @@ def _levels(points: int) -> tuple[Int64, Int64]:
     return np.array(sizes), np.array(begins)
 
 
-def _padded(rows: int, dimensions: int) -> Float32:
-    return np.zeros((rows, -(-dimensions // CHUNK) * CHUNK), np.float32)
+def _padded(rows: int, dimensions: int, room: Room = np.zeros) -> Float32:
+    """Rows of zeros, in an array that `room` gives."""
+    return room((rows, -(-dimensions // CHUNK) * CHUNK), np.float32)
 
 
 def _search_all(
@@ -94,22 +100,36 @@ def _search_all(
     nearest: Float64,
     pool: Executor,
     numbers: Int64 | None = None,
+    advance: Advance = unheard,
 ) -> None:
     """Search for the neighbours of queries that were the rows `ids` of `nearest` (n, k).
 
     Which points they are is put into `numbers` (n, k), where that is wanted.
     """
-    found = nearest[ids]
-    told = np.empty((0 if numbers is None else len(ids), nearest.shape[1]), np.int64)
-    starts = range(0, len(ids), _SHARE)
 
-    def share(start: int) -> None:
-        search(index, queries, start, min(start + _SHARE, len(ids)), found, told)
+    def share(start: int) -> int:
+        some = ids[start : start + _SHARE]
+        found = nearest[some]
+        told = np.empty((0 if numbers is None else len(some), found.shape[1]), np.int64)
+        search(index, _those(queries, start, start + _SHARE), found, told)
+        nearest[some] = found
+        if numbers is not None:
+            numbers[some] = told
+        return len(some)
 
-    list(pool.map(share, starts))  # listed, so that what a worker raises is raised here
-    nearest[ids] = found
-    if numbers is not None:
-        numbers[ids] = told
+    for done in pool.map(share, range(0, len(ids), _SHARE)):
+        advance(done)
+
+
+def _those(queries: Queries, first: int, last: int) -> Queries:
+    """The queries from `first` to before `last`."""
+    number = len(queries.slack)
+    rows, exact = queries.rows.reshape(number, -1), queries.exact.reshape(number, -1)
+    return queries._replace(
+        rows=rows[first:last].reshape(-1),
+        exact=exact[first:last].reshape(-1),
+        slack=queries.slack[first:last],
+    )
 
 
 class PointTree:
@@ -120,27 +140,32 @@ class PointTree:
     points : (N, d) array
         Their coordinates. In up to 8 dimensions they are held once; in more, their principal
         components are held too, because boxes along these bound distances best.
+    room : callable, optional
+        Gives the arrays of zeros that the tree is built in and held in: those of
+        `system.scratch.Scratch.room` lie on the disk, for a tree that memory does not hold.
     """
 
-    def __init__(self, points: Float32) -> None:
+    def __init__(self, points: Float32, room: Room = np.zeros) -> None:
         number, dimensions = points.shape
         self._axes = _principal_axes(points) if dimensions > _OWN_AXES else None
-        rows = _padded(-(-number // LANES) * LANES, dimensions)
+        rows = _padded(-(-number // LANES) * LANES, dimensions, room)
         self._place(points, rows)
         with workers() as pool:
-            ids = in_order(rows, number, pool)
+            ids = in_order(rows, number, pool, room)
         rows[number:] = rows[number - 1]
         leaves = _tiles(rows)
         width = leaves.shape[1]
         boxed = min(width, _OWN_AXES)
-        boxes, sizes, begins = _boxes(leaves[:, :boxed, None], number)
+        boxes, sizes, begins = _boxes(leaves[:, :boxed, None], number, room)
         if self._axes is None:
             exact, strides = leaves, (width * LANES, 1, LANES)
         else:
-            exact, strides = points[ids], (dimensions * LANES, dimensions, 1)
+            exact, strides = room(points.shape, np.float32), (dimensions * LANES, dimensions, 1)
+            for start in range(0, number, _BATCH):
+                exact[start : start + _BATCH] = points[ids[start : start + _BATCH]]
         self._index = Index(
             EUCLIDEAN, leaves.ravel(), boxes, sizes, begins, 1, 1, width, boxed, exact.ravel(),
-            *strides, dimensions, np.empty(0), 0.0, ids, _NOBODYS,
+            *strides, dimensions, np.empty(0), 0.0, ids,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -189,14 +214,8 @@ class PointTree:
             raise ValueError("arrays are not those of a tree of so many points")
         tree._index = Index(
             EUCLIDEAN, leaves.reshape(-1), boxes, sizes, begins, 1, 1, width, boxed,
-            exact.reshape(-1), *strides, dimensions, np.empty(0), 0.0, ids, _NOBODYS,
+            exact.reshape(-1), *strides, dimensions, np.empty(0), 0.0, ids,
         )  # fmt: skip
-        return tree
-
-    def owned(self, owners: Int32) -> PointTree:
-        """The same tree, that knows whose each point is: `owners` (N,), from 0 on."""
-        tree = copy.copy(self)
-        tree._index = self._index._replace(owners=owners[self._index.ids])
         return tree
 
     def distances(
@@ -204,25 +223,27 @@ class PointTree:
         queries: Float32,
         k: int = 1,
         within: Float64 | None = None,
-        without: int = -1,
+        advance: Advance = unheard,
+        without: Int64 = NONE,
     ) -> Float64:
         """Distances from `queries` (n, d) to the k nearest points, ascending: (n, min(k, N)).
 
-        Points that are farther than `within` (n,) are left out, with inf in their place. `without`
-        is the owner whose points (`owned`) are left out too, and none of the N; -1 for none.
+        Points that are farther than `within` (n,) are left out, with inf in their place. So are
+        those `without` (m, 2), which are none of the N: from one to before another, in the order in
+        which all were given. `advance` is told of queries whose neighbours are found.
         """
-        left_out = np.count_nonzero(self._index.owners == without)
-        shape = len(queries), min(k, self._index.sizes[0] - left_out)
+        left_out = np.diff(without, axis=1).sum()
+        shape = len(queries), min(k, int(self._index.sizes[0] - left_out))
         # Squares of distances are rounded: what is as far as `within` must be found.
         reach = np.full(len(queries), np.inf) if within is None else within**2 * _ROOM + _LEAST
         nearest = np.repeat(reach[:, None], shape[1], axis=1)
         if nearest.size:
             with workers() as pool:
                 ordered, ids = self._ordered(queries, pool)
-                _search_all(self._index, ordered._replace(without=without), ids, nearest, pool)
+                ordered = ordered._replace(without=without)
+                _search_all(self._index, ordered, ids, nearest, pool, advance=advance)
         nearest[nearest >= reach[:, None]] = np.inf
-        distances: Float64 = np.sqrt(nearest)
-        return distances
+        return np.sqrt(nearest, out=nearest)
 
     def neighbours(self, queries: Float32, k: int) -> tuple[Float64, Int64]:
         """Distances from `queries` (n, d) to the k nearest points, and which points they are.
@@ -299,7 +320,7 @@ class _Gaussians:
         self.index = Index(
             kind, flat, boxes, sizes, begins, parts, 3 if kind == BHATTACHARYYA else 1, width,
             width, flat, width * stride, 1, stride, dimensions, constants,
-            least if kind == DENSITY else 0.0, ids, _NOBODYS,
+            least if kind == DENSITY else 0.0, ids,
         )  # fmt: skip
 
     def order_of(self, means: Float32, pool: Executor) -> Int64:

@@ -9,25 +9,30 @@ import numpy as np
 from qspace_nd.arrays import Float32, Int64
 from qspace_nd.searching.vectors import LANES
 from qspace_nd.system.compiling import compiled, inlined
+from qspace_nd.system.scratch import ROWS, Room
 
-_RANGE = 256  # leaves that a thread puts in order at a time
+_RANGE = 256  # leaves that are not shared out among threads
+_RANGES = 64  # that are: each is gone through to its leaves before the next is looked at
 _SAMPLE = 256  # points that the variances within a range are estimated from
 
 
-def in_order(rows: Float32, count: int, pool: Executor) -> Int64:
+def in_order(rows: Float32, count: int, pool: Executor, room: Room = np.empty) -> Int64:
     """Sort the first `count` of `rows` (n, d) into leaves, in place.
 
-    The leaves are split in two, and the halves again, until they are few enough for one thread to
-    go on alone. Which rows a leaf gets does not depend on the number of threads.
+    The leaves are split in two, and the halves again, until there are enough of them for each
+    thread to go on alone: so that rows that lie on the disk are gone through as a whole a few times
+    only. Which rows a leaf gets does not depend on the number of threads.
 
     Returns
     -------
     (count,)
-        For each row, its number before the sorting.
+        For each row, its number before the sorting; in an array that `room` gives.
     """
-    ids = np.arange(count)
+    ids = room((count,), np.int64)
+    for start in range(0, count, ROWS):
+        ids[start : start + ROWS] = np.arange(start, min(start + ROWS, count))
     ranges = [(0, -(-count // LANES))]  # from one leaf to before another
-    while ranges[0][1] - ranges[0][0] > _RANGE:  # the first range is the largest
+    while len(ranges) < _RANGES and ranges[0][1] - ranges[0][0] > _RANGE:  # the first is largest
         cuts = list(pool.map(lambda one: _split(rows, ids, count, *one), ranges))
         halves: list[tuple[int, int]] = []
         for (first, last), cut in zip(ranges, cuts, strict=True):

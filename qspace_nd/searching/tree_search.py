@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qspace_nd.arrays import Float32, Float64, Int32, Int64
+from qspace_nd.arrays import Float32, Float64, Int64
 from qspace_nd.searching.vectors import (
     CHUNK,
     LANES,
@@ -34,6 +34,9 @@ from qspace_nd.system.compiling import compiled, inlined
 
 EUCLIDEAN, BHATTACHARYYA, DENSITY = range(3)
 """Kinds of distance."""
+
+NONE = np.empty((0, 2), np.int64)
+"""Of the points that are left out: none."""
 
 _GROUP = 16  # queries that go down the tree together: what one reads is in the cache for the next
 _NEGLIGIBLE = 40.0  # nats below the largest term: 10^8 such terms change a sum by less than 10^-9
@@ -145,8 +148,6 @@ class Index(NamedTuple):
     ids : (points,)
         Which of the points that were given each one is: of two that are equally near to a query
         the one that was given first is the nearer.
-    owners : (points,) or (0,)
-        Whose each point is, where some may be left out.
     """
 
     kind: int
@@ -166,7 +167,6 @@ class Index(NamedTuple):
     constants: Float64
     least_constant: float
     ids: Int64
-    owners: Int32
 
 
 class Queries(NamedTuple):
@@ -181,14 +181,14 @@ class Queries(NamedTuple):
     slack : (n,)
         By how much more than its distance a point may seem to be away, but for the rounding of
         the sums.
-    without : int
-        The owner whose points are left out; -1 for none.
+    without : (m, 2)
+        Points that are left out, of all queries, by their `ids`: from one to before another.
     """
 
     rows: Float32
     exact: Float32
     slack: Float64
-    without: int = -1
+    without: Int64 = NONE
 
 
 @inlined
@@ -342,10 +342,8 @@ class Group(NamedTuple):
 
 
 @compiled
-def search(
-    index: Index, queries: Queries, first: int, last: int, nearest: Float64, told: Int64
-) -> None:
-    """Put the k nearest points of queries `first` to `last` into `nearest` (n, k), ascending.
+def search(index: Index, queries: Queries, nearest: Float64, told: Int64) -> None:
+    """Put the k nearest points of queries into `nearest` (n, k), ascending.
 
     Distances that stand there already are of points elsewhere: only nearer ones are looked for.
     Where none do, it can be told which points were found, by `ids`: in `told` (n, k), or (0, k)
@@ -360,10 +358,10 @@ def search(
         np.empty((top + 1, LANES, _GROUP), np.float32), np.empty(LANES, np.float32),
         np.empty(LANES, np.float32),
     )  # fmt: skip
-    for begin in range(first, last, _GROUP):
-        members = min(_GROUP, last - begin)
+    for begin in range(0, len(nearest), _GROUP):
+        members = min(_GROUP, len(nearest) - begin)
         for member in range(members):
-            _start(index, queries, begin, member, begin > first, group, nearest)
+            _start(index, queries, begin, member, begin > 0, group, nearest)
             group.gaps[top, 0, member] = 0.0
         group.wanted[top, 0] = (1 << members) - 1
         stack.bounds[0], stack.levels[0], stack.numbers[0] = 0.0, top, 0
@@ -472,7 +470,7 @@ def _look_into_leaf(
             if group.found[lane] > group.limit[member]:
                 continue
             point = number * LANES + lane
-            if queries.without >= 0 and index.owners[point] == queries.without:
+            if _is_left_out(index, point, queries):
                 continue
             distance = _measure(index, point, queries, query)
             farthest = group.neighbours[member, last]
@@ -482,6 +480,14 @@ def _look_into_leaf(
             if nearest[query, last] < group.reach[member]:
                 group.reach[member] = nearest[query, last]
                 group.limit[member] = _limit(index, nearest[query, last], queries.slack[query])
+
+
+@inlined
+def _is_left_out(index: Index, point: int, queries: Queries) -> bool:
+    for i in range(len(queries.without)):
+        if queries.without[i, 0] <= index.ids[point] < queries.without[i, 1]:
+            return True
+    return False
 
 
 @inlined

@@ -29,13 +29,17 @@ def remaining(limit: int | None) -> int:
 
 
 def in_use() -> int:
-    """Bytes of memory that this process uses."""
+    """Bytes of memory that this process uses.
+
+    Without what is mapped of files, which the system takes back when memory is wanted: programs,
+    a model's parts and its search tree.
+    """
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        resident, mapped = map(int, Path("/proc/self/statm").read_text().split()[1:3])
     except OSError:  # the peak, where the system tells no more
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return (resident - mapped) * os.sysconf("SC_PAGE_SIZE")
 
 
 def available() -> int:

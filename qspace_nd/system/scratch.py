@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import shutil
 import socket
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,15 @@ ROWS = 65_536
 """Rows that are looked at together where an array is gone through."""
 
 _ALIGNED = 64  # bytes that an array in a scratch file begins at a multiple of
+_ZEROS = 2**24  # bytes that are written at a time
 _SHARED = ".scratch"  # the folder of arrays that processes share
 
-Scalar = TypeVar("Scalar", bound=np.generic)
+
+class Room(Protocol):
+    """Gives arrays to be filled, as `numpy.zeros` does."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: type[np.generic], /) -> NDArray[Any]:
+        """One of this shape and type."""
 
 
 class Rows(Protocol):
@@ -119,6 +126,24 @@ class Scratch:
             _write(self._file, start, array)
         return ScratchArray(self._file, array.shape, array.dtype, start)
 
+    def room(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """Give an array of zeros that lies on the disk; what is written to it goes there.
+
+        The system takes the memory of what was looked at back as it needs it.
+
+        Raises
+        ------
+        WorkError
+            There is no room.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if not size:
+            return np.zeros(shape, dtype)
+        with self._writing():
+            start = -(-self._file.seek(0, 2) // _ALIGNED) * _ALIGNED
+            _reserve(self._file, start, size)
+        return np.memmap(self._file, dtype, "r+", start, shape).view(np.ndarray)
+
     def change(self, kept: ScratchArray, change: Callable[[NDArray[Any]], None]) -> None:
         """Let `change` work on the rows of an array that was kept, in place, some at a time."""
         for start in range(0, len(kept), ROWS):
@@ -207,3 +232,18 @@ def _write(file: IO[bytes], start: int, array: NDArray[Any]) -> None:
 
 def _opened(file: IO[bytes] | Path) -> AbstractContextManager[IO[bytes]]:
     return file.open("rb+") if isinstance(file, Path) else nullcontext(file)
+
+
+def _reserve(file: IO[bytes], start: int, size: int) -> None:
+    """Make a file longer by zeros, of which there is room for all.
+
+    Where a file was only said to be longer, a full disk would end the process as the array is
+    written to.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), start, size)
+        return
+    file.seek(start)  # macOS
+    for done in range(0, size, _ZEROS):
+        file.write(bytes(min(_ZEROS, size - done)))
+    file.flush()

@@ -119,15 +119,15 @@ def add_scans(
 def _measure(
     folder: Path, wanted: Sequence[Measured], machine: Machine, progress: Progress
 ) -> None:
-    """Calibrate the model in `folder`, that scans were added to, if that is wanted and can be.
+    """Keep the search tree of the model in `folder`, that scans were added to.
 
-    And keep its search tree.
+    And calibrate it, if that is wanted and can be.
     """
     model = NoveltyModel.load(folder, machine.device)
+    store.keep_index(folder, model.digest_, model.reference_, machine.memory)
     if wanted and are_enough(model):
         keep_nulls(model, folder, wanted, machine.memory, progress)
         report_shares(model, wanted)
-    store.keep_index(folder, model.digest_, model.reference_, machine.memory)
 
 
 def _measured(model: NoveltyModel) -> list[Measured]:

@@ -163,11 +163,11 @@ def fit_scans(
             model.digest_ = model.save(folder, signals=signals, force=force, progress=watching)
             _write_template(folder, template_arrays)
         model.reference_ = store.map_reference(folder, model.network_)  # the scratch file goes
+        with timed("Keeping the search tree"):
+            store.keep_index(folder, model.digest_, model.reference_, machine.memory)
         measured = model.measured(DEFAULT_SCORE)
         if calibrate and are_enough(model):
             _calibrate(model, folder, measured, kept, machine.memory, watching, each)
-        with timed("Keeping the search tree"):
-            store.keep_index(folder, model.digest_, model.reference_, machine.memory)
     give_verdict(model, measured if measured in model.nulls_ else None)
     return model
 

@@ -28,7 +28,7 @@ from qspace_nd.workflows import fit as fitting
 from qspace_nd.workflows import map as mapping
 from qspace_nd.workflows.dask_runner import DaskCrew, DaskRunner
 from qspace_nd.workflows.settings import SEARCHES, MapSettings
-from tests.conftest import Run
+from tests.conftest import Run, of_extra
 
 ALL = {"-q", "-v"}
 """What every command has, beside -h."""
@@ -219,7 +219,7 @@ def test_workers_share_the_machine_or_take_what_is_asked_for(
     call: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("distributed")
+    of_extra("distributed")
     told: list[object] = []
     monkeypatch.setattr(clusters, "remaining", lambda _: 12_000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
@@ -239,7 +239,7 @@ def test_workers_share_the_machine_or_take_what_is_asked_for(
 def test_who_fits_has_all_and_each_worker_its_share(
     given: str, folder: Path, bids_cohort: Path, call: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed")
+    of_extra("distributed")
     told: list[object] = []
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from qspace_nd.errors import WorkError
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.model import index_file
 from qspace_nd.model.index_file import NAME, keep_tree, take_tree
@@ -92,11 +94,28 @@ def test_half_a_file_does_not_serve(tmp_path: Path) -> None:
     assert take_tree(tmp_path, "source", 2477, 8) is None
 
 
-def test_a_small_one_and_one_that_memory_does_not_hold_is_not_kept(
+def test_one_that_memory_does_not_hold_is_built_on_the_disk_and_is_the_same(tmp_path: Path) -> None:
+    written = []
+    for memory in (None, 1):
+        keep_tree(tmp_path, reference_of(8), "source", memory)
+        written.append((tmp_path / NAME).read_bytes())
+    assert written[0] == written[1]
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_full_disk_is_told_of_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_tree(tmp_path, reference_of(8), "source", 1)
-    assert not (tmp_path / NAME).exists()
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(WorkError, match=r"could not be written \(No space left on device\)"):
+        keep_tree(tmp_path, reference_of(8), "source", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_small_one_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_tree(tmp_path, reference_of(8), "source", None)
     monkeypatch.setattr(index_file, "LEAST", 10_000)
     keep_tree(tmp_path, reference_of(8), "source", None)

@@ -120,6 +120,7 @@ def test_chunks_and_threads_change_nothing(
     x, where = person(600, seed=9)
     whole = novelties(placed, x, where)
     monkeypatch.setattr(scoring, "_CHUNK", chunk)
+    monkeypatch.setattr(scoring, "_NUMBERS", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if threads > 1 else 3)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from qspace_nd.arrays import Float64
 from qspace_nd.network.vae import VectorVAE
-from qspace_nd.progress import Task
+from qspace_nd.progress import Advance, Task, unheard
 from qspace_nd.scores import reference as reference_module
 from qspace_nd.scores import scoring
 from qspace_nd.scores.base import Cost, Score, Search
@@ -40,8 +41,15 @@ class Sum(Search):
     looks: list[tuple[int, int]] = field(default_factory=list)
     cost = Cost.SEARCH
 
-    def look(self, voxels: Views, block: Reference, found: Float64 | None = None) -> Float64:
+    def look(
+        self,
+        voxels: Views,
+        block: Reference,
+        found: Float64 | None = None,
+        advance: Advance = unheard,
+    ) -> Float64:
         self.looks.append((len(voxels), len(block)))
+        advance(len(voxels))
         return voxels.x.sum(1).double().numpy() * 0 + block.points("x").astype(float).sum()
 
     def join(self, found: Float64, more: Float64) -> Float64:
@@ -97,6 +105,35 @@ def test_memory_decides_the_blocks_and_nothing_else(
     assert searched.looks == [(rows, size) for size in blocks for rows in (20, 10)]
     assert plain.looks == [20, 10]  # not once a block
     assert told.done == told.total == 30 * (1 + len(blocks))
+
+
+def test_voxels_are_searched_for_together_where_one_index_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "_CHUNK", 4)
+    searched, told, rules = [], Told(), {"q": Nearest("q_bar", "q_bar"), "first": First()}
+    look = Nearest.look
+
+    def listen(self: Nearest, voxels: Views, *rest: Any) -> Any:
+        searched.append(len(voxels))
+        return look(self, voxels, *rest)
+
+    monkeypatch.setattr(Nearest, "look", listen)
+    every = []
+    for numbers in (2**24, 20, 0):  # of two latents
+        monkeypatch.setattr(scoring, "_NUMBERS", numbers)
+        every.append(score(rules, views(30, 0), HEALTHY, None, told))  # type: ignore[arg-type]
+        assert told.done == told.total == 60
+        told.done = 0
+    assert searched == [30] + [10] * 3 + [4] * 7 + [2]
+    assert rules["first"].looks == 3 * [4, 4, 4, 4, 4, 4, 4, 2]
+    for found in every[1:]:
+        np.testing.assert_array_equal(found["q"], every[0]["q"])
+    monkeypatch.setattr(scoring, "remaining", lambda memory: 0)
+    monkeypatch.setattr(scoring, "_NUMBERS", 160)
+    searched.clear()
+    score(rules, views(30, 0), Reference(HEALTHY.parts))  # type: ignore[arg-type]
+    assert set(searched) == {10}
 
 
 def test_memory_is_for_the_indexes_of_all_searches_together(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from qspace_nd.gaussian import Gaussian
 from qspace_nd.searching import tree
 from qspace_nd.searching.tree import DensityTree, LogSums, OverlapTree, PointTree
+from qspace_nd.system.scratch import Scratch
 from tests.searching.conftest import brute_force, found_by, normal
 
 
@@ -106,21 +109,34 @@ def test_a_tree_tells_which_points_are_nearest_of_equally_near_ones_the_first(
 
 @pytest.mark.parametrize("dimensions", [3, 12])
 @pytest.mark.parametrize("k", [1, 10, 400])
-def test_an_owners_points_are_left_out_as_if_they_were_not_there(dimensions: int, k: int) -> None:
-    points, random = normal(5003, dimensions), np.random.default_rng(0)
-    owners = random.choice(4, 5003, p=[0.05, 0.15, 0.3, 0.5]).astype(np.int32)
-    tree = PointTree(points).owned(owners)
-    queries = np.concatenate([points[owners == 2][:300], normal(40, dimensions, seed=1)])
-    for owner in (*range(4), -1):
-        others = points[owners != owner]
-        found = tree.distances(queries, k, None, owner)
+def test_points_are_left_out_as_if_they_were_not_there(dimensions: int, k: int) -> None:
+    points = normal(5003, dimensions)
+    tree = PointTree(points)
+    queries = np.concatenate([points[1000:1300], normal(40, dimensions, seed=1)])
+    for ranges in ([], [(0, 4900)], [(4000, 5003), (900, 1200)]):
+        without = np.array(ranges, np.int64).reshape(-1, 2)
+        kept = np.ones(len(points), bool)
+        for first, last in ranges:
+            kept[first:last] = False
+        others = points[kept]
+        found = tree.distances(queries, k, without=without)
         assert found.shape == (len(queries), min(k, len(others)))
         np.testing.assert_array_equal(found, PointTree(others).distances(queries, k))
 
 
-def test_without_the_only_owner_nothing_is_found() -> None:
-    tree = PointTree(normal(50, 3)).owned(np.zeros(50, np.int32))
-    assert tree.distances(normal(4, 3), 3, None, 0).shape == (4, 0)
+def test_without_all_points_nothing_is_found() -> None:
+    tree = PointTree(normal(50, 3))
+    assert tree.distances(normal(4, 3), 3, without=np.array([[0, 50]])).shape == (4, 0)
+
+
+@pytest.mark.parametrize("dimensions", [3, 8, 12])
+def test_a_tree_that_is_built_on_the_disk_is_the_same(dimensions: int, tmp_path: Path) -> None:
+    points = normal(70_001, dimensions)
+    with Scratch(tmp_path) as scratch:
+        built, held = PointTree(points, scratch.room).to_arrays(), PointTree(points).to_arrays()
+        assert built.keys() == held.keys()
+        for name, array in built.items():
+            np.testing.assert_array_equal(array, held[name])
 
 
 @pytest.mark.parametrize("dimensions", [3, 12])

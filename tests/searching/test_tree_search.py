@@ -29,17 +29,9 @@ def test_only_what_is_nearer_than_known_takes_its_place() -> None:
     here = brute_force(points, x, 4) ** 2
     known = np.sort(here * np.random.default_rng(0).uniform(0.5, 2, size=(50, 4)), axis=1)
     nearest = known.copy()
-    search(index, queries, 0, 50, nearest, UNTOLD[:, : nearest.shape[1]])
+    search(index, queries, nearest, UNTOLD[:, : nearest.shape[1]])
     expected = np.sort(np.hstack([known, here]), axis=1)[:, :4]
     np.testing.assert_allclose(nearest, expected, rtol=1e-13)
-
-
-def test_only_the_queries_asked_for_are_searched() -> None:
-    index, queries = of_points(normal(900, 3), normal(50, 3, seed=1))
-    nearest = np.full((50, 2), np.inf)
-    search(index, queries, 7, 31, nearest, UNTOLD[:, : nearest.shape[1]])
-    assert np.isfinite(nearest[7:31]).all()
-    assert np.isinf(nearest[:7]).all() and np.isinf(nearest[31:]).all()
 
 
 def test_queries_far_from_the_one_before_are_exact_all_the_same() -> None:
@@ -47,7 +39,7 @@ def test_queries_far_from_the_one_before_are_exact_all_the_same() -> None:
     x = normal(64, 4, seed=1) * np.where(np.arange(64) % 2, 1, 1000).astype(np.float32)[:, None]
     index, queries = of_points(points, x)
     nearest = np.full((64, 3), np.inf)
-    search(index, queries, 0, 64, nearest, UNTOLD[:, : nearest.shape[1]])
+    search(index, queries, nearest, UNTOLD[:, : nearest.shape[1]])
     np.testing.assert_allclose(np.sqrt(nearest), brute_force(points, x, 3), rtol=1e-13)
 
 

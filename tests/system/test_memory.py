@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -15,17 +15,9 @@ from qspace_nd.system import memory
 from qspace_nd.system.memory import GB
 from tests.conftest import PROGRAM, Run
 
-# The peak of a child that a large process starts begins with that process's own memory.
-PEAK = """
-import os, subprocess, sys
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-_, status, usage = os.wait4(child.pid, 0)
-print(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 SCANS, SIDE, CHANNELS = 20, 48, 46  # 407 MB of signals
 
-OVERHEAD = 0.2e9
+OVERHEAD = 0.05e9
 """Bytes of memory beyond the limit that are put up with: buffers of libraries, and blocks."""
 
 
@@ -51,11 +43,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def peak_of(line: str, folder: Path) -> int:
-    """The peak of the resident memory of `qspace-nd`, in bytes."""
-    command = [sys.executable, "-c", PEAK, str(PROGRAM), *line.split()]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1])
+    """The peak of the memory of `qspace-nd` that is not mapped of files, in bytes."""
+    command = [str(PROGRAM), *line.split()]
+    most = 0
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        statm = Path(f"/proc/{process.pid}/statm")
+        while process.poll() is None:
+            pages = statm.read_text().split()
+            if pages:  # none of a process that has just ended
+                most = max(most, (int(pages[1]) - int(pages[2])) * resource.getpagesize())
+            time.sleep(0.002)
+        assert process.returncode == 0, process.stderr and process.stderr.read()
+    return most
 
 
 def value_of(path: Path) -> np.ndarray:

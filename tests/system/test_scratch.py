@@ -76,6 +76,27 @@ def test_a_full_disk_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
             scratch.keep(X)
 
 
+@pytest.mark.parametrize("reserves", [True, False])
+def test_room_is_of_zeros_on_the_disk_beside_what_is_kept(
+    reserves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not reserves:  # as on macOS
+        monkeypatch.delattr("os.posix_fallocate")
+        monkeypatch.setattr(scratch_module, "_ZEROS", 1000)
+    with Scratch(tmp_path) as held:
+        before = held.keep(np.arange(7))
+        room = held.room((300, 5), np.float32)
+        after = held.keep(np.arange(9))
+        assert room.shape == (300, 5)
+        assert room.dtype == np.float32
+        assert not room.any()
+        room[:] = 3
+        np.testing.assert_array_equal(before[:], np.arange(7))
+        np.testing.assert_array_equal(after[:], np.arange(9))
+        assert (room == 3).all()
+        assert held.room((0, 5), np.float32).shape == (0, 5)
+
+
 def test_processes_share_arrays_until_who_made_them_has_ended(tmp_path: Path) -> None:
     with SharedScratch(tmp_path) as scratch:
         (folder,) = tmp_path.iterdir()

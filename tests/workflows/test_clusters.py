@@ -14,6 +14,7 @@ from qspace_nd.system import machine as machines
 from qspace_nd.system.machine import Machine
 from qspace_nd.workflows import clusters
 from qspace_nd.workflows.clusters import Local, Scheduler, SchedulerFile, Slurm, cluster_of
+from tests.conftest import of_extra
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_processes_here_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_scheduler_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
+    of_extra("distributed")
     monkeypatch.setattr(clusters, "_CONNECT", 1)
     with (
         pytest.raises(
@@ -68,8 +69,8 @@ def test_a_scheduler_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyP
 
 
 def test_certificates_that_are_not_named_are_told_of() -> None:
-    dask = pytest.importorskip("dask")
-    pytest.importorskip("distributed")
+    dask = of_extra("dask")
+    of_extra("distributed")
     tls = "distributed.comm.tls"
     with dask.config.set({f"{tls}.ca-file": "ca.pem", f"{tls}.client.cert": None}):
         Scheduler("tcp://127.0.0.1:1").require()
@@ -93,7 +94,7 @@ def test_certificates_that_are_not_named_are_told_of() -> None:
 def test_what_goes_to_others_in_the_clear_is_warned_of(
     address: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed = of_extra("distributed")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("nobody")
@@ -130,8 +131,8 @@ def test_a_file_names_its_scheduler(tmp_path: Path) -> None:
 
 
 def test_jobs_of_slurm_are_one_worker_each_and_ask_for_certificates(tmp_path: Path) -> None:
-    dask = pytest.importorskip("dask")
-    pytest.importorskip("dask_jobqueue")
+    dask = of_extra("dask")
+    of_extra("dask_jobqueue")
     mine = {
         "jobqueue.slurm.cores": 4,
         "jobqueue.slurm.memory": "8GB",
@@ -159,8 +160,8 @@ def test_jobs_of_slurm_are_one_worker_each_and_ask_for_certificates(tmp_path: Pa
 
 
 def test_what_slurm_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    dask = pytest.importorskip("dask")
-    pytest.importorskip("dask_jobqueue")
+    dask = of_extra("dask")
+    of_extra("dask_jobqueue")
     monkeypatch.setattr(clusters, "which", lambda _: None)
     mine = {"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}
     with dask.config.set(mine), pytest.raises(InputError, match=r"slurm\.cores and jobqueue"):

@@ -25,7 +25,7 @@ from qspace_nd.workflows.dask_runner import DaskRunner
 from qspace_nd.workflows.jobs import Ended, MapJob
 from qspace_nd.workflows.map import map_scans
 from qspace_nd.workflows.runners import Work
-from tests.conftest import CONTROLS, MODEL, PATIENT, Heard, Run, tree_of
+from tests.conftest import CONTROLS, MODEL, PATIENT, Heard, Run, of_extra, tree_of
 
 SCANS = [PATIENT, *CONTROLS[:2]]
 HERE = Machine("cpu", threads=1)
@@ -38,7 +38,7 @@ def _inside(inside: Path) -> None:
 
 @pytest.fixture
 def _installed() -> None:
-    pytest.importorskip("distributed")
+    of_extra("distributed")
 
 
 needs_dask = pytest.mark.usefixtures("_installed")
@@ -190,8 +190,8 @@ echo Submitted batch job $!
 
 @needs_dask
 def test_jobs_of_slurm_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Run) -> None:
-    dask = pytest.importorskip("dask")
-    pytest.importorskip("dask_jobqueue")
+    dask = of_extra("dask")
+    of_extra("dask_jobqueue")
     for name, script in {"sbatch": SBATCH, "scancel": "#!/bin/sh\nkill $1\n"}.items():
         path = tmp_path / name
         path.write_text(script)
