@@ -239,7 +239,7 @@ def test_workers_share_the_machine_or_take_what_is_asked_for(
 def test_who_fits_has_all_and_each_worker_its_share(
     given: str, folder: Path, bids_cohort: Path, call: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed")
+    of_extra("distributed")
     told: list[object] = []
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
 

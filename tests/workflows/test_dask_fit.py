@@ -29,10 +29,10 @@ from qspace_nd.workflows.clusters import Local, SchedulerFile
 from qspace_nd.workflows.fit import fit_scans
 from qspace_nd.workflows.runners import ALONE, Crew
 from qspace_nd.workflows.settings import MapSettings
-from tests.conftest import Heard, tiny_cohort, tree_of
+from tests.conftest import Heard, of_extra, tiny_cohort, tree_of
 from tests.workflows.test_dask_runner import spoil, started
 
-pytest.importorskip("distributed")
+of_extra("distributed")
 
 HEALTHY = [Path(f"healthy/control-0{number}.nii.gz") for number in range(1, 5)]
 HERE = Machine("cpu", threads=1)
