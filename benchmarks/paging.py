@@ -81,7 +81,7 @@ def build(folder: Path, *, on_disk: bool) -> dict[str, Any]:
         for name, array in sorted(arrays.items()):
             np.save(folder / f"tree-{name}.npy", array)
             whole.update(array.reshape(-1).view(np.uint8).data)
-    return {"seconds": time.perf_counter() - start, "hash": whole.hexdigest(), **_read_and_held()}
+    return {"seconds": time.perf_counter() - start, "hash": whole.hexdigest(), **_read()}
 
 
 def search(folder: Path) -> dict[str, Any]:
@@ -100,11 +100,11 @@ def search(folder: Path) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "hash": hashlib.blake2b(found.data).hexdigest(),
-        **_read_and_held(),
+        **_read(),
     }
 
 
-def _read_and_held() -> dict[str, float]:
+def _read() -> dict[str, float]:
     """Gigabytes that this process read from the disk."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return {"read": int(dict(line.split(": ") for line in lines)["read_bytes"]) / GB}

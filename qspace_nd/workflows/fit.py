@@ -249,9 +249,10 @@ def _calibrate(
     try:
         keep_nulls(model, folder, [measured], memory, progress, people, each)
     except QspaceError as error:
+        whole = len(model.reference_) == sum(len(one.rows) for one in people)
+        then = "calibrate it (qspace-nd calibrate)" if whole else "fit it again"
         raise WorkError(
-            f"The model is in {folder} and is not calibrated; calibrate it (qspace-nd calibrate). "
-            f"{error}"
+            f"The model is in {folder} and is not calibrated; {then}. {error}"
         ) from error
 
 

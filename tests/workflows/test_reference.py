@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from qspace_nd.errors import ArrayError, InputError
+from qspace_nd.errors import ArrayError, InputError, WorkError
 from qspace_nd.model import store
 from qspace_nd.model.novelty_model import NoveltyModel
 from qspace_nd.workflows.add import add_scans
@@ -155,3 +155,21 @@ def test_a_model_of_arrays_holds_as_many_as_it_is_asked_to() -> None:
     assert [len(part) for part in model.reference_.parts] == [250] * 4
     model.calibrate()
     assert model.p_values(x).shape == (4000,)
+
+
+@pytest.mark.parametrize(
+    ("most", "then"), [(None, r"calibrate it \(qspace-nd calibrate\)"), (MOST, "fit it again")]
+)
+def test_where_people_cannot_be_mapped_it_is_said_what_is_there_and_what_can_be_done(
+    most: int | None, then: str, inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise WorkError("There is no room.")
+
+    monkeypatch.setattr(store, "add_nulls", full)
+    told = rf"The model is in .*new and is not calibrated; {then}\. There is no room\."
+    with pytest.raises(WorkError, match=told):
+        fit_scans(
+            HEALTHY[:4], NoveltyModel(epochs=1, reference=most), tmp_path / "new", template=False
+        )
+    assert not NoveltyModel.load(tmp_path / "new").nulls_
