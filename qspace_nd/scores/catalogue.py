@@ -109,7 +109,7 @@ CATALOGUE: dict[str, Entry] = {
     # Ours: what knows the place, and what knows a stated direction of change.
     "placed-distance": Entry(OURS, "min_y |(f(x), place(x)) - (f(y), place(y))|", _PLACED),
     "directed-distance": Entry(OURS, "w' (qm(x) - m) / sqrt(w' S w), w = D⁻¹ d, at the place", Directed()),
-    "latent-placed-distance": Entry(OURS, "log(latent-distance) + placed-distance / 2", Sum(Log(_LATENT), _PLACED, 0.5)),
+    "latent-placed-distance": Entry(OURS, "log(latent-distance) + placed-distance", Sum(Log(_LATENT), _PLACED, 1.0)),
     "latent-directed-distance": Entry(OURS, "log(latent-distance) + directed-distance / 3", Sum(Log(_LATENT), Directed(), 1 / 3)),
     "latent-placed-directed-distance": Entry(OURS, "log(latent-distance) + placed-distance / 2 + directed-distance / 3", Sum(Sum(Log(_LATENT), _PLACED, 0.5), Directed(), 1 / 3)),
 }
