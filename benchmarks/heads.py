@@ -48,7 +48,8 @@ from qspace_nd.scores import norms
 
 HERE = Path(__file__).parent
 KINDS = (*OTHER_KINDS, "anisotropy")
-SEEDS = {"development": 501, "final": 9051}
+SEEDS = {"development": 501, "final": 9061}
+"""Of the final ones 9051 and 9052 are spent: an earlier background was measured on them."""
 
 
 def designs(stage: str, quick: bool) -> list[Design]:

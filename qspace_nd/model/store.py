@@ -55,7 +55,8 @@ from qspace_nd.system.writing import replacing, require_writable, write_text
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
+"""What a model holds, and what its scores are made of: what is kept of them is of no others."""
 INDEX = "model.json"
 """The file that makes the model, last."""
 TEMPLATE = "template.nii.gz"

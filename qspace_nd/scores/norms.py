@@ -4,8 +4,8 @@ A person's voxels differ from other people's broadly too: by the receive field, 
 whole scan's level. That is the person's *background*, and no lesion: what is left of the difference
 from the others' mean at the place when it is smoothed widely, with weights that are the inverse of
 the variance there. People differ most where ventricles and cortex end, by how large those are; with
-equal weights that would spread into the white matter beside them, where a tenth as much is a
-lesion. Views can be had less it.
+equal weights that would spread into the white matter beside them, where a third as much is
+unusual. Views can be had less it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_unions_are_sums_of_what_they_name(placed: NoveltyModel) -> None:
     latent = np.log(placed.novelty(x, "latent-distance").astype(float))
     near, toward = found["placed-distance"], found["directed-distance"]
     for name, expected in {
-        "latent-placed-distance": latent + near / 2,
+        "latent-placed-distance": latent + near,
         "latent-directed-distance": latent + toward / 3,
         "latent-placed-directed-distance": latent + near / 2 + toward / 3,
     }.items():
@@ -209,6 +210,30 @@ def test_norms_are_the_means_and_spreads_near_a_place() -> None:
     level = mean + norms.backgrounds[0].at(inside)
     np.testing.assert_allclose(level[:, 0], [0.9, 2.7], atol=0.15)
     assert norms.spread[0] == pytest.approx(0.53, abs=0.05)  # noise, and the slope within 1.5 mm
+
+
+def test_where_people_vary_says_little_of_a_background() -> None:
+    """As a large ventricle says little of the white matter beside it."""
+    rng = np.random.default_rng(0)
+
+    def some_one(seed: int, unsteady: float, steady: float) -> Views:
+        where = points(20_000, seed)
+        beside = where[:, 0] > SIZE / 2
+        values = np.where(beside, steady, unsteady)[:, None]
+        values = values + np.where(beside, 0.05, 1.0)[:, None] * rng.normal(size=values.shape)
+        features = torch.from_numpy(values.astype(np.float32))
+        located = Located(torch.from_numpy(where), features)
+        return Views(None, torch.empty(len(where), 0), located=located)  # type: ignore[arg-type]
+
+    people = {"ann": (0.5, 0.0), "ben": (-0.5, 0.05), "cem": (0.3, 0.0), "dee": (-0.3, -0.05)}
+    parts = [
+        Part(name, partial(some_one, number, *offsets))
+        for number, (name, offsets) in enumerate(people.items())
+    ]
+    norms = Norms(parts, "features")
+    background = norms.background_of(some_one(9, unsteady=1.5, steady=0.1))
+    inside = np.array([[x, 18, 18] for x in (24, 27, 30)], np.float32)
+    assert background.at(inside)[:, 0] == pytest.approx(0.1, abs=0.05)
 
 
 def test_sums_count_every_point_once() -> None:
