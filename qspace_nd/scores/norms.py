@@ -44,6 +44,7 @@ _MARGIN = 4  # nodes around the outermost voxels
 _MOST_NODES = 400  # along an axis: 1.2 m
 _FAINT = 0.05  # voxels that the mean over all places counts for, where there is hardly any voxel
 _LEAST_VARIANCE = 1e-12  # of what does not vary at all
+_LEAST_SHARE = 0.01  # of the typical variance: what a place weighs by where all happen to be alike
 _TRUNCATE = 3.0  # standard deviations of a Gaussian
 
 
@@ -154,7 +155,7 @@ class Norms:
         for _ in range(ROUNDS):
             self.backgrounds = list(self._backgrounds(parts, everyone))
             self._sum_up(parts)
-            self._precision = self.lattice.field(1.0 / self._variance())
+            self._precision = self.lattice.field(1.0 / np.maximum(self._variance(), _LEAST_SHARE))
 
     def background_of(self, voxels: Views) -> Field:
         """The background (K) of a person who is none of the healthy ones."""
