@@ -31,9 +31,6 @@ SPACING = 3.0
 NEAR = 1.5
 """mm: the standard deviation of the Gaussian that voxels count by as lying at a place."""
 
-ROUNDS = 2
-"""How often backgrounds are made: with equal weights, then by the variance that those leave."""
-
 BROAD = 25.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 """mm: that of the Gaussian which makes a background; its full width at half maximum is 25 mm."""
 
@@ -46,6 +43,7 @@ _FAINT = 0.05  # voxels that the mean over all places counts for, where there is
 _LEAST_VARIANCE = 1e-12  # of what does not vary at all
 _LEAST_SHARE = 0.01  # of the typical variance: what a place weighs by where all happen to be alike
 _TRUNCATE = 3.0  # standard deviations of a Gaussian
+_MOST_ROUGH = 2_000_000  # voxels that the variance is made of by which differences are weighted
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,13 @@ class Norms:
         everyone = self._sums(parts)
         self._everyone = _Level.of(everyone, self.lattice)
         self._precision: Field | None = None
-        for _ in range(ROUNDS):
-            self.backgrounds = list(self._backgrounds(parts, everyone))
-            self._sum_up(parts)
-            self._precision = self.lattice.field(1.0 / np.maximum(self._variance(), _LEAST_SHARE))
+        # First with equal weights, of some voxels; then by the variance that those leave, of all.
+        for step in (max(1, sum(map(len, parts)) // _MOST_ROUGH), 1):
+            self.backgrounds = list(self._backgrounds(parts, everyone, step))
+            self._sum_up(parts, step)
+            if self._precision is None:
+                precision = 1.0 / np.maximum(self._variance(), _LEAST_SHARE)
+                self._precision = self.lattice.field(precision)
 
     def background_of(self, voxels: Views) -> Field:
         """The background (K) of a person who is none of the healthy ones."""
@@ -188,7 +189,7 @@ class Norms:
         variance = np.diagonal(self.covariance, axis1=0, axis2=1)
         return np.asarray(np.maximum(np.moveaxis(variance, -1, 0), _LEAST_VARIANCE))
 
-    def _backgrounds(self, parts: Sequence[Part], everyone: Float64) -> Iterator[Field]:
+    def _backgrounds(self, parts: Sequence[Part], everyone: Float64, step: int) -> Iterator[Field]:
         """The background of each part, against all others."""
         subjects = {part.subject for part in parts}
         others: dict[str, _Level] = {}
@@ -196,9 +197,10 @@ class Norms:
             if len(subjects) > 1 and part.subject not in others:
                 own = self._sums([one for one in parts if one.subject == part.subject])
                 others = {part.subject: _Level.of(everyone - own, self.lattice)}  # the last alone
-            yield self._background(_pieces(part), others.get(part.subject, self._everyone))
+            level = others.get(part.subject, self._everyone)
+            yield self._background(_pieces(part), level, step)
 
-    def _background(self, pieces: Iterable[Views], others: _Level) -> Field:
+    def _background(self, pieces: Iterable[Views], others: _Level, step: int = 1) -> Field:
         def weighted(points: Float32, values: Float64) -> Float64:
             most = CLIP * others.spread.at(points)
             difference = np.clip(values - others.mean.at(points), -most, most)
@@ -207,12 +209,12 @@ class Norms:
             weight = self._precision.at(points)
             return np.concatenate([weight, weight * difference], axis=1)
 
-        total = self._total(pieces, weighted)
+        total = self._total(pieces, weighted, step)
         weights, sums = np.split(_smoothed(total[1:], BROAD), 2)
         typical = total[1 : 1 + len(weights)].sum(axis=(1, 2, 3)) / total[0].sum()
         return self.lattice.field(sums / (weights + _FAINT * typical[:, None, None, None]))
 
-    def _sum_up(self, parts: Sequence[Part]) -> None:
+    def _sum_up(self, parts: Sequence[Part], step: int) -> None:
         """Sum up what is left of all voxels when their backgrounds are off."""
         backgrounds = chain.from_iterable(
             [background] * sum(1 for _ in part.pieces())
@@ -224,7 +226,7 @@ class Norms:
             first, second = np.triu_indices(left.shape[1])
             return np.concatenate([left, left[:, first] * left[:, second]], axis=1)
 
-        total = self._total(chain.from_iterable(map(_pieces, parts)), moments)
+        total = self._total(chain.from_iterable(map(_pieces, parts)), moments, step)
         whole = total.reshape(len(total), -1, 1, 1).sum(axis=1, keepdims=True)
         near = _smoothed(total, NEAR)
         self.weight = near[0]
@@ -236,12 +238,17 @@ class Norms:
         self.covariance = covariance / (unit * unit[:, None])
         self.typical_covariance = typical / np.outer(self.spread, self.spread)
 
-    def _total(self, pieces: Iterable[Views], of: Callable[[Float32, Float64], Float64]) -> Float64:
-        """Number of voxels at each node, and sums of what is made `of` their places and values."""
+    def _total(
+        self, pieces: Iterable[Views], of: Callable[[Float32, Float64], Float64], step: int = 1
+    ) -> Float64:
+        """Number of voxels at each node, and sums of what is made `of` their places and values.
+
+        Of every `step`-th voxel of a piece.
+        """
         total = np.zeros(())
         for views in pieces:
-            points = views.located.points.numpy()
-            made = of(points, views.point(self._view).numpy().astype(np.float64))
+            points = views.located.points.numpy()[::step]
+            made = of(points, views.point(self._view).numpy()[::step].astype(np.float64))
             total = total + self.lattice.sums(points, _counted(made))
         return total
 
