@@ -394,7 +394,7 @@ TABLE = [
     Bad("a model index that is not JSON", text("qspace-nd-model/model.json", lambda t: t[:99]),
         MAP, "qspace-nd-model/model.json", "is not a model's index"),
     Bad("a model of a newer version", text("qspace-nd-model/model.json", newer_schema), MAP,
-        "qspace-nd-model/model.json", "has schema 99, .* reads up to 2; upgrade"),
+        "qspace-nd-model/model.json", "has schema 99, .* reads up to 3; upgrade"),
     Bad("an unknown score", nothing, f"{MAP} --score novel", "novel", "latent-distance"),
 
     # Outputs
